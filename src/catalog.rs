@@ -1,0 +1,291 @@
+//! Facts about the live database that planning needs, as plain values.
+//!
+//! Loaded by `pg::catalog`, or built by hand in tests. Names are as stored in the catalog:
+//! unquoted and case-exact.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A schema-qualified name, unquoted and case-exact.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct QName {
+    /// Schema.
+    pub schema: String,
+    /// Name in it.
+    pub name: String,
+}
+
+impl QName {
+    /// `schema.name`.
+    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            schema: schema.into(),
+            name: name.into(),
+        }
+    }
+}
+
+/// For people and for messages; use `sql::quote` for SQL.
+impl std::fmt::Display for QName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// What a relation is (`pg_class.relkind`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelKind {
+    /// Ordinary table (`r`).
+    Table,
+    /// Partitioned table (`p`).
+    Partitioned,
+    /// Foreign table (`f`).
+    Foreign,
+    /// View (`v`).
+    View,
+    /// Materialized view (`m`).
+    MaterializedView,
+    /// Sequence (`S`).
+    Sequence,
+    /// Index (`i`, `I`).
+    Index,
+    /// Anything else.
+    Other,
+}
+
+/// A column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// Name.
+    pub name: String,
+    /// `format_type(atttypid, atttypmod)`: SQL text of the type.
+    pub type_name: String,
+    /// `attnotnull`.
+    pub not_null: bool,
+    /// `pg_get_expr` of the default; also of the expression of a generated column.
+    pub default: Option<String>,
+    /// GENERATED ALWAYS AS (…) STORED or VIRTUAL.
+    pub generated: bool,
+    /// GENERATED … AS IDENTITY: `Some("ALWAYS")` or `Some("BY DEFAULT")`.
+    pub identity: Option<String>,
+    /// The type has an equality operator (json, xml and point have none).
+    pub has_equality: bool,
+    /// `pg_get_serial_sequence`-style owned sequence, if any.
+    pub comment: Option<String>,
+}
+
+/// An index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    /// Name; it is in the schema of its table.
+    pub name: String,
+    /// `pg_get_indexdef`.
+    pub definition: String,
+    /// UNIQUE.
+    pub unique: bool,
+    /// PRIMARY KEY.
+    pub primary: bool,
+    /// `indisvalid`.
+    pub valid: bool,
+    /// Key columns by name, in order; empty string for an expression.
+    pub columns: Vec<String>,
+    /// A constraint (primary key, unique, exclusion) owns it.
+    pub constraint: bool,
+    /// Size in bytes.
+    pub bytes: i64,
+}
+
+/// What a constraint is (`pg_constraint.contype`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConstraintKind {
+    /// CHECK (`c`).
+    Check,
+    /// FOREIGN KEY (`f`).
+    ForeignKey,
+    /// PRIMARY KEY (`p`).
+    PrimaryKey,
+    /// UNIQUE (`u`).
+    Unique,
+    /// EXCLUDE (`x`).
+    Exclusion,
+    /// NOT NULL (`n`, PostgreSQL 18).
+    NotNull,
+    /// Anything else.
+    Other,
+}
+
+/// A constraint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// Name.
+    pub name: String,
+    /// Kind.
+    pub kind: ConstraintKind,
+    /// `pg_get_constraintdef`.
+    pub definition: String,
+    /// `convalidated`.
+    pub validated: bool,
+    /// Columns by name.
+    pub columns: Vec<String>,
+    /// The other table of a foreign key.
+    pub references: Option<QName>,
+}
+
+/// A trigger that is not internal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// Name.
+    pub name: String,
+    /// `pg_get_triggerdef`.
+    pub definition: String,
+    /// Fires before the row operation.
+    pub before: bool,
+    /// Row level.
+    pub row: bool,
+    /// Fires on INSERT.
+    pub on_insert: bool,
+    /// Fires on UPDATE.
+    pub on_update: bool,
+    /// Fires on DELETE.
+    pub on_delete: bool,
+    /// Enabled in the origin mode.
+    pub enabled: bool,
+}
+
+/// A leaf partition (or the table itself where it is not partitioned).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaf {
+    /// `pg_class.oid`.
+    pub oid: u32,
+    /// Name.
+    pub name: QName,
+    /// Kind.
+    pub kind: RelKind,
+    /// Access method name (`heap`); empty where it has none.
+    pub access_method: String,
+    /// Size of the main fork in blocks.
+    pub blocks: i64,
+    /// Estimated rows.
+    pub rows: i64,
+}
+
+/// A table with all that planning reads of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// `pg_class.oid`.
+    pub oid: u32,
+    /// Name.
+    pub name: QName,
+    /// Kind.
+    pub kind: RelKind,
+    /// Owner's role name.
+    pub owner: String,
+    /// The current role may alter it (is its owner's member).
+    pub owned: bool,
+    /// Estimated live rows (`reltuples`, or measured where never analyzed), partitions summed.
+    pub rows: i64,
+    /// Heap size in bytes with TOAST, without indexes, partitions summed.
+    pub bytes: i64,
+    /// Row security applies to the current role (`row_security_active`).
+    pub row_security: bool,
+    /// Has inheritance children that are not partitions.
+    pub inherited: bool,
+    /// Is a partition of this table.
+    pub partition_of: Option<QName>,
+    /// Comment.
+    pub comment: Option<String>,
+    /// Columns in order.
+    pub columns: Vec<Column>,
+    /// Indexes.
+    pub indexes: Vec<Index>,
+    /// Constraints.
+    pub constraints: Vec<Constraint>,
+    /// Foreign keys of other tables that reference this one: (table, constraint).
+    pub referenced_by: Vec<(QName, String)>,
+    /// Triggers.
+    pub triggers: Vec<Trigger>,
+    /// Leaf partitions; the table itself where it is not partitioned.
+    pub leaves: Vec<Leaf>,
+    /// Views, rules, policies, functions … that depend on a column: column → descriptions
+    /// (`pg_describe_object`).
+    pub dependents: BTreeMap<String, Vec<String>>,
+}
+
+impl Table {
+    /// The column of this name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|c| c.name == name)
+    }
+
+    /// The primary key's columns in order; `None` where it has none.
+    pub fn primary_key(&self) -> Option<&[String]> {
+        self.indexes
+            .iter()
+            .find(|i| i.primary)
+            .map(|i| i.columns.as_slice())
+    }
+
+    /// The index of this name.
+    pub fn index(&self, name: &str) -> Option<&Index> {
+        self.indexes.iter().find(|i| i.name == name)
+    }
+
+    /// The constraint of this name.
+    pub fn constraint(&self, name: &str) -> Option<&Constraint> {
+        self.constraints.iter().find(|c| c.name == name)
+    }
+}
+
+/// The part of a database that a plan looks at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalog {
+    /// `server_version_num`, for example 150018.
+    pub version: u32,
+    /// Database name.
+    pub database: String,
+    /// Current role.
+    pub role: String,
+    /// Schemas that unqualified names are looked up in, in order, existing ones only
+    /// (`current_schemas(false)`).
+    pub search_path: Vec<String>,
+    /// Tables by name.
+    pub tables: BTreeMap<QName, Table>,
+    /// Every other relation that the migration names: views, sequences, indexes.
+    /// For an index, the table it is on is in `tables`.
+    pub relations: BTreeMap<QName, RelKind>,
+}
+
+impl Catalog {
+    /// The major version: 15 for 150018.
+    pub fn major(&self) -> u32 {
+        self.version / 10_000
+    }
+
+    /// The table that a possibly unqualified name means.
+    pub fn table(&self, schema: Option<&str>, name: &str) -> Option<&Table> {
+        match schema {
+            Some(schema) => self.tables.get(&QName::new(schema, name)),
+            None => self
+                .search_path
+                .iter()
+                .find_map(|schema| self.tables.get(&QName::new(schema.as_str(), name))),
+        }
+    }
+
+    /// The table and index that a possibly unqualified index name means.
+    pub fn index(&self, schema: Option<&str>, name: &str) -> Option<(&Table, &Index)> {
+        let in_schema = |schema: &str| {
+            self.tables
+                .values()
+                .filter(|t| t.name.schema == schema)
+                .find_map(|t| t.index(name).map(|i| (t, i)))
+        };
+        match schema {
+            Some(schema) => in_schema(schema),
+            None => self.search_path.iter().find_map(|schema| in_schema(schema)),
+        }
+    }
+}
