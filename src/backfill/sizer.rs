@@ -1,0 +1,178 @@
+//! How large the next chunk should be.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Chunks remembered for the p90.
+const MEMORY: usize = 20;
+/// Largest growth from one chunk to the next.
+const GROWTH: f64 = 1.5;
+/// Past this multiple of the target the size is divided by ten at once.
+const FAR_TOO_LONG: f64 = 5.0;
+
+/// Adapts the chunk size (in blocks or rows, whatever the caller counts) to a time target.
+///
+/// The size follows target ÷ p90 of the recent cost per unit: the p90, not the mean, because it is
+/// the slow chunks that the application feels. It grows by at most half and shrinks at once.
+#[derive(Debug, Clone)]
+pub struct ChunkSizer {
+    target: Duration,
+    max_wal: u64,
+    size: f64,
+    min: u64,
+    max: u64,
+    fixed: bool,
+    costs: VecDeque<(f64, f64)>,
+}
+
+impl ChunkSizer {
+    /// Starts at `start` units and stays within `1..=max`. `target` is the working time of a
+    /// chunk, `max_wal` the WAL bytes that one chunk should not exceed.
+    pub fn adaptive(start: u64, max: u64, target: Duration, max_wal: u64) -> Self {
+        Self {
+            target: target.max(Duration::from_millis(1)),
+            max_wal: max_wal.max(1),
+            size: start.clamp(1, max.max(1)) as f64,
+            min: 1,
+            max: max.max(1),
+            fixed: false,
+            costs: VecDeque::with_capacity(MEMORY),
+        }
+    }
+
+    /// Always `size` units, but for the retries after a lock was not had.
+    pub fn fixed(size: u64) -> Self {
+        Self { fixed: true, ..Self::adaptive(size, size, Duration::from_secs(1), u64::MAX) }
+    }
+
+    /// The size of the next chunk, at least 1.
+    pub fn size(&self) -> u64 {
+        (self.size as u64).clamp(self.min, self.max)
+    }
+
+    /// Learns from a committed chunk of `units` that worked for `elapsed` and wrote `wal` bytes.
+    pub fn observe(&mut self, units: u64, elapsed: Duration, wal: u64) {
+        if self.fixed || units == 0 {
+            return;
+        }
+        let per_unit = elapsed.as_secs_f64() / units as f64;
+        if self.costs.len() == MEMORY {
+            self.costs.pop_front();
+        }
+        self.costs.push_back((per_unit, wal as f64 / units as f64));
+        if elapsed.as_secs_f64() > self.target.as_secs_f64() * FAR_TOO_LONG {
+            self.size = (self.size / 10.0).max(1.0);
+            return;
+        }
+        let by_time = self.target.as_secs_f64() / p90(self.costs.iter().map(|c| c.0));
+        let by_wal = self.max_wal as f64 / p90(self.costs.iter().map(|c| c.1));
+        let wanted = by_time.min(by_wal);
+        self.size = wanted.min(self.size * GROWTH).clamp(self.min as f64, self.max as f64);
+    }
+
+    /// A chunk of `units` failed on a lock: the next one is half as large.
+    pub fn shrink(&mut self, units: u64) {
+        self.size = (units as f64 / 2.0).max(1.0);
+        if self.fixed {
+            return;
+        }
+        self.costs.clear();
+    }
+
+    /// A chunk was committed after [`shrink`](Self::shrink) with a fixed size of `size`.
+    pub fn restore(&mut self) {
+        if self.fixed {
+            self.size = self.max as f64;
+        }
+    }
+}
+
+/// The 90th percentile (nearest rank), never zero.
+fn p90(values: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (sorted.len() * 9).div_ceil(10).saturating_sub(1);
+    sorted.get(rank).copied().unwrap_or(0.0).max(1e-9)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TARGET: Duration = Duration::from_millis(20);
+
+    fn sizer() -> ChunkSizer {
+        ChunkSizer::adaptive(16, 100_000, TARGET, u64::MAX)
+    }
+
+    #[test]
+    fn converges_to_the_time_target() {
+        let mut sizer = sizer();
+        for _ in 0..60 {
+            let units = sizer.size();
+            sizer.observe(units, Duration::from_micros(50 * units), 0);
+        }
+        // 20 ms ÷ 50 µs = 400 units.
+        assert!((380..=420).contains(&sizer.size()), "{}", sizer.size());
+    }
+
+    #[test]
+    fn grows_by_at_most_half() {
+        let mut sizer = sizer();
+        let before = sizer.size();
+        sizer.observe(before, Duration::from_micros(1), 0);
+        assert!(sizer.size() <= before * 3 / 2);
+    }
+
+    #[test]
+    fn a_chunk_far_over_the_target_divides_by_ten() {
+        let mut sizer = ChunkSizer::adaptive(1000, 100_000, TARGET, u64::MAX);
+        sizer.observe(1000, Duration::from_millis(101), 0);
+        assert_eq!(sizer.size(), 100);
+    }
+
+    #[test]
+    fn wal_bounds_the_size_too() {
+        let mut sizer = ChunkSizer::adaptive(100, 100_000, TARGET, 1_000_000);
+        for _ in 0..40 {
+            let units = sizer.size();
+            sizer.observe(units, Duration::from_micros(units), units * 10_000);
+        }
+        assert_eq!(sizer.size(), 100);
+    }
+
+    #[test]
+    fn one_fast_chunk_among_slow_ones_does_not_make_it_grow() {
+        let mut sizer = ChunkSizer::adaptive(100, 100_000, TARGET, u64::MAX);
+        for n in 0..40 {
+            let per = if n % 5 == 0 { 1 } else { 200 };
+            let units = sizer.size();
+            sizer.observe(units, Duration::from_micros(per * units), 0);
+        }
+        assert!(sizer.size() <= 100, "{}", sizer.size());
+    }
+
+    #[test]
+    fn a_fixed_batch_shrinks_for_a_retry_and_comes_back() {
+        let mut sizer = ChunkSizer::fixed(500);
+        sizer.shrink(500);
+        assert_eq!(sizer.size(), 250);
+        sizer.restore();
+        assert_eq!(sizer.size(), 500);
+    }
+
+    proptest! {
+        #[test]
+        fn always_within_its_bounds(
+            observed in proptest::collection::vec((1_u64..100_000, 0_u64..10_000_000), 1..100)
+        ) {
+            let mut sizer = sizer();
+            for (units, micros) in observed {
+                sizer.observe(units, Duration::from_micros(micros), 0);
+                prop_assert!((1..=100_000).contains(&sizer.size()));
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! What a plan is made of: phases, steps, and the way back of each.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backfill::{BackfillSpec, VerifySpec};
+use crate::catalog::QName;
+use crate::lock::LockOn;
+
+/// The version of the plan's JSON shape; a plan of another version is refused.
+pub const PLAN_FORMAT: u32 = 1;
+
+/// The phases of a migration, in the order in which they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Additive schema changes that the old application version does not notice.
+    Expand,
+    /// Sync triggers keep old and new columns equal while both versions run.
+    Sync,
+    /// Existing rows are brought over, in chunks.
+    Backfill,
+    /// Indexes and constraints on the new columns, and VALIDATE.
+    Validate,
+    /// Every row is compared; then the migration is READY.
+    Verify,
+    /// The new application version is alone: what only the old one needs goes (soft drop).
+    Contract,
+    /// After the retention: soft-dropped objects are dropped for good.
+    Purge,
+    /// The way back of done steps.
+    Revert,
+}
+
+impl Phase {
+    /// The name in CLI, JSON and state tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expand => "expand",
+            Self::Sync => "sync",
+            Self::Backfill => "backfill",
+            Self::Validate => "validate",
+            Self::Verify => "verify",
+            Self::Contract => "contract",
+            Self::Purge => "purge",
+            Self::Revert => "revert",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Work {
+    /// Statements of one transaction, under `lock_timeout` tries.
+    Sql {
+        /// In order.
+        statements: Vec<String>,
+    },
+    /// One statement that cannot run in a transaction (`… CONCURRENTLY`).
+    Concurrent {
+        /// The statement.
+        sql: String,
+        /// The index that it makes or drops, by which the catalog tells whether it is done.
+        index: Option<QName>,
+        /// True where the index is gone when the step is done.
+        drops: bool,
+    },
+    /// A batched UPDATE or DELETE.
+    Backfill(Box<BackfillSpec>),
+    /// Compares every row of a backfilled table with what it should be.
+    Verify(Box<VerifySpec>),
+    /// The author's SELECT, which must return no row, or one row with zero or false.
+    Check {
+        /// The statement.
+        sql: String,
+    },
+}
+
+/// The way back of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Undo {
+    /// There is nothing to take back.
+    Nothing,
+    /// These steps, in order.
+    Steps {
+        /// The steps.
+        steps: Vec<Step>,
+        /// What does not come back although the schema does; empty where all does.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lost: Vec<String>,
+    },
+    /// It cannot be taken back.
+    Irreversible {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl Undo {
+    /// Steps without loss.
+    pub fn steps(steps: Vec<Step>) -> Self {
+        if steps.is_empty() { Self::Nothing } else { Self::Steps { steps, lost: Vec::new() } }
+    }
+}
+
+/// Expected cost of a step; `None` is unknown, never a guess.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Rows it looks at.
+    pub rows: Option<i64>,
+    /// Heap bytes it looks at.
+    pub bytes: Option<i64>,
+    /// Chunks.
+    pub chunks: Option<i64>,
+    /// Working time in seconds, throttle not counted.
+    pub seconds: Option<f64>,
+    /// How the time was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<String>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its phase.
+    pub phase: Phase,
+    /// What it does, for people.
+    pub title: String,
+    /// The work.
+    pub work: Work,
+    /// Locks that it takes on existing relations.
+    #[serde(default)]
+    pub locks: Vec<LockOn>,
+    /// The way back.
+    pub undo: Undo,
+    /// Cost.
+    #[serde(default)]
+    pub estimate: Estimate,
+    /// Rewrites made and things to know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// 1-based line of the file that it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+}
+
+impl Step {
+    /// A transactional step with the way back still to be said.
+    pub fn sql(phase: Phase, title: impl Into<String>, statements: Vec<String>) -> Self {
+        Self::new(phase, title, Work::Sql { statements })
+    }
+
+    /// A step of any work.
+    pub fn new(phase: Phase, title: impl Into<String>, work: Work) -> Self {
+        Self {
+            phase,
+            title: title.into(),
+            work,
+            locks: Vec::new(),
+            undo: Undo::Nothing,
+            estimate: Estimate::default(),
+            notes: Vec::new(),
+            line: None,
+        }
+    }
+
+    /// Sets the locks.
+    #[must_use]
+    pub fn locks(mut self, locks: Vec<LockOn>) -> Self {
+        self.locks = locks;
+        self
+    }
+
+    /// Sets the way back.
+    #[must_use]
+    pub fn undo(mut self, undo: Undo) -> Self {
+        self.undo = undo;
+        self
+    }
+
+    /// Sets the line of the file.
+    #[must_use]
+    pub fn line(mut self, line: usize) -> Self {
+        self.line = Some(line);
+        self
+    }
+
+    /// Adds a note.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// True where all of it is one transaction whose commit also records the step.
+    pub fn transactional(&self) -> bool {
+        matches!(self.work, Work::Sql { .. })
+    }
+}
+
+/// A whole migration, planned against one catalog. Its JSON is what `plan --out` writes and what
+/// the state table keeps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`PLAN_FORMAT`].
+    pub format: u32,
+    /// The migration's id.
+    pub migration: String,
+    /// The file's checksum.
+    pub checksum: String,
+    /// Steps in order of phase; a run takes those of its phases.
+    pub steps: Vec<Step>,
+    /// What a person should know before it runs.
+    pub warnings: Vec<String>,
+    /// Catalog facts that it relies on (`plan::facts`); `apply --plan` compares them.
+    pub facts: BTreeMap<String, String>,
+    /// Tables that it changes; only one migration at a time may be open on each.
+    pub tables: Vec<QName>,
+}
+
+impl Plan {
+    /// The steps of these phases, in order.
+    pub fn steps_of(&self, phases: &[Phase]) -> Vec<Step> {
+        self.steps.iter().filter(|s| phases.contains(&s.phase)).cloned().collect()
+    }
+
+    /// True where something is left to do after READY.
+    pub fn has_contract(&self) -> bool {
+        self.steps.iter().any(|s| s.phase == Phase::Contract)
+    }
+
+    /// What cannot be taken back, and what is lost on the way back: (title, reason).
+    pub fn irreversible(&self) -> Vec<(&str, &str)> {
+        let mut all = Vec::new();
+        for step in self.steps.iter().filter(|s| s.phase != Phase::Purge) {
+            match &step.undo {
+                Undo::Irreversible { reason } => all.push((step.title.as_str(), reason.as_str())),
+                Undo::Steps { lost, .. } => {
+                    all.extend(lost.iter().map(|l| (step.title.as_str(), l.as_str())));
+                }
+                Undo::Nothing => {}
+            }
+        }
+        all
+    }
+}
