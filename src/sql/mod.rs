@@ -6,5 +6,6 @@
 pub mod lex;
 pub mod quote;
 pub mod source;
+pub mod split;
 
 pub use source::{Diagnostic, Label, Source, Span};
