@@ -1,0 +1,90 @@
+//! The state schema's version, its installation and its upgrades.
+
+use tokio_postgres::Client;
+
+use crate::error::{Error, Result};
+use crate::pg::error::from_pg;
+
+/// The version that this pgshift writes.
+pub const VERSION: i32 = 1;
+
+/// Upgrades in order: the script that leads to version `index + 1`.
+const UPGRADES: [&str; VERSION as usize] = [include_str!("v1.sql")];
+
+/// The version found in the database; `None` where pgshift was never initialised there.
+pub async fn version(client: &Client) -> Result<Option<i32>> {
+    let exists: bool = client
+        .query_one("SELECT to_regclass('pgshift.schema_version') IS NOT NULL", &[])
+        .await
+        .map_err(from_pg)?
+        .get(0);
+    if !exists {
+        return Ok(None);
+    }
+    client
+        .query_one("SELECT max(version) FROM pgshift.schema_version", &[])
+        .await
+        .map_err(|e| {
+            from_pg(e).hint(
+                "this role needs USAGE on schema pgshift and SELECT, INSERT, UPDATE, DELETE on \
+                 its tables; see docs/privileges.md",
+            )
+        })
+        .map(|row| row.get(0))
+}
+
+/// Refuses a state schema of a newer pgshift.
+///
+/// # Errors
+/// [`crate::ErrorKind::Refused`] where it is newer than [`VERSION`].
+pub fn check_version(found: i32) -> Result<()> {
+    if found > VERSION {
+        return Err(Error::refused(format!(
+            "the state schema is of version {found}, this pgshift knows up to {VERSION}"
+        ))
+        .left("nothing was changed")
+        .hint("use the newer pgshift that wrote it"));
+    }
+    Ok(())
+}
+
+/// Installs or upgrades the state schema; returns the version that was there before. Each upgrade
+/// is one transaction, and two that meet wait for each other.
+pub async fn install(client: &mut Client) -> Result<Option<i32>> {
+    let before = version(client).await?;
+    if let Some(found) = before {
+        check_version(found)?;
+        if found == VERSION {
+            return Ok(before);
+        }
+    }
+    let tx = client.transaction().await.map_err(from_pg)?;
+    tx.batch_execute("SELECT pg_advisory_xact_lock(1885827169, 0)").await.map_err(from_pg)?;
+    // Read again under the lock: another pgshift may have done it meanwhile.
+    let now: Option<i32> = if tx
+        .query_one("SELECT to_regclass('pgshift.schema_version') IS NOT NULL", &[])
+        .await
+        .map_err(from_pg)?
+        .get(0)
+    {
+        tx.query_one("SELECT max(version) FROM pgshift.schema_version", &[])
+            .await
+            .map_err(from_pg)?
+            .get(0)
+    } else {
+        None
+    };
+    for script in &UPGRADES[usize::try_from(now.unwrap_or(0)).unwrap_or(0)..] {
+        tx.batch_execute(script).await.map_err(|e| {
+            from_pg(e)
+                .context("the state schema could not be installed")
+                .left("nothing was changed")
+                .hint(
+                    "the role needs CREATE on the database, or a schema pgshift that it owns; see \
+                     docs/privileges.md",
+                )
+        })?;
+    }
+    tx.commit().await.map_err(from_pg)?;
+    Ok(before)
+}
