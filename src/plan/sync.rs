@@ -288,8 +288,16 @@ impl SyncGroup {
             }
             forward(body, component, renamed, 4);
         }
-        let _ = writeln!(body, "  ELSIF {unset} THEN");
-        forward(body, component, renamed, 4);
+        // A row that the backfill has not reached; decided by mapping, because each has a
+        // backfill of its own.
+        body.push_str("  ELSE\n");
+        for mapping in &component.forward {
+            let unset: Vec<_> =
+                mapping.targets.iter().map(|t| format!("NEW.{} IS NULL", ident(&t.column))).collect();
+            let _ = writeln!(body, "    IF {} THEN", unset.join(" AND "));
+            assign(body, mapping, renamed, 6);
+            body.push_str("    END IF;\n");
+        }
         body.push_str("  END IF;\n");
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod dml;
 pub mod lex;
+pub mod mapped;
 pub mod quote;
 pub mod source;
 pub mod split;

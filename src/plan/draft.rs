@@ -1,0 +1,395 @@
+//! The first half of planning: what the backfills of a migration are, as far as the file and the
+//! catalog tell. The server then answers what only it can know (see [`super::probe`]).
+
+use std::collections::BTreeMap;
+
+use crate::catalog::{Catalog, Column, QName, RelKind, Table};
+use crate::error::{Error, ErrorKind, Result};
+use crate::migration::{BackfillOptions, Migration, Statement};
+use crate::sql::ddl::{Action, AlterOpKind, ColumnDef, RelName};
+use crate::sql::dml::{self, Assignment, Piece, TableRef};
+use crate::sql::{Diagnostic, Span};
+
+use super::sections::{Known, Sections};
+
+/// A column that the expand section adds to an existing table.
+#[derive(Debug, Clone)]
+pub struct NewColumn {
+    /// What the file says of it.
+    pub def: ColumnDef,
+    /// Where, in the file.
+    pub span: Span,
+}
+
+/// A row-changing statement of a backfill or reverse section.
+#[derive(Debug, Clone)]
+pub struct DraftStatement<'a> {
+    /// The author's statement.
+    pub statement: &'a Statement,
+    /// Its table.
+    pub table: QName,
+    /// The name by which the text refers to the table.
+    pub alias: String,
+    /// Assignments; empty for DELETE.
+    pub assignments: Vec<Assignment>,
+    /// It is a DELETE.
+    pub delete: bool,
+    /// FROM or USING.
+    pub from: Option<Piece>,
+    /// Top-level conditions of WHERE that are not `target IS NULL`.
+    pub conditions: Vec<Piece>,
+    /// The author's whole WHERE.
+    pub where_: Option<Piece>,
+    /// Options of its section.
+    pub options: BackfillOptions,
+    /// Every target is a column that this migration adds.
+    pub all_new: bool,
+}
+
+/// A migration half planned.
+#[derive(Debug, Clone)]
+pub struct Draft<'a> {
+    /// The file.
+    pub migration: &'a Migration,
+    /// The database.
+    pub catalog: &'a Catalog,
+    /// Its statements.
+    pub sections: Sections<'a>,
+    /// Columns that expand adds to existing tables.
+    pub new_columns: BTreeMap<(QName, String), NewColumn>,
+    /// Backfill statements.
+    pub backfills: Vec<DraftStatement<'a>>,
+    /// Reverse statements.
+    pub reverses: Vec<DraftStatement<'a>>,
+}
+
+/// The relations that a migration names, for loading the catalog: (schema, name).
+pub fn wanted(migration: &Migration) -> Vec<(Option<String>, String)> {
+    let sections = Sections::of(migration);
+    let mut names: Vec<RelName> = Vec::new();
+    for known in sections.statements() {
+        names.extend(relations(&known.action));
+    }
+    names.sort();
+    names.dedup();
+    names.into_iter().map(|n| (n.schema, n.name)).collect()
+}
+
+/// Relations that an action names.
+pub fn relations(action: &Action) -> Vec<RelName> {
+    let one = |name: &RelName| vec![name.clone()];
+    match action {
+        Action::CreateTable { name, references, partition_of, inherits, like, .. } => {
+            let mut all = one(name);
+            all.extend(references.iter().chain(partition_of).chain(inherits).chain(like).cloned());
+            all
+        }
+        Action::DropTable { names, .. }
+        | Action::DropIndex { names, .. }
+        | Action::DropView { names, .. }
+        | Action::DropSequence { names, .. } => names.clone(),
+        Action::AlterTable { name, ops, .. } => {
+            let mut all = one(name);
+            for op in ops {
+                match &op.kind {
+                    AlterOpKind::AddColumn(def) => {
+                        all.extend(def.constraints.iter().filter_map(|c| c.references.clone()));
+                    }
+                    AlterOpKind::AddConstraint(def) => all.extend(def.references.clone()),
+                    AlterOpKind::AttachPartition { partition, .. }
+                    | AlterOpKind::DetachPartition { partition, .. } => all.push(partition.clone()),
+                    _ => {}
+                }
+            }
+            all
+        }
+        Action::AlterRelation { name, .. } | Action::Refresh { name, .. } => one(name),
+        Action::CreateIndex { table, name, .. } => {
+            let mut all = one(table);
+            all.extend(name.clone());
+            all
+        }
+        Action::Reindex { name, .. } => name.iter().cloned().collect(),
+        Action::CreateView { name, .. } | Action::CreateSequence { name, .. } => one(name),
+        Action::CreateTrigger { table, .. }
+        | Action::DropOnTable { table, .. }
+        | Action::AlterOnTable { table, .. }
+        | Action::CreatePolicy { table, .. }
+        | Action::CreateRule { table, .. }
+        | Action::Insert { table }
+        | Action::Update { table }
+        | Action::Delete { table }
+        | Action::Merge { table } => one(table),
+        Action::Truncate { tables, .. }
+        | Action::Vacuum { tables, .. }
+        | Action::Analyze { tables, .. } => tables.clone(),
+        Action::Comment { target } => match target {
+            crate::sql::ddl::CommentTarget::Table(name)
+            | crate::sql::ddl::CommentTarget::Column { table: name, .. } => one(name),
+            crate::sql::ddl::CommentTarget::Other { table, .. } => table.iter().cloned().collect(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+impl<'a> Draft<'a> {
+    /// Reads the sections against the catalog.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] with places for what the file gets wrong, [`ErrorKind::Refused`] for
+    /// what pgshift does not do.
+    pub fn new(migration: &'a Migration, catalog: &'a Catalog) -> Result<Self> {
+        let sections = Sections::of(migration);
+        let mut draft = Self {
+            migration,
+            catalog,
+            new_columns: BTreeMap::new(),
+            backfills: Vec::new(),
+            reverses: Vec::new(),
+            sections: Sections::default(),
+        };
+        for known in &sections.expand {
+            draft.collect_new_columns(known)?;
+        }
+        for (known, options) in &sections.backfill {
+            let statement = draft.statement(known, options)?;
+            draft.backfills.push(statement);
+        }
+        for known in &sections.reverse {
+            let statement = draft.statement(known, &BackfillOptions::default())?;
+            if !draft.backfills.iter().any(|b| b.table == statement.table) {
+                return Err(draft.wrong(
+                    known.statement.span,
+                    format!("no backfill of this file writes to {}", statement.table),
+                    "a reverse statement maps what a backfill of the same table wrote",
+                ));
+            }
+            draft.reverses.push(statement);
+        }
+        draft.sections = sections;
+        Ok(draft)
+    }
+
+    /// An error of the file, at a span.
+    pub fn wrong(&self, span: Span, message: impl Into<String>, help: &str) -> Error {
+        let mut diagnostic = Diagnostic::new(span, message);
+        if !help.is_empty() {
+            diagnostic = diagnostic.help(help);
+        }
+        Error::at(&self.migration.source, vec![diagnostic]).left("nothing was changed")
+    }
+
+    /// A refusal at a span.
+    pub fn refused(&self, span: Span, message: impl Into<String>, help: &str) -> Error {
+        self.wrong(span, message, help).with_kind(ErrorKind::Refused)
+    }
+
+    /// The table that a name means.
+    pub fn table(&self, name: &RelName) -> Option<&'a Table> {
+        self.catalog.table(name.schema.as_deref(), &name.name)
+    }
+
+    /// A column of a table, existing or added by this migration, with its type's SQL text.
+    pub fn new_column(&self, table: &QName, column: &str) -> Option<&NewColumn> {
+        self.new_columns.get(&(table.clone(), column.to_owned()))
+    }
+
+    fn collect_new_columns(&mut self, known: &Known<'a>) -> Result<()> {
+        let Action::AlterTable { name, ops, .. } = &known.action else { return Ok(()) };
+        let Some(table) = self.table(name) else { return Ok(()) };
+        let offset = known.statement.span.start;
+        for op in ops {
+            let AlterOpKind::AddColumn(def) = &op.kind else { continue };
+            let span = op.span.shift(offset);
+            if table.column(&def.name).is_some() {
+                if def.if_not_exists {
+                    continue;
+                }
+                return Err(self.wrong(
+                    span,
+                    format!("column {} of {} already exists", def.name, table.name),
+                    "choose another name, or leave the statement out",
+                ));
+            }
+            let key = (table.name.clone(), def.name.clone());
+            let new = NewColumn { def: (**def).clone(), span };
+            if self.new_columns.insert(key, new).is_some() {
+                return Err(self.wrong(span, format!("column {} is added twice", def.name), ""));
+            }
+        }
+        Ok(())
+    }
+
+    fn statement(
+        &self,
+        known: &Known<'a>,
+        options: &BackfillOptions,
+    ) -> Result<DraftStatement<'a>> {
+        let statement = known.statement;
+        let offset = statement.span.start;
+        let at = |d: Diagnostic| {
+            Error::at(&self.migration.source, vec![d.shift(offset)]).left("nothing was changed")
+        };
+        let (table_ref, only, alias, assignments, from, where_, conjuncts, delete) =
+            if let Action::Delete { .. } = known.action {
+                let d = dml::parse_delete(&statement.sql).map_err(at)?;
+                let alias = d.range_name().to_owned();
+                (d.table, d.only, alias, Vec::new(), d.using, d.where_, d.conjuncts, true)
+            } else {
+                let u = dml::parse_update(&statement.sql).map_err(at)?;
+                let alias = u.range_name().to_owned();
+                (u.table, u.only, alias, u.assignments, u.from, u.where_, u.conjuncts, false)
+            };
+        let table = self.backfilled_table(&table_ref, only, offset)?;
+        let mut all_new = !delete;
+        for assignment in &assignments {
+            all_new &= self.target(table, assignment, offset)?;
+        }
+        let is_target = |column: &str| assignments.iter().any(|a| a.column == column);
+        let conditions = conjuncts
+            .into_iter()
+            .filter(|c| !dml::is_null_test(c, &alias).is_some_and(|column| is_target(&column)))
+            .collect();
+        Ok(DraftStatement {
+            statement,
+            table: table.name.clone(),
+            alias,
+            assignments,
+            delete,
+            from,
+            conditions,
+            where_,
+            options: options.clone(),
+            all_new,
+        })
+    }
+
+    /// The table of a backfill, where it is one that can be walked in chunks.
+    fn backfilled_table(&self, name: &TableRef, only: bool, offset: usize) -> Result<&'a Table> {
+        let span = name.span.shift(offset);
+        let shown = name.schema.as_ref().map_or(name.name.clone(), |s| format!("{s}.{}", name.name));
+        let Some(table) = self.catalog.table(name.schema.as_deref(), &name.name) else {
+            let known = |t: &&Table| t.name.name.eq_ignore_ascii_case(&name.name);
+            let near = self.catalog.tables.values().find(known);
+            let help = near.map_or_else(
+                || {
+                    "a backfill changes a table that exists before the migration; is the \
+                     search_path right?"
+                        .to_owned()
+                },
+                |t| format!("there is {}", t.name),
+            );
+            return Err(self.wrong(span, format!("table {shown} does not exist"), &help));
+        };
+        match table.kind {
+            RelKind::Table | RelKind::Partitioned => {}
+            _ => {
+                return Err(self.refused(
+                    span,
+                    format!("{} is not a table", table.name),
+                    "name the table that holds the rows",
+                ));
+            }
+        }
+        if table.leaves.iter().any(|leaf| leaf.kind == RelKind::Foreign) {
+            return Err(self.refused(
+                span,
+                format!("{} has a foreign table as a partition", table.name),
+                "its rows cannot be committed together with a checkpoint; change them on their \
+                 own server",
+            ));
+        }
+        if table.inherited {
+            return Err(self.refused(
+                span,
+                format!("{} has inheritance children that are not partitions", table.name),
+                "triggers are not inherited; migrate each table of the hierarchy by itself",
+            ));
+        }
+        if only && table.kind == RelKind::Partitioned {
+            return Err(self.wrong(
+                span,
+                format!("{} is partitioned and holds no rows itself", table.name),
+                "leave ONLY out",
+            ));
+        }
+        if table.row_security {
+            return Err(self.refused(
+                span,
+                format!("row security hides rows of {} from role {}", table.name, self.catalog.role),
+                "run pgshift as the table's owner (without FORCE ROW LEVEL SECURITY) or as a role \
+                 with BYPASSRLS",
+            ));
+        }
+        if !table.owned {
+            return Err(self.refused(
+                span,
+                format!(
+                    "role {} does not own {} (its owner is {})",
+                    self.catalog.role, table.name, table.owner
+                ),
+                "connect as the owner or as a member of it; see docs/privileges.md",
+            ));
+        }
+        Ok(table)
+    }
+
+    /// Checks an assigned column; true where this migration adds it.
+    fn target(&self, table: &Table, assignment: &Assignment, offset: usize) -> Result<bool> {
+        let span = assignment.column_span.shift(offset);
+        if let Some(new) = self.new_column(&table.name, &assignment.column) {
+            if new.def.not_null {
+                return Err(Error::at(
+                    &self.migration.source,
+                    vec![
+                        Diagnostic::new(
+                            new.span,
+                            format!("column {} is filled by a backfill, so it cannot be NOT NULL yet", new.def.name),
+                        )
+                        .also(span, "the backfill")
+                        .help("add it without NOT NULL here, and `ALTER COLUMN … SET NOT NULL` in the contract section"),
+                    ],
+                )
+                .left("nothing was changed"));
+            }
+            return Ok(true);
+        }
+        let Some(column) = table.column(&assignment.column) else {
+            let near = near(&assignment.column, table.columns.iter().map(|c| c.name.as_str()));
+            let help = near.map_or(String::new(), |n| format!("did you mean {n}?"));
+            return Err(self.wrong(
+                span,
+                format!("{} has no column {}", table.name, assignment.column),
+                &help,
+            ));
+        };
+        self.assignable(column, span)?;
+        Ok(false)
+    }
+
+    fn assignable(&self, column: &Column, span: Span) -> Result<()> {
+        if column.generated {
+            return Err(self.refused(
+                span,
+                format!("{} is a generated column", column.name),
+                "change the columns that it is generated from",
+            ));
+        }
+        if column.identity.as_deref() == Some("ALWAYS") {
+            return Err(self.refused(
+                span,
+                format!("{} is an identity column (GENERATED ALWAYS)", column.name),
+                "the server refuses to update it",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The closest name, where one is close.
+fn near<'n>(name: &str, all: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    all.map(|n| (strsim::damerau_levenshtein(name, n), n))
+        .filter(|(d, n)| *d <= 2.max(n.len() / 4))
+        .min()
+        .map(|(_, n)| n)
+}
