@@ -254,7 +254,7 @@ pub struct Catalog {
     /// Schemas that unqualified names are looked up in, in order, existing ones only
     /// (`current_schemas(false)`).
     pub search_path: Vec<String>,
-    /// Tables by name.
+    /// Tables, and materialized views, by name.
     pub tables: BTreeMap<QName, Table>,
     /// Every other relation that the migration names: views, sequences, indexes.
     /// For an index, the table it is on is in `tables`.

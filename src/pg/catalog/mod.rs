@@ -120,7 +120,10 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
     let mut mentioned = BTreeSet::new();
     for relation in resolved {
         match relation.kind {
-            RelKind::Table | RelKind::Partitioned | RelKind::Foreign => {
+            RelKind::Table
+            | RelKind::Partitioned
+            | RelKind::Foreign
+            | RelKind::MaterializedView => {
                 mentioned.insert(relation.oid);
             }
             kind => {

@@ -107,8 +107,12 @@ fn one_line(query: Option<String>) -> Option<String> {
     Some(cut)
 }
 
-/// Completes `held(pid, vxid, mode, relation)`, one row per lock, to one row per holder. The
-/// documentation of `pg_locks` gives the join with `pg_prepared_xacts`.
+/// Completes `held(pid, vxid, mode, relation)`, one row per lock of the snapshot `l` of `pg_locks`,
+/// to one row per holder.
+///
+/// A prepared transaction is found by the lock on its own transaction id. The documentation of
+/// `pg_locks` joins by `'-1/' || transaction`, which holds only after a restart of the server:
+/// until then the locks keep the virtual transaction id of the session that prepared it.
 const HOLDERS: &str = "
 SELECT h.pid, p.gid::text AS prepared,
        coalesce(a.usename, p.owner)::text AS usename,
@@ -119,7 +123,9 @@ SELECT h.pid, p.gid::text AS prepared,
            FILTER (WHERE h.mode IS NOT NULL) AS locks
 FROM held h
 LEFT JOIN pg_stat_activity a ON a.pid = h.pid
-LEFT JOIN pg_prepared_xacts p ON h.pid IS NULL AND h.vxid = '-1/' || p.transaction
+LEFT JOIN (l AS x JOIN pg_prepared_xacts p ON p.transaction = x.transactionid)
+       ON h.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid' AND x.granted
+      AND x.virtualtransaction = h.vxid
 LEFT JOIN pg_class c ON c.oid = h.relation
 LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE h.pid IS NOT NULL OR p.gid IS NOT NULL
@@ -142,9 +148,10 @@ fn blocker(row: &Row) -> Result<Blocker> {
 }
 
 const WOULD_BLOCK: &str = "
-WITH held AS MATERIALIZED (
+WITH l AS MATERIALIZED (SELECT * FROM pg_locks),
+held AS MATERIALIZED (
     SELECT l.pid, l.virtualtransaction AS vxid, l.mode, l.relation
-    FROM pg_locks l
+    FROM l
     WHERE l.locktype = 'relation' AND l.granted
       AND l.relation = ANY ($1::oid[]) AND l.mode = ANY ($2::text[])
       AND l.database IN (0, (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))

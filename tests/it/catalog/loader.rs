@@ -64,7 +64,12 @@ fn names_resolve_as_the_server_resolves_them() {
         assert!(catalog.major() >= 14);
         assert_eq!(
             names(&catalog),
-            ["Sales.Order Items", "Sales.twice", "late.only_late"]
+            [
+                "Sales.Order Items",
+                "Sales.twice",
+                "late.m",
+                "late.only_late"
+            ]
         );
         assert_eq!(
             catalog
@@ -85,6 +90,10 @@ fn names_resolve_as_the_server_resolves_them() {
         assert_eq!(index.columns, ["select"]);
         assert!(!index.unique && !index.primary && !index.constraint && index.valid);
         assert!(index.definition.contains(r#"ON "Sales"."Order Items""#));
+
+        let m = &catalog.tables[&QName::new("late", "m")];
+        assert_eq!(m.kind, RelKind::MaterializedView);
+        assert_eq!((m.indexes.len(), m.columns.len()), (1, 1));
 
         let qualified = loaded(&client, &["late.twice", "public.unseen"]).await?;
         assert_eq!(names(&qualified), ["late.twice", "public.unseen"]);
@@ -297,7 +306,7 @@ fn indexes_constraints_and_triggers() {
                 ("orders_pkey", "id".to_owned(), true, true, true, true),
             ]
         );
-        assert!(orders.indexes.iter().all(|i| i.bytes > 0));
+        assert!(orders.indexes.iter().all(|i| i.bytes > 0 || !i.valid));
         assert_eq!(
             public(&catalog, "customers").primary_key().unwrap(),
             ["no", "region"]
@@ -393,7 +402,7 @@ fn dependents_are_told_by_column() {
              CREATE INDEX ON t (a); CREATE TABLE u (a int REFERENCES t);
              CREATE VIEW v AS SELECT a, a + b AS sum FROM t;
              CREATE MATERIALIZED VIEW m AS SELECT b FROM t;
-             CREATE RULE r AS ON UPDATE TO t WHERE NEW.c > 1 DO ALSO NOTIFY x;
+             CREATE RULE r AS ON UPDATE TO t WHERE NEW.c > 1 DO ALSO INSERT INTO u VALUES (1);
              ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (c > 0);
              CREATE FUNCTION counted() RETURNS bigint BEGIN ATOMIC SELECT sum(b) FROM t; END;
              CREATE STATISTICS s ON a, c FROM t;
@@ -579,7 +588,8 @@ fn another_role_is_told_what_it_may_do() {
 fn it_does_not_hang_behind_an_exclusive_lock() {
     in_database(|db| async move {
         let (client, other) = (db.connect().await, db.connect().await);
-        run(&other, "CREATE TABLE t (a int); BEGIN; LOCK TABLE t").await;
+        run(&client, "CREATE TABLE t (a int)").await;
+        run(&other, "BEGIN; LOCK TABLE t").await;
         let error = loaded(&client, &["t"]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Lock);
         assert_eq!(error.sqlstate(), Some("55P03"));
@@ -608,9 +618,10 @@ fn facts_name_what_changed_and_ignore_growth() {
         let then = facts(&loaded(&client, &["t", "later"]).await?);
         run(
             &client,
-            "INSERT INTO t SELECT g, g FROM generate_series(1, 5000) g; VACUUM FULL ANALYZE t",
+            "INSERT INTO t SELECT g, g FROM generate_series(1, 5000) g",
         )
         .await;
+        run(&client, "VACUUM FULL ANALYZE t").await;
         assert_eq!(
             changed(&then, &facts(&loaded(&client, &["t", "later"]).await?)),
             [""; 0]
