@@ -16,10 +16,13 @@ pub fn facts(catalog: &Catalog) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     facts.insert("database".to_owned(), catalog.database.clone());
     facts.insert("role".to_owned(), catalog.role.clone());
-    facts.insert(
-        "search_path".to_owned(),
-        join(catalog.search_path.iter().map(|s| ident(s))),
-    );
+    let path: Vec<String> = catalog.search_path.iter().map(|s| ident(s)).collect();
+    let path = if path.is_empty() {
+        "(empty)".to_owned()
+    } else {
+        path.join(", ")
+    };
+    facts.insert("search_path".to_owned(), path);
     facts.insert("server version".to_owned(), catalog.major().to_string());
     for (name, kind) in &catalog.relations {
         facts.insert(
@@ -195,10 +198,6 @@ fn kind_text(kind: RelKind) -> &'static str {
         RelKind::Index => "index",
         RelKind::Other => "other relation",
     }
-}
-
-fn join(parts: impl Iterator<Item = String>) -> String {
-    parts.collect::<Vec<_>>().join(", ")
 }
 
 fn qualified(name: &QName) -> String {

@@ -59,8 +59,8 @@ pub struct Replica {
     pub replay_bytes: Option<i64>,
     /// `replay_lag`, but zero where no byte is missing: the column keeps its last value for a
     /// while on an idle standby. `None` where the receiver does not replay or the server has not
-    /// measured it. A standby that stopped replaying does not make this grow: bound
-    /// `replay_bytes` too.
+    /// measured it. It is an estimate from the standby's reports; where replay stops it can stay
+    /// behind the truth, so bound `replay_bytes` too.
     pub replay_lag: Option<Duration>,
 }
 
@@ -68,7 +68,9 @@ const REPLICAS: &str = "
 SELECT coalesce(nullif(r.application_name, ''), 'replica') AS name,
        coalesce(host(r.client_addr), 'pid ' || r.pid) AS place,
        r.state, current_user::text AS role,
-       greatest(pg_wal_lsn_diff(w.lsn, r.replay_lsn), 0)::bigint AS bytes,
+       CASE WHEN w.lsn <= r.replay_lsn THEN 0
+            ELSE pg_wal_lsn_diff(w.lsn, r.replay_lsn)
+       END::bigint AS bytes,
        CASE WHEN w.lsn <= r.replay_lsn THEN 0
             WHEN r.replay_lsn IS NOT NULL THEN extract(epoch FROM r.replay_lag)
        END::float8 AS lag

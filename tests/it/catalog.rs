@@ -1,13 +1,16 @@
 //! The catalog loader and the probes against a live server: `PGSHIFT_TEST_URL`, a superuser's
 //! URL. Each test has a database of its own.
 
-mod loader;
+mod parts;
 mod probes;
+mod tables;
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pgshift::Result;
+use pgshift::catalog::{Catalog, QName, Table};
+use pgshift::pg::catalog::{Wanted, load};
 use tokio_postgres::{Client, Config, NoTls};
 
 /// One test's database.
@@ -83,4 +86,24 @@ async fn run(client: &Client, sql: &str) {
         let message = error.as_db_error().map_or("", |e| e.message());
         panic!("{error}: {message}\n{sql}");
     }
+}
+
+/// Loads by `name` or `schema.name`.
+async fn loaded(client: &Client, names: &[&str]) -> Result<Catalog> {
+    let wanted: Vec<Wanted> = names
+        .iter()
+        .map(|name| match name.split_once('.') {
+            Some((schema, name)) => Wanted::new(Some(schema), name),
+            None => Wanted::new(None, name),
+        })
+        .collect();
+    load(client, &wanted).await
+}
+
+fn names(catalog: &Catalog) -> Vec<String> {
+    catalog.tables.keys().map(ToString::to_string).collect()
+}
+
+fn public<'a>(catalog: &'a Catalog, name: &str) -> &'a Table {
+    &catalog.tables[&QName::new("public", name)]
 }

@@ -240,7 +240,7 @@ fn the_session_is_part_of_it() {
         [
             "relation public.totals is gone",
             "role: was app, is admin",
-            "search_path: was public, \"Old Stuff\", is ",
+            "search_path: was public, \"Old Stuff\", is (empty)",
             "server version: was 15, is 18",
         ]
     );
