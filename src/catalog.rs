@@ -3,6 +3,8 @@
 //! Loaded by `pg::catalog`, or built by hand in tests. Names are as stored in the catalog:
 //! unquoted and case-exact.
 
+pub mod facts;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -62,7 +64,8 @@ pub struct Column {
     pub name: String,
     /// `format_type(atttypid, atttypmod)`: SQL text of the type.
     pub type_name: String,
-    /// `attnotnull`.
+    /// NOT NULL, and no row violates it: `attnotnull` without a NOT VALID constraint behind it
+    /// (PostgreSQL 18).
     pub not_null: bool,
     /// `pg_get_expr` of the default; also of the expression of a generated column.
     pub default: Option<String>,
@@ -72,7 +75,7 @@ pub struct Column {
     pub identity: Option<String>,
     /// The type has an equality operator (json, xml and point have none).
     pub has_equality: bool,
-    /// `pg_get_serial_sequence`-style owned sequence, if any.
+    /// Comment.
     pub comment: Option<String>,
 }
 
@@ -251,7 +254,7 @@ pub struct Catalog {
     /// Schemas that unqualified names are looked up in, in order, existing ones only
     /// (`current_schemas(false)`).
     pub search_path: Vec<String>,
-    /// Tables by name.
+    /// Tables, and materialized views, by name.
     pub tables: BTreeMap<QName, Table>,
     /// Every other relation that the migration names: views, sequences, indexes.
     /// For an index, the table it is on is in `tables`.

@@ -1,1 +1,5 @@
 //! (in construction)
+
+pub mod catalog;
+pub mod probes;
+mod read;

@@ -1,0 +1,193 @@
+//! Loads [`Catalog`] from a live server: one query per kind of fact, for all tables at once.
+//!
+//! Everything is read through the system catalogs (documentation: "System Catalogs"), in one
+//! read-only transaction. Some of the functions used (`pg_relation_size`, and `pg_get_expr` in
+//! newer versions) take ACCESS SHARE, so they would wait behind ACCESS EXCLUSIVE; a lock timeout
+//! bounds that.
+
+mod parts;
+mod relations;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Row, SimpleQueryMessage};
+
+use super::read::{failed, get};
+use crate::catalog::{Catalog, RelKind};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A relation name that a migration mentions, unquoted and case-exact.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Wanted {
+    /// Schema; `None` resolves through the session's search path.
+    pub schema: Option<String>,
+    /// Name in it.
+    pub name: String,
+}
+
+impl Wanted {
+    /// A name, qualified or not.
+    pub fn new(schema: Option<&str>, name: &str) -> Self {
+        Self {
+            schema: schema.map(str::to_owned),
+            name: name.to_owned(),
+        }
+    }
+}
+
+/// Reading must neither hang behind someone's ACCESS EXCLUSIVE nor make a queue behind itself.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
+     SET LOCAL lock_timeout = '2s'";
+
+/// Loads the facts about the `wanted` relations and what they are tied to: the tables that their
+/// foreign keys reference, and the parents of partitions, are loaded as tables too.
+/// A name that does not exist is absent from the result; for an index, the table that it is on
+/// is loaded.
+///
+/// Runs a transaction of its own on `client`, which must not be inside one. If the future is
+/// dropped before it is done, that transaction stays open: close the connection then.
+///
+/// # Errors
+/// [`ErrorKind::Lock`] where another session holds one of the tables in ACCESS EXCLUSIVE mode for
+/// longer than two seconds; otherwise what the server or the connection gave.
+pub async fn load(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
+    batch(client, BEGIN).await?;
+    match read(client, wanted).await {
+        Ok(catalog) => {
+            batch(client, "COMMIT").await?;
+            Ok(catalog)
+        }
+        Err(error) => {
+            // The first error is the one to report; a failing rollback only repeats it.
+            let _ = batch(client, "ROLLBACK").await;
+            Err(if error.kind() == ErrorKind::Lock {
+                error.left("nothing was changed").hint(
+                    "another session holds an ACCESS EXCLUSIVE lock on one of these tables \
+                     (another migration, VACUUM FULL, TRUNCATE); wait until it ends and try again",
+                )
+            } else {
+                error
+            })
+        }
+    }
+}
+
+async fn batch(client: &Client, sql: &str) -> Result<Vec<SimpleQueryMessage>> {
+    client
+        .simple_query(sql)
+        .await
+        .map_err(|e| failed("cannot read the catalog", e))
+}
+
+/// Runs one catalog query for these oids. Unnamed statements: one round trip, and they work
+/// through a transaction pooler.
+async fn query(client: &Client, what: &str, sql: &str, oids: &[u32]) -> Result<Vec<Row>> {
+    let parameter: &(dyn ToSql + Sync) = &oids;
+    client
+        .query_typed(sql, &[(parameter, Type::OID_ARRAY)])
+        .await
+        .map_err(|e| failed(&format!("cannot read {what} from the catalog"), e))
+}
+
+const SERVER: &str = "
+SELECT current_setting('server_version_num')::int AS version,
+       current_database()::text AS database,
+       current_user::text AS role,
+       current_schemas(false)::text[] AS search_path";
+
+async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
+    let (server, resolved) = tokio::try_join!(
+        async {
+            client
+                .query_typed_one(SERVER, &[])
+                .await
+                .map_err(|e| failed("cannot read the server's version", e))
+        },
+        relations::resolve(client, wanted),
+    )?;
+    let version: i32 = get(&server, "version")?;
+    let mut catalog = Catalog {
+        version: u32::try_from(version)
+            .map_err(|e| Error::internal(format!("server version {version}: {e}")))?,
+        database: get(&server, "database")?,
+        role: get(&server, "role")?,
+        search_path: get(&server, "search_path")?,
+        tables: BTreeMap::new(),
+        relations: BTreeMap::new(),
+    };
+    let mut mentioned = BTreeSet::new();
+    for relation in resolved {
+        match relation.kind {
+            RelKind::Table
+            | RelKind::Partitioned
+            | RelKind::Foreign
+            | RelKind::MaterializedView => {
+                mentioned.insert(relation.oid);
+            }
+            kind => {
+                mentioned.extend(relation.table);
+                catalog.relations.insert(relation.name, kind);
+            }
+        }
+    }
+    let mentioned: Vec<u32> = mentioned.into_iter().collect();
+    let oids = relations::closure(client, &mentioned).await?;
+
+    let (mut tables, leaves, columns, indexes, constraints, inbound, triggers, dependents) = tokio::try_join!(
+        relations::tables(client, &oids),
+        relations::leaves(client, &oids),
+        parts::columns(client, &oids),
+        parts::indexes(client, &oids),
+        parts::constraints(client, &oids),
+        parts::referenced_by(client, &oids),
+        parts::triggers(client, &oids),
+        parts::dependents(client, &oids),
+    )?;
+
+    // Each list is keyed by the table; a key without a table is one dropped since.
+    for (oid, leaf, bytes) in leaves {
+        if let Some(table) = tables.get_mut(&oid) {
+            table.rows = table.rows.saturating_add(leaf.rows);
+            table.bytes = table.bytes.saturating_add(bytes);
+            table.leaves.push(leaf);
+        }
+    }
+    for (oid, column) in columns {
+        if let Some(table) = tables.get_mut(&oid) {
+            table.columns.push(column);
+        }
+    }
+    for (oid, index) in indexes {
+        if let Some(table) = tables.get_mut(&oid) {
+            table.indexes.push(index);
+        }
+    }
+    for (oid, constraint) in constraints {
+        if let Some(table) = tables.get_mut(&oid) {
+            table.constraints.push(constraint);
+        }
+    }
+    for (oid, reference) in inbound {
+        if let Some(table) = tables.get_mut(&oid) {
+            table.referenced_by.push(reference);
+        }
+    }
+    for (oid, trigger) in triggers {
+        if let Some(table) = tables.get_mut(&oid) {
+            table.triggers.push(trigger);
+        }
+    }
+    for (oid, column, description) in dependents {
+        if let Some(table) = tables.get_mut(&oid) {
+            table
+                .dependents
+                .entry(column)
+                .or_default()
+                .push(description);
+        }
+    }
+    catalog.tables = tables.into_values().map(|t| (t.name.clone(), t)).collect();
+    Ok(catalog)
+}

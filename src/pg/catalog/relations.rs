@@ -1,0 +1,216 @@
+//! Names, tables, and their storage.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
+
+use super::super::read::{failed, get};
+use super::{Wanted, query};
+use crate::catalog::{Leaf, QName, RelKind, Table};
+use crate::error::Result;
+
+/// What a wanted name turned out to be.
+pub(super) struct Resolved {
+    pub(super) oid: u32,
+    pub(super) name: QName,
+    pub(super) kind: RelKind,
+    /// The table that an index is on.
+    pub(super) table: Option<u32>,
+}
+
+/// `pg_class.relkind`.
+fn kind(relkind: &str) -> RelKind {
+    match relkind {
+        "r" => RelKind::Table,
+        "p" => RelKind::Partitioned,
+        "f" => RelKind::Foreign,
+        "v" => RelKind::View,
+        "m" => RelKind::MaterializedView,
+        "S" => RelKind::Sequence,
+        "i" | "I" => RelKind::Index,
+        _ => RelKind::Other,
+    }
+}
+
+fn name(row: &Row) -> Result<QName> {
+    Ok(QName::new(
+        get::<String>(row, "schema")?,
+        get::<String>(row, "name")?,
+    ))
+}
+
+/// The first schema of the path that has any relation of this name wins, as in the server. Not
+/// `to_regclass`: it raises an error for a schema that the role may not use.
+const RESOLVE: &str = "
+SELECT r.oid, r.schema, r.name, r.kind, x.indrelid AS on_table
+FROM unnest($1::text[], $2::text[]) AS w(schema, name)
+CROSS JOIN LATERAL (
+    SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN unnest(current_schemas(true)) WITH ORDINALITY AS p(nspname, position)
+           ON p.nspname = n.nspname
+    WHERE c.relname = w.name
+      AND (n.nspname = w.schema OR (w.schema IS NULL AND p.position IS NOT NULL))
+    ORDER BY p.position
+    LIMIT 1) AS r
+LEFT JOIN pg_index x ON x.indexrelid = r.oid";
+
+pub(super) async fn resolve(client: &Client, wanted: &[Wanted]) -> Result<Vec<Resolved>> {
+    let schemas: Vec<Option<&str>> = wanted.iter().map(|w| w.schema.as_deref()).collect();
+    let names: Vec<&str> = wanted.iter().map(|w| w.name.as_str()).collect();
+    client
+        .query_typed(
+            RESOLVE,
+            &[(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)],
+        )
+        .await
+        .map_err(|e| failed("cannot look up the migration's relations", e))?
+        .iter()
+        .map(|row| {
+            Ok(Resolved {
+                oid: get(row, "oid")?,
+                name: name(row)?,
+                kind: kind(&get::<String>(row, "kind")?),
+                table: get(row, "on_table")?,
+            })
+        })
+        .collect()
+}
+
+/// A foreign key to a partitioned table has one more `pg_constraint` row per partition of it,
+/// whose parent is a constraint of the same table: those are not constraints of their own.
+const CLOSURE: &str = "
+WITH RECURSIVE up(oid) AS (
+    SELECT unnest($1::oid[])
+    UNION
+    SELECT i.inhparent
+    FROM up
+    JOIN pg_class c ON c.oid = up.oid AND c.relispartition
+    JOIN pg_inherits i ON i.inhrelid = c.oid)
+SELECT oid FROM up
+UNION
+SELECT k.confrelid
+FROM pg_constraint k
+WHERE k.contype = 'f' AND k.conrelid = ANY ($1::oid[])
+  AND NOT EXISTS (SELECT FROM pg_constraint p
+                  WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)";
+
+/// The tables, the tables that they are partitions of, and those that they reference.
+pub(super) async fn closure(client: &Client, tables: &[u32]) -> Result<Vec<u32>> {
+    query(client, "related tables", CLOSURE, tables)
+        .await?
+        .iter()
+        .map(|row| get(row, "oid"))
+        .collect()
+}
+
+const TABLES: &str = "
+SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
+       pg_get_userbyid(c.relowner)::text AS owner,
+       pg_has_role(current_user, c.relowner, 'USAGE') AS owned,
+       row_security_active(c.oid) AS row_security,
+       EXISTS (SELECT FROM pg_inherits i JOIN pg_class k ON k.oid = i.inhrelid
+               WHERE i.inhparent = c.oid AND NOT k.relispartition) AS inherited,
+       pn.nspname::text AS parent_schema, p.relname::text AS parent_name,
+       obj_description(c.oid, 'pg_class') AS comment
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN (pg_inherits i
+           JOIN pg_class p ON p.oid = i.inhparent
+           JOIN pg_namespace pn ON pn.oid = p.relnamespace)
+       ON i.inhrelid = c.oid AND c.relispartition
+WHERE c.oid = ANY ($1::oid[])";
+
+/// The tables without their parts.
+pub(super) async fn tables(client: &Client, oids: &[u32]) -> Result<BTreeMap<u32, Table>> {
+    query(client, "tables", TABLES, oids)
+        .await?
+        .iter()
+        .map(|row| {
+            let oid = get(row, "oid")?;
+            let parent: Option<String> = get(row, "parent_schema")?;
+            let partition_of = match parent {
+                Some(schema) => Some(QName::new(schema, get::<String>(row, "parent_name")?)),
+                None => None,
+            };
+            let table = Table {
+                oid,
+                name: name(row)?,
+                kind: kind(&get::<String>(row, "kind")?),
+                owner: get(row, "owner")?,
+                owned: get(row, "owned")?,
+                rows: 0,
+                bytes: 0,
+                row_security: get::<Option<bool>>(row, "row_security")?.unwrap_or(false),
+                inherited: get(row, "inherited")?,
+                partition_of,
+                comment: get(row, "comment")?,
+                columns: Vec::new(),
+                indexes: Vec::new(),
+                constraints: Vec::new(),
+                referenced_by: Vec::new(),
+                triggers: Vec::new(),
+                leaves: Vec::new(),
+                dependents: BTreeMap::new(),
+            };
+            Ok((oid, table))
+        })
+        .collect()
+}
+
+/// Rows as the planner estimates them (`estimate_rel_size`, and `table_block_relation_estimate_size`
+/// in `src/backend/access/table/tableam.c`): the density of the last ANALYZE or VACUUM times today's
+/// size; where there was none, the density that the column widths give. Without the planner's
+/// guess of ten pages for a young table. `pg_inherits` is read instead of `pg_partition_tree`,
+/// which would lock every partition.
+const LEAVES: &str = "
+WITH RECURSIVE down(root, oid) AS (
+    SELECT o, o FROM unnest($1::oid[]) AS o
+    UNION
+    SELECT d.root, i.inhrelid
+    FROM down d
+    JOIN pg_class p ON p.oid = d.oid AND p.relkind = 'p'
+    JOIN pg_inherits i ON i.inhparent = d.oid),
+server AS MATERIALIZED (SELECT current_setting('block_size')::int AS block)
+SELECT d.root, c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
+       coalesce(a.amname::text, '') AS access_method,
+       s.blocks, coalesce(pg_table_size(c.oid), 0) AS bytes,
+       round(CASE
+           WHEN c.relkind = 'f' THEN greatest(c.reltuples, 0)::float8
+           WHEN c.reltuples >= 0 AND c.relpages > 0
+               THEN c.reltuples::float8 / c.relpages * s.blocks
+           ELSE s.blocks::float8 * (server.block - 24) / (28 + w.width)
+       END)::bigint AS rows
+FROM down d
+CROSS JOIN server
+JOIN pg_class c ON c.oid = d.oid AND c.relkind <> 'p'
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_am a ON a.oid = c.relam
+CROSS JOIN LATERAL (
+    SELECT coalesce(pg_relation_size(c.oid, 'main'), 0) / server.block AS blocks) AS s
+CROSS JOIN LATERAL (
+    SELECT (coalesce(sum(CASE WHEN t.attlen > 0 THEN t.attlen ELSE 32 END), 0) + 7) / 8 * 8 AS width
+    FROM pg_attribute t
+    WHERE t.attrelid = c.oid AND t.attnum > 0 AND NOT t.attisdropped) AS w
+ORDER BY d.root, n.nspname, c.relname";
+
+/// (table, leaf, bytes with TOAST).
+pub(super) async fn leaves(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Leaf, i64)>> {
+    query(client, "table sizes", LEAVES, oids)
+        .await?
+        .iter()
+        .map(|row| {
+            let leaf = Leaf {
+                oid: get(row, "oid")?,
+                name: name(row)?,
+                kind: kind(&get::<String>(row, "kind")?),
+                access_method: get(row, "access_method")?,
+                blocks: get(row, "blocks")?,
+                rows: get(row, "rows")?,
+            };
+            Ok((get(row, "root")?, leaf, get(row, "bytes")?))
+        })
+        .collect()
+}
