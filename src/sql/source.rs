@@ -21,6 +21,7 @@ impl Span {
     }
 
     /// The same range, `by` bytes further on: from a statement's own offsets to the file's.
+    #[must_use]
     pub const fn shift(self, by: usize) -> Self {
         Self {
             start: self.start + by,
@@ -29,6 +30,7 @@ impl Span {
     }
 
     /// The smallest span that covers both.
+    #[must_use]
     pub fn to(self, other: Self) -> Self {
         Self {
             start: self.start.min(other.start),
