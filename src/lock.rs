@@ -133,7 +133,8 @@ mod tests {
 
     /// Table 13.2, as printed: rows are the requested mode, columns the held one, X a conflict.
     const DOCUMENTED: [&str; 8] = [
-        ".......X", "......XX", "....XXXX", "...XXXXX", "..XX.XXX", "..XXXXXX", ".XXXXXXX", "XXXXXXXX",
+        ".......X", "......XX", "....XXXX", "...XXXXX", "..XX.XXX", "..XXXXXX", ".XXXXXXX",
+        "XXXXXXXX",
     ];
 
     #[test]
@@ -156,9 +157,15 @@ mod tests {
 
     #[test]
     fn what_blocks_whom() {
-        let writes: Vec<_> = LockMode::ALL.into_iter().filter(|m| m.blocks_writes()).collect();
+        let writes: Vec<_> = LockMode::ALL
+            .into_iter()
+            .filter(|m| m.blocks_writes())
+            .collect();
         assert_eq!(writes, LockMode::ALL[4..]);
-        let reads: Vec<_> = LockMode::ALL.into_iter().filter(|m| m.blocks_reads()).collect();
+        let reads: Vec<_> = LockMode::ALL
+            .into_iter()
+            .filter(|m| m.blocks_reads())
+            .collect();
         assert_eq!(reads, [LockMode::AccessExclusive]);
     }
 

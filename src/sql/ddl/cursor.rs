@@ -196,6 +196,11 @@ impl<'a> Cursor<'a> {
             .map_or_else(|| self.end_behind(), |t| t.span.start)
     }
 
+    /// Where the statement's first token starts.
+    pub(super) fn start_of_all(&self) -> usize {
+        self.tokens.first().map_or(0, |t| t.span.start)
+    }
+
     /// Where the token before the cursor ends.
     pub(super) fn end_behind(&self) -> usize {
         self.behind().map_or(0, |t| t.span.end)

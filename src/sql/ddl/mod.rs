@@ -6,6 +6,8 @@
 //! A text that the server would refuse may be given any meaning; a text that it accepts is either
 //! understood or [`Action::Opaque`].
 
+#[cfg(test)]
+mod agreement;
 mod alter;
 mod column;
 mod create;
@@ -20,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::{QName, RelKind};
 use crate::lock::LockMode;
-use crate::sql::lex::{TokenKind, lex_code};
+use crate::sql::lex::{Token, TokenKind, lex_code};
 use crate::sql::quote;
 use crate::sql::source::Span;
 
@@ -540,19 +542,17 @@ impl Action {
 /// is [`Action::Opaque`], and a sub-command that is not is [`AlterOpKind::Other`].
 pub fn understand(text: &str) -> Action {
     let mut tokens = lex_code(text);
-    while tokens.last().is_some_and(|t| t.kind == TokenKind::Semicolon) {
+    while tokens
+        .last()
+        .is_some_and(|t| t.kind == TokenKind::Semicolon)
+    {
         tokens.pop();
     }
     let cursor = Cursor::new(text, &tokens);
     let opaque = || Action::Opaque {
         leading: cursor.leading(2),
     };
-    if tokens.iter().any(|t| {
-        matches!(
-            t.kind,
-            TokenKind::Unterminated | TokenKind::Stray | TokenKind::PsqlCommand
-        )
-    }) {
+    if !is_well_formed(&tokens) {
         return opaque();
     }
     let action = other::statement(cursor).unwrap_or_else(opaque);
@@ -566,4 +566,19 @@ pub fn understand(text: &str) -> Action {
         return opaque();
     }
     action
+}
+
+/// Every token is one of SQL, and parentheses and brackets are balanced.
+fn is_well_formed(tokens: &[Token]) -> bool {
+    let mut open = Vec::new();
+    for token in tokens {
+        match token.kind {
+            TokenKind::Unterminated | TokenKind::Stray | TokenKind::PsqlCommand => return false,
+            kind @ (TokenKind::LParen | TokenKind::LBracket) => open.push(kind),
+            TokenKind::RParen if open.pop() != Some(TokenKind::LParen) => return false,
+            TokenKind::RBracket if open.pop() != Some(TokenKind::LBracket) => return false,
+            _ => {}
+        }
+    }
+    open.is_empty()
 }
