@@ -204,14 +204,24 @@ mod tests {
     fn the_name_is_the_json_tag() {
         let events = [
             Event::Baselined,
-            Event::Held { cause: "c".into(), reason: "r".into() },
+            Event::Held {
+                cause: "c".into(),
+                reason: "r".into(),
+            },
             Event::Progress(Progress::default()),
-            Event::RunStarted { kind: RunKind::Apply, epoch: 1, resumed: false },
+            Event::RunStarted {
+                kind: RunKind::Apply,
+                epoch: 1,
+                resumed: false,
+            },
         ];
         for event in events {
             let json = serde_json::to_value(&event).expect("plain data");
             assert_eq!(json["event"], event.name());
-            assert_eq!(serde_json::from_value::<Event>(json).expect("same shape"), event);
+            assert_eq!(
+                serde_json::from_value::<Event>(json).expect("same shape"),
+                event
+            );
         }
     }
 }

@@ -51,11 +51,18 @@ impl LockLadder {
         if elapsed >= self.budget {
             return None;
         }
-        let grown = self.first.mul_f64(1.5_f64.powi(attempt.min(40).cast_signed()));
+        let grown = self
+            .first
+            .mul_f64(1.5_f64.powi(attempt.min(40).cast_signed()));
         let lock_timeout = grown.min(self.longest);
         // At least as long as the queue that the try may have built, and growing.
-        let base = lock_timeout.max(Duration::from_millis(200)).mul_f64(1.0 + f64::from(attempt.min(8)) / 4.0);
-        Some(Try { lock_timeout, pause: base.mul_f64(0.5 + chance.clamp(0.0, 1.0)) })
+        let base = lock_timeout
+            .max(Duration::from_millis(200))
+            .mul_f64(1.0 + f64::from(attempt.min(8)) / 4.0);
+        Some(Try {
+            lock_timeout,
+            pause: base.mul_f64(0.5 + chance.clamp(0.0, 1.0)),
+        })
     }
 }
 
@@ -63,7 +70,8 @@ impl LockLadder {
 /// by ±50 %.
 pub fn reconnect_pause(attempt: u32, chance: f64) -> Duration {
     let base = Duration::from_millis(100).mul_f64(2_f64.powi(attempt.min(6).cast_signed()));
-    base.min(Duration::from_secs(5)).mul_f64(0.5 + chance.clamp(0.0, 1.0))
+    base.min(Duration::from_secs(5))
+        .mul_f64(0.5 + chance.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -73,9 +81,13 @@ mod tests {
     #[test]
     fn tries_grow_to_the_longest_and_end_with_the_budget() {
         let ladder = LockLadder::default();
-        let first = ladder.attempt(0, Duration::ZERO, 0.5).expect("within budget");
+        let first = ladder
+            .attempt(0, Duration::ZERO, 0.5)
+            .expect("within budget");
         assert_eq!(first.lock_timeout, Duration::from_millis(100));
-        let later = ladder.attempt(30, Duration::from_secs(60), 0.5).expect("within budget");
+        let later = ladder
+            .attempt(30, Duration::from_secs(60), 0.5)
+            .expect("within budget");
         assert_eq!(later.lock_timeout, Duration::from_secs(1));
         assert_eq!(ladder.attempt(3, ladder.budget, 0.5), None);
     }
@@ -83,8 +95,14 @@ mod tests {
     #[test]
     fn the_pause_is_jittered_and_never_zero() {
         let ladder = LockLadder::default();
-        let low = ladder.attempt(0, Duration::ZERO, 0.0).expect("within budget").pause;
-        let high = ladder.attempt(0, Duration::ZERO, 0.999).expect("within budget").pause;
+        let low = ladder
+            .attempt(0, Duration::ZERO, 0.0)
+            .expect("within budget")
+            .pause;
+        let high = ladder
+            .attempt(0, Duration::ZERO, 0.999)
+            .expect("within budget")
+            .pause;
         assert!(low >= Duration::from_millis(100) && high > low * 2);
     }
 
@@ -92,7 +110,9 @@ mod tests {
     fn a_small_lock_timeout_option_bounds_every_try() {
         let ladder = LockLadder::default().with_longest(Duration::from_millis(50));
         for n in 0..20 {
-            let t = ladder.attempt(n, Duration::ZERO, 0.5).expect("within budget");
+            let t = ladder
+                .attempt(n, Duration::ZERO, 0.5)
+                .expect("within budget");
             assert!(t.lock_timeout <= Duration::from_millis(50));
         }
     }

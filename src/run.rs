@@ -69,7 +69,10 @@ impl State {
 
     /// A run is under way or waits to be resumed.
     pub fn in_motion(self) -> bool {
-        matches!(self, Self::Applying | Self::Contracting | Self::Reverting | Self::Purging)
+        matches!(
+            self,
+            Self::Applying | Self::Contracting | Self::Reverting | Self::Purging
+        )
     }
 
     /// The file has been applied at least as far as it began: its content must not change.
@@ -118,8 +121,13 @@ pub enum RunKind {
 
 impl RunKind {
     /// All kinds.
-    pub const ALL: [Self; 5] =
-        [Self::Apply, Self::Contract, Self::Revert, Self::Uncontract, Self::Purge];
+    pub const ALL: [Self; 5] = [
+        Self::Apply,
+        Self::Contract,
+        Self::Revert,
+        Self::Uncontract,
+        Self::Purge,
+    ];
 
     /// The name in CLI, JSON and state tables.
     pub fn name(self) -> &'static str {
@@ -135,9 +143,13 @@ impl RunKind {
     /// The phases of the plan that it runs, for kinds that run a part of the plan.
     pub fn phases(self) -> &'static [Phase] {
         match self {
-            Self::Apply => {
-                &[Phase::Expand, Phase::Sync, Phase::Backfill, Phase::Validate, Phase::Verify]
-            }
+            Self::Apply => &[
+                Phase::Expand,
+                Phase::Sync,
+                Phase::Backfill,
+                Phase::Validate,
+                Phase::Verify,
+            ],
             Self::Contract => &[Phase::Contract],
             Self::Purge => &[Phase::Purge],
             Self::Revert | Self::Uncontract => &[Phase::Revert],
@@ -196,14 +208,31 @@ pub fn transition(state: State, input: Input) -> Result<State, NotPossible> {
     use State as S;
     match (state, input) {
         (S::Pending | S::Reverted, Input::Start(Apply)) => Ok(S::Applying),
-        (S::Applying, Input::Finish { kind: Apply, more: true }) => Ok(S::Ready),
-        (S::Applying, Input::Finish { kind: Apply, more: false })
+        (
+            S::Applying,
+            Input::Finish {
+                kind: Apply,
+                more: true,
+            },
+        ) => Ok(S::Ready),
+        (
+            S::Applying,
+            Input::Finish {
+                kind: Apply,
+                more: false,
+            },
+        )
         | (S::Contracting, Input::Finish { kind: Contract, .. }) => Ok(S::Complete),
         (S::Ready, Input::Start(Contract)) => Ok(S::Contracting),
         (S::Applying | S::Ready | S::Contracting | S::Complete, Input::Start(Revert))
         | (S::Contracting | S::Complete, Input::Start(Uncontract)) => Ok(S::Reverting),
         (S::Reverting, Input::Finish { kind: Revert, .. }) => Ok(S::Reverted),
-        (S::Reverting, Input::Finish { kind: Uncontract, .. }) => Ok(S::Ready),
+        (
+            S::Reverting,
+            Input::Finish {
+                kind: Uncontract, ..
+            },
+        ) => Ok(S::Ready),
         (S::Complete, Input::Start(Purge)) => Ok(S::Purging),
         (S::Purging, Input::Finish { kind: Purge, .. }) => Ok(S::Purged),
         (S::Pending, Input::Baseline) => Ok(S::Baselined),
@@ -239,7 +268,9 @@ mod tests {
     use super::*;
 
     fn walk(inputs: &[Input]) -> Result<State, NotPossible> {
-        inputs.iter().try_fold(State::Pending, |s, i| transition(s, *i))
+        inputs
+            .iter()
+            .try_fold(State::Pending, |s, i| transition(s, *i))
     }
 
     #[test]
@@ -248,22 +279,47 @@ mod tests {
         use RunKind::{Apply, Contract, Purge, Revert, Uncontract};
         let to_complete = [
             Start(Apply),
-            Finish { kind: Apply, more: true },
+            Finish {
+                kind: Apply,
+                more: true,
+            },
             Start(Contract),
-            Finish { kind: Contract, more: false },
+            Finish {
+                kind: Contract,
+                more: false,
+            },
         ];
         assert_eq!(walk(&to_complete), Ok(State::Complete));
         let with = |more: &[Input]| walk(&[&to_complete[..], more].concat());
         assert_eq!(
-            with(&[Start(Revert), Finish { kind: Revert, more: false }, Start(Apply)]),
+            with(&[
+                Start(Revert),
+                Finish {
+                    kind: Revert,
+                    more: false
+                },
+                Start(Apply)
+            ]),
             Ok(State::Applying)
         );
         assert_eq!(
-            with(&[Start(Uncontract), Finish { kind: Uncontract, more: true }]),
+            with(&[
+                Start(Uncontract),
+                Finish {
+                    kind: Uncontract,
+                    more: true
+                }
+            ]),
             Ok(State::Ready)
         );
         assert_eq!(
-            with(&[Start(Purge), Finish { kind: Purge, more: false }]),
+            with(&[
+                Start(Purge),
+                Finish {
+                    kind: Purge,
+                    more: false
+                }
+            ]),
             Ok(State::Purged)
         );
     }

@@ -41,7 +41,10 @@ pub fn judge_chunk_failure(sqlstate: &str) -> ChunkFailure {
         "25P03" | "57P01" | "57P02" | "57P03" | "57P05" => ChunkFailure::Reconnect,
         code if code.starts_with("08") => ChunkFailure::Reconnect,
         // data exception, integrity constraint, RAISE in a trigger, WITH CHECK OPTION
-        code if ["22", "23", "P0", "44"].iter().any(|class| code.starts_with(class)) => {
+        code if ["22", "23", "P0", "44"]
+            .iter()
+            .any(|class| code.starts_with(class)) =>
+        {
             ChunkFailure::Bisect
         }
         _ => ChunkFailure::Stop,

@@ -31,12 +31,20 @@ const SMALLEST_SHARE: i64 = 256;
 /// Divides the blocks `0..blocks` into contiguous ranges for `workers` workers: several for each
 /// worker, so that a slow part of the table does not leave one alone at the end.
 pub fn split_blocks(blocks: i64, workers: u16) -> Vec<BlockRange> {
-    let parts = if workers <= 1 { 1 } else { i64::from(workers) * 4 };
+    let parts = if workers <= 1 {
+        1
+    } else {
+        i64::from(workers) * 4
+    };
     let parts = parts.min(blocks / SMALLEST_SHARE).max(1);
     (0..parts)
         .map(|n| {
             let lo = blocks * n / parts;
-            BlockRange { lo, hi: blocks * (n + 1) / parts, next: lo }
+            BlockRange {
+                lo,
+                hi: blocks * (n + 1) / parts,
+                next: lo,
+            }
         })
         .collect()
 }
@@ -100,8 +108,16 @@ mod tests {
     #[test]
     fn a_missing_range_stops_the_watermark() {
         let ranges = [
-            BlockRange { lo: 0, hi: 10, next: 10 },
-            BlockRange { lo: 20, hi: 30, next: 30 },
+            BlockRange {
+                lo: 0,
+                hi: 10,
+                next: 10,
+            },
+            BlockRange {
+                lo: 20,
+                hi: 30,
+                next: 30,
+            },
         ];
         assert_eq!(watermark(&ranges), 10);
     }
@@ -109,6 +125,13 @@ mod tests {
     #[test]
     fn small_tables_get_one_range() {
         assert_eq!(split_blocks(100, 8).len(), 1);
-        assert_eq!(split_blocks(0, 1), vec![BlockRange { lo: 0, hi: 0, next: 0 }]);
+        assert_eq!(
+            split_blocks(0, 1),
+            vec![BlockRange {
+                lo: 0,
+                hi: 0,
+                next: 0
+            }]
+        );
     }
 }

@@ -42,7 +42,10 @@ impl ChunkSizer {
 
     /// Always `size` units, but for the retries after a lock was not had.
     pub fn fixed(size: u64) -> Self {
-        Self { fixed: true, ..Self::adaptive(size, size, Duration::from_secs(1), u64::MAX) }
+        Self {
+            fixed: true,
+            ..Self::adaptive(size, size, Duration::from_secs(1), u64::MAX)
+        }
     }
 
     /// The size of the next chunk, at least 1.
@@ -67,7 +70,9 @@ impl ChunkSizer {
         let by_time = self.target.as_secs_f64() / p90(self.costs.iter().map(|c| c.0));
         let by_wal = self.max_wal as f64 / p90(self.costs.iter().map(|c| c.1));
         let wanted = by_time.min(by_wal);
-        self.size = wanted.min(self.size * GROWTH).clamp(self.min as f64, self.max as f64);
+        self.size = wanted
+            .min(self.size * GROWTH)
+            .clamp(self.min as f64, self.max as f64);
     }
 
     /// A chunk of `units` failed on a lock: the next one is half as large.

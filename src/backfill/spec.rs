@@ -105,8 +105,11 @@ impl BackfillSpec {
     /// `(a.k1, a.k2)`
     fn key_row(&self) -> String {
         let alias = ident(&self.alias);
-        let columns: Vec<_> =
-            self.key_columns().iter().map(|k| format!("{alias}.{}", ident(&k.name))).collect();
+        let columns: Vec<_> = self
+            .key_columns()
+            .iter()
+            .map(|k| format!("{alias}.{}", ident(&k.name)))
+            .collect();
         format!("({})", columns.join(", "))
     }
 
@@ -125,7 +128,10 @@ impl BackfillSpec {
         let ctid = format!("{}.ctid", ident(&self.alias));
         match bounds {
             Bounds::Blocks => {
-                vec![format!("{ctid} >= $1::text::tid"), format!("{ctid} < $2::text::tid")]
+                vec![
+                    format!("{ctid} >= $1::text::tid"),
+                    format!("{ctid} < $2::text::tid"),
+                ]
             }
             Bounds::Row => vec![format!("{ctid} = $1::text::tid")],
             Bounds::Keys { after, upto } => {
@@ -145,8 +151,11 @@ impl BackfillSpec {
 
     /// The statement of a chunk on `leaf` (`self.table` itself where it is not partitioned).
     pub fn chunk_sql(&self, leaf: &QName, bounds: Bounds) -> String {
-        let mut conditions: Vec<String> =
-            [&self.condition, &self.need].into_iter().flatten().map(|c| paren(c)).collect();
+        let mut conditions: Vec<String> = [&self.condition, &self.need]
+            .into_iter()
+            .flatten()
+            .map(|c| paren(c))
+            .collect();
         conditions.extend(self.bounds(bounds));
         let filter = if conditions.is_empty() {
             String::new()
@@ -171,7 +180,10 @@ impl BackfillSpec {
     pub fn shown_bounds(&self) -> Bounds {
         match self.strategy {
             Strategy::Ctid => Bounds::Blocks,
-            Strategy::Keyset { .. } => Bounds::Keys { after: true, upto: true },
+            Strategy::Keyset { .. } => Bounds::Keys {
+                after: true,
+                upto: true,
+            },
         }
     }
 
@@ -179,11 +191,17 @@ impl BackfillSpec {
     /// no row where fewer are left. Parameters are the key after which to look, if `after`.
     pub fn upper_key_sql(&self, leaf: &QName, after: bool, rows: u64) -> String {
         let filter: Vec<_> = self.bounds(Bounds::Keys { after, upto: false });
-        let filter =
-            if filter.is_empty() { String::new() } else { format!(" WHERE {}", filter.join("")) };
+        let filter = if filter.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", filter.join(""))
+        };
         let alias = ident(&self.alias);
         let key = self.key_columns();
-        let order: Vec<_> = key.iter().map(|k| format!("{alias}.{}", ident(&k.name))).collect();
+        let order: Vec<_> = key
+            .iter()
+            .map(|k| format!("{alias}.{}", ident(&k.name)))
+            .collect();
         let texts: Vec<_> = order.iter().map(|k| format!("{k}::text")).collect();
         format!(
             "SELECT {} FROM ONLY {} AS {alias}{filter} ORDER BY {} OFFSET {} LIMIT 1",
@@ -237,7 +255,11 @@ impl VerifySpec {
     /// `blocks` is false: (count, up to ten keys as text\[\]).
     pub fn sql(&self, leaf: &QName, blocks: bool) -> String {
         let alias = ident(&self.alias);
-        let from = self.from.as_ref().map(|f| format!(", {f}\n")).unwrap_or_default();
+        let from = self
+            .from
+            .as_ref()
+            .map(|f| format!(", {f}\n"))
+            .unwrap_or_default();
         let mut filter: Vec<String> = self.condition.iter().map(|c| paren(c)).collect();
         filter.push(paren(&self.wrong));
         if blocks {
@@ -271,7 +293,11 @@ fn key_text(alias: &str, key: &[String]) -> String {
 
 /// `(text)` with a newline that ends a trailing comment.
 pub fn paren(text: &str) -> String {
-    if text.contains("--") { format!("({text}\n)") } else { format!("({text})") }
+    if text.contains("--") {
+        format!("({text}\n)")
+    } else {
+        format!("({text})")
+    }
 }
 
 #[cfg(test)]
@@ -282,7 +308,9 @@ mod tests {
         BackfillSpec {
             table: QName::new("public", "orders"),
             alias: "orders".into(),
-            verb: Verb::Update { set: "total_cents = round(total * 100)::bigint".into() },
+            verb: Verb::Update {
+                set: "total_cents = round(total * 100)::bigint".into(),
+            },
             from: None,
             condition: Some("total > 0 -- paid".into()),
             need: Some("total_cents IS NULL".into()),
@@ -297,8 +325,14 @@ mod tests {
     fn keyset() -> Strategy {
         Strategy::Keyset {
             key: vec![
-                KeyColumn { name: "id".into(), type_name: "integer".into() },
-                KeyColumn { name: "Region".into(), type_name: "text".into() },
+                KeyColumn {
+                    name: "id".into(),
+                    type_name: "integer".into(),
+                },
+                KeyColumn {
+                    name: "Region".into(),
+                    type_name: "text".into(),
+                },
             ],
         }
     }
@@ -316,14 +350,26 @@ mod tests {
     #[test]
     fn a_keyset_chunk_numbers_its_parameters() {
         let spec = spec(keyset());
-        let sql = spec.chunk_sql(&spec.table, Bounds::Keys { after: true, upto: true });
+        let sql = spec.chunk_sql(
+            &spec.table,
+            Bounds::Keys {
+                after: true,
+                upto: true,
+            },
+        );
         assert!(sql.contains(
             r#"("orders"."id", "orders"."Region") > ($1::text::integer, $2::text::text)"#
         ));
         assert!(sql.contains(
             r#"("orders"."id", "orders"."Region") <= ($3::text::integer, $4::text::text)"#
         ));
-        let first = spec.chunk_sql(&spec.table, Bounds::Keys { after: false, upto: true });
+        let first = spec.chunk_sql(
+            &spec.table,
+            Bounds::Keys {
+                after: false,
+                upto: true,
+            },
+        );
         assert!(first.contains("<= ($1::text::integer, $2::text::text)"));
         insta::assert_snapshot!(spec.upper_key_sql(&spec.table, false, 100), @r#"SELECT "orders"."id"::text, "orders"."Region"::text FROM ONLY "public"."orders" AS "orders" ORDER BY "orders"."id", "orders"."Region" OFFSET 99 LIMIT 1"#);
     }

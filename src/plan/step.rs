@@ -109,7 +109,14 @@ pub enum Undo {
 impl Undo {
     /// Steps without loss.
     pub fn steps(steps: Vec<Step>) -> Self {
-        if steps.is_empty() { Self::Nothing } else { Self::Steps { steps, lost: Vec::new() } }
+        if steps.is_empty() {
+            Self::Nothing
+        } else {
+            Self::Steps {
+                steps,
+                lost: Vec::new(),
+            }
+        }
     }
 }
 
@@ -231,7 +238,11 @@ pub struct Plan {
 impl Plan {
     /// The steps of these phases, in order.
     pub fn steps_of(&self, phases: &[Phase]) -> Vec<Step> {
-        self.steps.iter().filter(|s| phases.contains(&s.phase)).cloned().collect()
+        self.steps
+            .iter()
+            .filter(|s| phases.contains(&s.phase))
+            .cloned()
+            .collect()
     }
 
     /// True where something is left to do after READY.

@@ -112,16 +112,26 @@ pub fn trigger_name(table: &QName, existing: &[&str]) -> Result<String, String> 
     let key = format!("sync {table}");
     for prefix in ["zzz_pgshift_sync_", "~pgshift_sync_"] {
         let name = derived_name(prefix, &table.name, &key);
-        if existing.iter().all(|other| other.as_bytes() < name.as_bytes()) {
+        if existing
+            .iter()
+            .all(|other| other.as_bytes() < name.as_bytes())
+        {
             return Ok(name);
         }
     }
-    Err(existing.iter().max().map(|s| (*s).to_owned()).unwrap_or_default())
+    Err(existing
+        .iter()
+        .max()
+        .map(|s| (*s).to_owned())
+        .unwrap_or_default())
 }
 
 /// The name of a table's trigger function, in the state schema.
 pub fn function_name(table: &QName) -> QName {
-    QName::new("pgshift", derived_name("sync_", &table.name, &format!("sync {table}")))
+    QName::new(
+        "pgshift",
+        derived_name("sync_", &table.name, &format!("sync {table}")),
+    )
 }
 
 /// Links forward and reverse mappings of one table into components.
@@ -168,7 +178,10 @@ impl Component {
     /// The new columns, each once, in order.
     pub fn targets(&self) -> impl Iterator<Item = &Target> {
         let mut seen = BTreeSet::new();
-        self.forward.iter().flat_map(|m| &m.targets).filter(move |t| seen.insert(&t.column))
+        self.forward
+            .iter()
+            .flat_map(|m| &m.targets)
+            .filter(move |t| seen.insert(&t.column))
     }
 
     /// What the forward mappings read, without their own targets.
@@ -218,21 +231,30 @@ impl SyncGroup {
     pub fn replace_function(&self, form: Form, renamed: &[Renamed]) -> Vec<String> {
         vec![
             self.function_sql(form, renamed),
-            format!("REVOKE ALL ON FUNCTION {}() FROM PUBLIC", qname(&self.function)),
+            format!(
+                "REVOKE ALL ON FUNCTION {}() FROM PUBLIC",
+                qname(&self.function)
+            ),
         ]
     }
 
     /// Statements that remove trigger and function. Idempotent.
     pub fn remove(&self) -> Vec<String> {
         vec![
-            format!("DROP TRIGGER IF EXISTS {} ON {}", ident(&self.trigger), qname(&self.table)),
+            format!(
+                "DROP TRIGGER IF EXISTS {} ON {}",
+                ident(&self.trigger),
+                qname(&self.table)
+            ),
             format!("DROP FUNCTION IF EXISTS {}()", qname(&self.function)),
         ]
     }
 
     /// CREATE OR REPLACE FUNCTION.
     pub fn function_sql(&self, form: Form, renamed: &[Renamed]) -> String {
-        let mut body = String::from("\n#variable_conflict use_column\nDECLARE\n  pgshift_row record;\nBEGIN\n");
+        let mut body = String::from(
+            "\n#variable_conflict use_column\nDECLARE\n  pgshift_row record;\nBEGIN\n",
+        );
         for component in &self.components {
             match form {
                 Form::Both => self.both(&mut body, component, renamed),
@@ -250,11 +272,15 @@ impl SyncGroup {
     }
 
     fn both(&self, body: &mut String, component: &Component, renamed: &[Renamed]) {
-        let unset: Vec<_> =
-            component.targets().map(|t| format!("NEW.{} IS NULL", ident(&t.column))).collect();
+        let unset: Vec<_> = component
+            .targets()
+            .map(|t| format!("NEW.{} IS NULL", ident(&t.column)))
+            .collect();
         let unset = unset.join(" AND ");
-        let written: Vec<_> =
-            component.targets().map(|t| changed(&t.column, t.has_equality)).collect();
+        let written: Vec<_> = component
+            .targets()
+            .map(|t| changed(&t.column, t.has_equality))
+            .collect();
         let moved: Vec<_> = component
             .sources()
             .into_iter()
@@ -292,8 +318,11 @@ impl SyncGroup {
         // backfill of its own.
         body.push_str("  ELSE\n");
         for mapping in &component.forward {
-            let unset: Vec<_> =
-                mapping.targets.iter().map(|t| format!("NEW.{} IS NULL", ident(&t.column))).collect();
+            let unset: Vec<_> = mapping
+                .targets
+                .iter()
+                .map(|t| format!("NEW.{} IS NULL", ident(&t.column)))
+                .collect();
             let _ = writeln!(body, "    IF {} THEN", unset.join(" AND "));
             assign(body, mapping, renamed, 6);
             body.push_str("    END IF;\n");
@@ -313,8 +342,15 @@ fn reverse_only(body: &mut String, component: &Component, renamed: &[Renamed]) {
     if component.reverse.is_empty() {
         return;
     }
-    let written: Vec<_> = component.targets().map(|t| changed(&t.column, t.has_equality)).collect();
-    let _ = writeln!(body, "  IF TG_OP = 'INSERT' OR {} THEN", written.join(" OR "));
+    let written: Vec<_> = component
+        .targets()
+        .map(|t| changed(&t.column, t.has_equality))
+        .collect();
+    let _ = writeln!(
+        body,
+        "  IF TG_OP = 'INSERT' OR {} THEN",
+        written.join(" OR ")
+    );
     reverse(body, component, renamed, 4);
     body.push_str("  END IF;\n");
 }
@@ -381,10 +417,24 @@ fn select_into(mapping: &Mapping, renamed: &[Renamed]) -> String {
     let row: Vec<_> = mapping
         .reads
         .iter()
-        .map(|r| format!("NEW.{} AS {}", ident(&now(renamed, &r.column)), ident(&r.column)))
+        .map(|r| {
+            format!(
+                "NEW.{} AS {}",
+                ident(&now(renamed, &r.column)),
+                ident(&r.column)
+            )
+        })
         .collect();
-    let from = mapping.from.as_ref().map(|f| format!(", {f}\n")).unwrap_or_default();
-    let filter = mapping.condition.as_ref().map(|c| format!(" WHERE {c}\n")).unwrap_or_default();
+    let from = mapping
+        .from
+        .as_ref()
+        .map(|f| format!(", {f}\n"))
+        .unwrap_or_default();
+    let filter = mapping
+        .condition
+        .as_ref()
+        .map(|c| format!(" WHERE {c}\n"))
+        .unwrap_or_default();
     format!(
         "SELECT {} INTO pgshift_row FROM (SELECT {}) AS {}{from}{filter} LIMIT 1;",
         values.join(", "),
@@ -397,7 +447,11 @@ fn select_into(mapping: &Mapping, renamed: &[Renamed]) -> String {
 fn dollar_tag(body: &str) -> String {
     let mut n = 0;
     loop {
-        let tag = if n == 0 { "$pgshift$".to_owned() } else { format!("$pgshift{n}$") };
+        let tag = if n == 0 {
+            "$pgshift$".to_owned()
+        } else {
+            format!("$pgshift{n}$")
+        };
         if !body.contains(&tag) {
             return tag;
         }

@@ -22,7 +22,8 @@ impl MappedSql {
     /// ends a comment in it.
     #[must_use]
     pub fn author(mut self, piece: &Piece, offset: usize) -> Self {
-        self.parts.push((self.sql.len(), piece.text.len(), offset + piece.span.start));
+        self.parts
+            .push((self.sql.len(), piece.text.len(), offset + piece.span.start));
         self.sql.push_str(&piece.text);
         self.sql.push('\n');
         self
@@ -50,8 +51,14 @@ mod tests {
 
     #[test]
     fn a_place_in_the_authors_part_is_found_again() {
-        let piece = Piece { text: "totl * 100".into(), span: Span::new(20, 30) };
-        let mapped = MappedSql::default().ours("SELECT (").author(&piece, 1000).ours(")");
+        let piece = Piece {
+            text: "totl * 100".into(),
+            span: Span::new(20, 30),
+        };
+        let mapped = MappedSql::default()
+            .ours("SELECT (")
+            .author(&piece, 1000)
+            .ours(")");
         let byte = mapped.sql().find("totl").expect("it is there");
         assert_eq!(mapped.locate(byte), Some(1020));
         assert_eq!(mapped.locate(2), None);

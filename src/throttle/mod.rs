@@ -19,7 +19,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { duty: 0.5, max_lag: Some(Duration::from_secs(5)) }
+        Self {
+            duty: 0.5,
+            max_lag: Some(Duration::from_secs(5)),
+        }
     }
 }
 
@@ -81,7 +84,10 @@ pub struct Throttle {
 impl Throttle {
     /// A throttle with these limits.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, lagging: false }
+        Self {
+            limits,
+            lagging: false,
+        }
     }
 
     /// Decides after a chunk that worked for `worked`, with the latest readings.
@@ -107,12 +113,18 @@ impl Throttle {
             return Decision::Hold(hold);
         }
         let duty = self.limits.duty.clamp(0.01, 1.0);
-        Decision::Proceed { pause: worked.mul_f64((1.0 - duty) / duty) }
+        Decision::Proceed {
+            pause: worked.mul_f64((1.0 - duty) / duty),
+        }
     }
 
     fn lag(&mut self, readings: &[Reading]) -> Option<Hold> {
         let limit = self.limits.max_lag?;
-        let threshold = if self.lagging { limit.mul_f64(RESUME_AT) } else { limit };
+        let threshold = if self.lagging {
+            limit.mul_f64(RESUME_AT)
+        } else {
+            limit
+        };
         let worst = readings
             .iter()
             .filter_map(|r| match r {
@@ -138,8 +150,14 @@ mod tests {
 
     fn lag(seconds: u64) -> Vec<Reading> {
         vec![
-            Reading::ReplicaLag { name: "idle".into(), lag: Duration::ZERO },
-            Reading::ReplicaLag { name: "standby1".into(), lag: Duration::from_secs(seconds) },
+            Reading::ReplicaLag {
+                name: "idle".into(),
+                lag: Duration::ZERO,
+            },
+            Reading::ReplicaLag {
+                name: "standby1".into(),
+                lag: Duration::from_secs(seconds),
+            },
         ]
     }
 
@@ -150,12 +168,30 @@ mod tests {
     #[test]
     fn duty_sets_the_pause() {
         let pause = |duty| {
-            let mut t = Throttle::new(Limits { duty, max_lag: None });
+            let mut t = Throttle::new(Limits {
+                duty,
+                max_lag: None,
+            });
             t.tick(Duration::from_millis(20), &[])
         };
-        assert_eq!(pause(0.5), Decision::Proceed { pause: Duration::from_millis(20) });
-        assert_eq!(pause(1.0), Decision::Proceed { pause: Duration::ZERO });
-        assert_eq!(pause(0.25), Decision::Proceed { pause: Duration::from_millis(60) });
+        assert_eq!(
+            pause(0.5),
+            Decision::Proceed {
+                pause: Duration::from_millis(20)
+            }
+        );
+        assert_eq!(
+            pause(1.0),
+            Decision::Proceed {
+                pause: Duration::ZERO
+            }
+        );
+        assert_eq!(
+            pause(0.25),
+            Decision::Proceed {
+                pause: Duration::from_millis(60)
+            }
+        );
     }
 
     #[test]
@@ -166,18 +202,30 @@ mod tests {
             panic!("9 s is over the limit of 5 s");
         };
         assert_eq!(hold.reason, "replica_lag(standby1) 9.0s >= 5.0s");
-        assert!(holds(&throttle.tick(Duration::ZERO, &lag(4))), "not yet below 70 %");
+        assert!(
+            holds(&throttle.tick(Duration::ZERO, &lag(4))),
+            "not yet below 70 %"
+        );
         assert!(!holds(&throttle.tick(Duration::ZERO, &lag(3))));
-        assert!(!holds(&throttle.tick(Duration::ZERO, &lag(4))), "below the limit again");
+        assert!(
+            !holds(&throttle.tick(Duration::ZERO, &lag(4))),
+            "below the limit again"
+        );
     }
 
     #[test]
     fn blind_and_paused_hold_whatever_else_is_well() {
         for reading in [
-            Reading::Blind { signal: "replica_lag".into(), why: "permission denied".into() },
+            Reading::Blind {
+                signal: "replica_lag".into(),
+                why: "permission denied".into(),
+            },
             Reading::Paused { by: "dba".into() },
         ] {
-            let mut throttle = Throttle::new(Limits { duty: 1.0, max_lag: None });
+            let mut throttle = Throttle::new(Limits {
+                duty: 1.0,
+                max_lag: None,
+            });
             let mut readings = lag(0);
             readings.push(reading);
             assert!(holds(&throttle.tick(Duration::ZERO, &readings)));

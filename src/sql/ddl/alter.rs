@@ -1,0 +1,547 @@
+//! ALTER TABLE and its sub-commands.
+
+use super::column::{column_def, table_constraint, type_text};
+use super::{ColumnDef, ConstraintDef, Cursor, RelName};
+use crate::sql::lex::TokenKind;
+use crate::sql::source::Span;
+
+/// A sub-command of ALTER TABLE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlterOp {
+    /// What it does.
+    pub kind: AlterOpKind,
+    /// The author's text of it in the statement.
+    pub span: Span,
+}
+
+/// What a sub-command of ALTER TABLE does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AlterOpKind {
+    /// ADD COLUMN.
+    AddColumn(Box<ColumnDef>),
+    /// DROP COLUMN.
+    DropColumn {
+        /// Column.
+        name: String,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// CASCADE.
+        cascade: bool,
+    },
+    /// ALTER COLUMN … SET NOT NULL.
+    SetNotNull {
+        /// Column.
+        column: String,
+    },
+    /// ALTER COLUMN … DROP NOT NULL.
+    DropNotNull {
+        /// Column.
+        column: String,
+    },
+    /// ALTER COLUMN … SET DEFAULT.
+    SetDefault {
+        /// Column.
+        column: String,
+        /// The author's text of the expression.
+        expr: String,
+    },
+    /// ALTER COLUMN … DROP DEFAULT.
+    DropDefault {
+        /// Column.
+        column: String,
+    },
+    /// ALTER COLUMN … TYPE.
+    SetType {
+        /// Column.
+        column: String,
+        /// The author's text of the type.
+        type_text: String,
+        /// COLLATE is given.
+        collate: bool,
+        /// The author's text of the USING expression.
+        using: Option<String>,
+    },
+    /// ALTER COLUMN … ADD GENERATED … AS IDENTITY.
+    AddIdentity {
+        /// Column.
+        column: String,
+    },
+    /// ALTER COLUMN … SET GENERATED, RESTART, SET INCREMENT ….
+    SetIdentity {
+        /// Column.
+        column: String,
+    },
+    /// ALTER COLUMN … DROP IDENTITY.
+    DropIdentity {
+        /// Column.
+        column: String,
+    },
+    /// ALTER COLUMN … SET EXPRESSION AS (17).
+    SetExpression {
+        /// Column.
+        column: String,
+    },
+    /// ALTER COLUMN … DROP EXPRESSION.
+    DropExpression {
+        /// Column.
+        column: String,
+    },
+    /// ALTER COLUMN … SET STATISTICS.
+    SetStatistics,
+    /// ALTER COLUMN … SET (…) or RESET (…).
+    SetColumnOptions,
+    /// ALTER COLUMN … SET STORAGE or SET COMPRESSION.
+    SetStorage,
+    /// ADD CONSTRAINT, with or without a name.
+    AddConstraint(Box<ConstraintDef>),
+    /// DROP CONSTRAINT.
+    DropConstraint {
+        /// Name.
+        name: String,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// CASCADE.
+        cascade: bool,
+    },
+    /// VALIDATE CONSTRAINT.
+    ValidateConstraint {
+        /// Name.
+        name: String,
+    },
+    /// ALTER CONSTRAINT.
+    AlterConstraint {
+        /// Name.
+        name: String,
+    },
+    /// RENAME COLUMN.
+    RenameColumn {
+        /// Old name.
+        from: String,
+        /// New name.
+        to: String,
+    },
+    /// RENAME TO.
+    RenameTable {
+        /// New name.
+        to: String,
+    },
+    /// RENAME CONSTRAINT.
+    RenameConstraint {
+        /// Old name.
+        from: String,
+        /// New name.
+        to: String,
+    },
+    /// SET SCHEMA.
+    SetSchema {
+        /// New schema.
+        to: String,
+    },
+    /// OWNER TO.
+    Owner,
+    /// ATTACH PARTITION; of ALTER INDEX also.
+    AttachPartition {
+        /// The table that becomes a partition.
+        partition: RelName,
+        /// DEFAULT.
+        default: bool,
+    },
+    /// DETACH PARTITION.
+    DetachPartition {
+        /// The partition.
+        partition: RelName,
+        /// CONCURRENTLY.
+        concurrently: bool,
+        /// FINALIZE.
+        finalize: bool,
+    },
+    /// ENABLE TRIGGER.
+    EnableTrigger {
+        /// Name; `None` for ALL and USER.
+        name: Option<String>,
+    },
+    /// DISABLE TRIGGER.
+    DisableTrigger {
+        /// Name; `None` for ALL and USER.
+        name: Option<String>,
+    },
+    /// ENABLE or DISABLE RULE.
+    Rule,
+    /// ENABLE, DISABLE, FORCE or NO FORCE ROW LEVEL SECURITY.
+    RowSecurity,
+    /// SET (…) or RESET (…).
+    SetOptions {
+        /// Names of the storage parameters, lower case.
+        names: Vec<String>,
+    },
+    /// REPLICA IDENTITY.
+    ReplicaIdentity,
+    /// CLUSTER ON, SET WITHOUT CLUSTER: only marks.
+    ClusterOn,
+    /// SET TABLESPACE.
+    SetTablespace,
+    /// SET ACCESS METHOD.
+    SetAccessMethod,
+    /// SET LOGGED or SET UNLOGGED.
+    SetLogged {
+        /// LOGGED.
+        logged: bool,
+    },
+    /// INHERIT.
+    Inherit {
+        /// Parent.
+        parent: RelName,
+    },
+    /// NO INHERIT.
+    NoInherit {
+        /// Parent.
+        parent: RelName,
+    },
+    /// SET WITHOUT OIDS: does nothing since 12.
+    WithoutOids,
+    /// Not recognised.
+    Other {
+        /// The leading words, upper case.
+        leading: String,
+    },
+}
+
+/// The sub-commands from the cursor to its end.
+pub(super) fn ops(cursor: Cursor<'_>) -> Vec<AlterOp> {
+    let parts = cursor.split_commas();
+    parts
+        .into_iter()
+        .map(|part| {
+            let start = part.offset();
+            let mut end = part;
+            end.finish();
+            AlterOp {
+                kind: op(part),
+                span: end.span_from(start),
+            }
+        })
+        .collect()
+}
+
+fn op(part: Cursor<'_>) -> AlterOpKind {
+    let mut c = part;
+    match op_kind(&mut c) {
+        Some(kind) if c.done() => kind,
+        _ => AlterOpKind::Other {
+            leading: part.leading(3),
+        },
+    }
+}
+
+fn cascade(c: &mut Cursor<'_>) -> bool {
+    let cascade = c.eat("cascade");
+    if !cascade {
+        let _ = c.eat("restrict");
+    }
+    cascade
+}
+
+fn op_kind(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
+    if c.eat("add") {
+        return add(c);
+    }
+    if c.eat("alter constraint") {
+        let name = c.ident()?;
+        c.finish();
+        return Some(AlterOpKind::AlterConstraint { name });
+    }
+    if c.eat("alter") {
+        let _ = c.eat("column");
+        let column = c.ident()?;
+        return alter_column(c, column);
+    }
+    if c.eat("drop") {
+        return drop(c);
+    }
+    if c.eat("rename") {
+        return rename(c);
+    }
+    if c.eat("validate constraint") {
+        return Some(AlterOpKind::ValidateConstraint { name: c.ident()? });
+    }
+    if c.eat("set") {
+        return set(c);
+    }
+    if c.eat("reset") {
+        return options(c);
+    }
+    if c.eat("owner to") {
+        c.finish();
+        return Some(AlterOpKind::Owner);
+    }
+    if c.eat("attach partition") {
+        let partition = c.rel()?;
+        let default = c.eat("default");
+        c.finish();
+        return Some(AlterOpKind::AttachPartition { partition, default });
+    }
+    if c.eat("detach partition") {
+        return Some(AlterOpKind::DetachPartition {
+            partition: c.rel()?,
+            concurrently: c.eat("concurrently"),
+            finalize: c.eat("finalize"),
+        });
+    }
+    if c.is_any(&["enable", "disable", "force", "no"]) {
+        return enable(c);
+    }
+    if c.eat("replica identity") {
+        c.finish();
+        return Some(AlterOpKind::ReplicaIdentity);
+    }
+    if c.eat("cluster on") {
+        c.ident()?;
+        return Some(AlterOpKind::ClusterOn);
+    }
+    if c.eat("inherit") {
+        return Some(AlterOpKind::Inherit { parent: c.rel()? });
+    }
+    None
+}
+
+fn add(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
+    if c.eat("column") {
+        let if_not_exists = c.eat("if not exists");
+        return Some(AlterOpKind::AddColumn(Box::new(column_def(
+            c,
+            if_not_exists,
+        )?)));
+    }
+    // The words that start a table constraint are reserved, so they cannot name a column.
+    let constraint = c.is_any(&["constraint", "check", "unique", "primary", "foreign"])
+        || (c.is("exclude") && (c.is_at(1, "using") || !is_type_ahead(*c)))
+        || (c.is("not") && c.is_at(1, "null"));
+    if constraint {
+        return Some(AlterOpKind::AddConstraint(Box::new(table_constraint(c)?)));
+    }
+    let if_not_exists = c.eat("if not exists");
+    Some(AlterOpKind::AddColumn(Box::new(column_def(
+        c,
+        if_not_exists,
+    )?)))
+}
+
+/// True where the word here is followed by another: `ADD exclude text` is a column.
+fn is_type_ahead(mut c: Cursor<'_>) -> bool {
+    c.bump();
+    c.kind() != Some(TokenKind::LParen)
+}
+
+fn drop(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
+    if c.eat("constraint") {
+        let if_exists = c.eat("if exists");
+        return Some(AlterOpKind::DropConstraint {
+            name: c.ident()?,
+            if_exists,
+            cascade: cascade(c),
+        });
+    }
+    let _ = c.eat("column");
+    let if_exists = c.eat("if exists");
+    Some(AlterOpKind::DropColumn {
+        name: c.ident()?,
+        if_exists,
+        cascade: cascade(c),
+    })
+}
+
+fn rename(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
+    if c.eat("to") {
+        return Some(AlterOpKind::RenameTable { to: c.ident()? });
+    }
+    let constraint = c.eat("constraint");
+    if !constraint {
+        let _ = c.eat("column");
+    }
+    let from = c.ident()?;
+    if !c.eat("to") {
+        return None;
+    }
+    let to = c.ident()?;
+    Some(if constraint {
+        AlterOpKind::RenameConstraint { from, to }
+    } else {
+        AlterOpKind::RenameColumn { from, to }
+    })
+}
+
+fn set(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
+    if c.kind() == Some(TokenKind::LParen) {
+        return options(c);
+    }
+    if c.eat("schema") {
+        return Some(AlterOpKind::SetSchema { to: c.ident()? });
+    }
+    if c.eat("tablespace") {
+        c.ident()?;
+        let _ = c.eat("nowait");
+        return Some(AlterOpKind::SetTablespace);
+    }
+    if c.eat("access method") {
+        c.ident()?;
+        return Some(AlterOpKind::SetAccessMethod);
+    }
+    if c.eat("without cluster") {
+        return Some(AlterOpKind::ClusterOn);
+    }
+    if c.eat("without oids") {
+        return Some(AlterOpKind::WithoutOids);
+    }
+    if c.eat("logged") {
+        return Some(AlterOpKind::SetLogged { logged: true });
+    }
+    if c.eat("unlogged") {
+        return Some(AlterOpKind::SetLogged { logged: false });
+    }
+    None
+}
+
+/// `(fillfactor = 70, autovacuum_enabled)`, after SET or RESET.
+fn options(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
+    let group = c.group()?;
+    let names = group
+        .split_commas()
+        .into_iter()
+        .filter_map(|mut option| option.rel())
+        .map(|name| name.to_string())
+        .collect();
+    Some(AlterOpKind::SetOptions { names })
+}
+
+fn enable(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
+    if c.eat("no inherit") {
+        return Some(AlterOpKind::NoInherit { parent: c.rel()? });
+    }
+    let disable = c.is("disable");
+    for words in [
+        "enable row level security",
+        "disable row level security",
+        "force row level security",
+        "no force row level security",
+    ] {
+        if c.eat(words) {
+            return Some(AlterOpKind::RowSecurity);
+        }
+    }
+    if !c.eat("enable") && !c.eat("disable") {
+        return None;
+    }
+    let _ = c.eat("replica") || c.eat("always");
+    if c.eat("rule") {
+        c.ident()?;
+        return Some(AlterOpKind::Rule);
+    }
+    if !c.eat("trigger") {
+        return None;
+    }
+    let name = if c.eat("all") || c.eat("user") {
+        None
+    } else {
+        Some(c.ident()?)
+    };
+    Some(if disable {
+        AlterOpKind::DisableTrigger { name }
+    } else {
+        AlterOpKind::EnableTrigger { name }
+    })
+}
+
+fn alter_column(c: &mut Cursor<'_>, column: String) -> Option<AlterOpKind> {
+    if c.eat("set not null") {
+        return Some(AlterOpKind::SetNotNull { column });
+    }
+    if c.eat("drop not null") {
+        return Some(AlterOpKind::DropNotNull { column });
+    }
+    if c.eat("drop default") {
+        return Some(AlterOpKind::DropDefault { column });
+    }
+    if c.eat("drop identity") {
+        let _ = c.eat("if exists");
+        return Some(AlterOpKind::DropIdentity { column });
+    }
+    if c.eat("drop expression") {
+        let _ = c.eat("if exists");
+        return Some(AlterOpKind::DropExpression { column });
+    }
+    if c.eat("set default") {
+        let start = c.offset();
+        if c.done() {
+            return None;
+        }
+        c.finish();
+        let span = c.span_from(start);
+        return Some(AlterOpKind::SetDefault {
+            column,
+            expr: c.text_of(span).to_owned(),
+        });
+    }
+    if c.eat("set data type") || c.eat("type") {
+        let type_text = type_text(c, |c| c.is_any(&["using", "collate"]))?.to_owned();
+        let collate = c.eat("collate");
+        if collate {
+            c.rel()?;
+        }
+        let using = if c.eat("using") && !c.done() {
+            let start = c.offset();
+            c.finish();
+            Some(c.text_of(c.span_from(start)).to_owned())
+        } else {
+            None
+        };
+        return Some(AlterOpKind::SetType {
+            column,
+            type_text,
+            collate,
+            using,
+        });
+    }
+    if c.eat("set expression as") {
+        c.parens()?;
+        return Some(AlterOpKind::SetExpression { column });
+    }
+    if c.eat("add generated") {
+        c.finish();
+        return Some(AlterOpKind::AddIdentity { column });
+    }
+    if c.eat("set statistics") {
+        c.finish();
+        return Some(AlterOpKind::SetStatistics);
+    }
+    if c.eat("set storage") || c.eat("set compression") {
+        c.finish();
+        return Some(AlterOpKind::SetStorage);
+    }
+    let mut after = *c;
+    if after.eat("set") || after.eat("reset") {
+        if after.parens().is_some() {
+            *c = after;
+            return Some(AlterOpKind::SetColumnOptions);
+        }
+    }
+    if c.is("restart")
+        || (c.is("set")
+            && [
+                "generated",
+                "increment",
+                "minvalue",
+                "maxvalue",
+                "no",
+                "start",
+                "cache",
+                "cycle",
+            ]
+            .iter()
+            .any(|w| c.is_at(1, w)))
+    {
+        c.finish();
+        return Some(AlterOpKind::SetIdentity { column });
+    }
+    None
+}

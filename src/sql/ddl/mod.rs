@@ -1,0 +1,584 @@
+//! What a statement does, as far as planning needs to know.
+//!
+//! Everything is read from tokens, not from a syntax tree: a sub-command's text must be the
+//! author's, byte for byte, and a syntax that the parser library does not know yet must never be
+//! fatal. The tests hold the result against `sqlparser` where that can parse the statement.
+//! A text that the server would refuse may be given any meaning; a text that it accepts is either
+//! understood or [`Action::Opaque`].
+
+#[cfg(test)]
+mod agreement;
+mod alter;
+mod column;
+mod create;
+mod cursor;
+mod other;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{QName, RelKind};
+use crate::lock::LockMode;
+use crate::sql::lex::{Token, TokenKind, lex_code};
+use crate::sql::quote;
+use crate::sql::source::Span;
+
+pub use alter::{AlterOp, AlterOpKind};
+pub use column::{ColumnDef, ConstraintDef, Generated, InlineConstraint};
+use cursor::Cursor;
+
+/// A possibly qualified name, folded as the server does and unquoted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RelName {
+    /// Schema, where written.
+    pub schema: Option<String>,
+    /// Name.
+    pub name: String,
+}
+
+impl RelName {
+    /// A name with or without a schema.
+    pub fn new(schema: Option<&str>, name: impl Into<String>) -> Self {
+        Self {
+            schema: schema.map(str::to_owned),
+            name: name.into(),
+        }
+    }
+
+    /// As an identifier of SQL, quoted.
+    pub fn sql(&self) -> String {
+        match &self.schema {
+            Some(schema) => format!("{}.{}", quote::ident(schema), quote::ident(&self.name)),
+            None => quote::ident(&self.name),
+        }
+    }
+}
+
+impl From<&QName> for RelName {
+    fn from(name: &QName) -> Self {
+        Self::new(Some(&name.schema), name.name.as_str())
+    }
+}
+
+/// For people; [`RelName::sql`] for SQL.
+impl fmt::Display for RelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// What a statement does. Spans and offsets are of the text given to [`understand`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Action {
+    /// CREATE TABLE, CREATE FOREIGN TABLE, CREATE TABLE AS, SELECT INTO.
+    CreateTable {
+        /// Name.
+        name: RelName,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+        /// PARTITION OF this table.
+        partition_of: Option<RelName>,
+        /// INHERITS these tables.
+        inherits: Vec<RelName>,
+        /// LIKE these tables.
+        like: Vec<RelName>,
+        /// Tables that its foreign keys reference.
+        references: Vec<RelName>,
+        /// Made from a query.
+        as_select: bool,
+        /// TEMPORARY.
+        temporary: bool,
+        /// FOREIGN.
+        foreign: bool,
+    },
+    /// DROP TABLE, DROP FOREIGN TABLE.
+    DropTable {
+        /// Names.
+        names: Vec<RelName>,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// CASCADE.
+        cascade: bool,
+    },
+    /// ALTER TABLE, ALTER FOREIGN TABLE.
+    AlterTable {
+        /// Name.
+        name: RelName,
+        /// ONLY.
+        only: bool,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// `ALTER TABLE IF EXISTS ONLY name`: the author's text before the sub-commands.
+        head: Span,
+        /// Sub-commands.
+        ops: Vec<AlterOp>,
+    },
+    /// ALTER INDEX, VIEW, MATERIALIZED VIEW or SEQUENCE.
+    AlterRelation {
+        /// What the statement says it is.
+        kind: RelKind,
+        /// Name.
+        name: RelName,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// Sub-commands.
+        ops: Vec<AlterOp>,
+    },
+    /// CREATE INDEX.
+    CreateIndex {
+        /// Name, in the schema of its table.
+        name: Option<RelName>,
+        /// Table.
+        table: RelName,
+        /// ON ONLY.
+        only: bool,
+        /// UNIQUE.
+        unique: bool,
+        /// CONCURRENTLY.
+        concurrently: bool,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+        /// Where CONCURRENTLY goes: one past the word INDEX.
+        after_index: usize,
+    },
+    /// DROP INDEX.
+    DropIndex {
+        /// Names.
+        names: Vec<RelName>,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// CONCURRENTLY.
+        concurrently: bool,
+        /// CASCADE.
+        cascade: bool,
+        /// Where CONCURRENTLY goes: one past the word INDEX.
+        after_index: usize,
+        /// The author's text of each name.
+        spans: Vec<Span>,
+    },
+    /// REINDEX.
+    Reindex {
+        /// What is rebuilt.
+        target: ReindexTarget,
+        /// Name of the index, table, schema or database, where given.
+        name: Option<RelName>,
+        /// CONCURRENTLY.
+        concurrently: bool,
+        /// Where CONCURRENTLY goes: one past the word INDEX, TABLE, ….
+        after_target: usize,
+    },
+    /// CREATE VIEW, CREATE MATERIALIZED VIEW, CREATE RECURSIVE VIEW.
+    CreateView {
+        /// Name.
+        name: RelName,
+        /// OR REPLACE.
+        or_replace: bool,
+        /// MATERIALIZED.
+        materialized: bool,
+        /// IF NOT EXISTS (materialized only).
+        if_not_exists: bool,
+        /// TEMPORARY.
+        temporary: bool,
+    },
+    /// DROP VIEW, DROP MATERIALIZED VIEW.
+    DropView {
+        /// Names.
+        names: Vec<RelName>,
+        /// MATERIALIZED.
+        materialized: bool,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// CASCADE.
+        cascade: bool,
+    },
+    /// CREATE SEQUENCE.
+    CreateSequence {
+        /// Name.
+        name: RelName,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+    },
+    /// DROP SEQUENCE.
+    DropSequence {
+        /// Names.
+        names: Vec<RelName>,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// CASCADE.
+        cascade: bool,
+    },
+    /// CREATE TYPE.
+    CreateType {
+        /// Name.
+        name: RelName,
+    },
+    /// ALTER TYPE … ADD VALUE.
+    AlterTypeAddValue {
+        /// Name of the type.
+        name: RelName,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+    },
+    /// Any other ALTER TYPE.
+    AlterType {
+        /// Name.
+        name: RelName,
+        /// What it does, where it is one of the forms that can be taken back.
+        change: NameChange,
+        /// ADD, DROP or ALTER ATTRIBUTE: rewrites the rows of tables typed by it.
+        attributes: bool,
+    },
+    /// CREATE DOMAIN.
+    CreateDomain {
+        /// Name.
+        name: RelName,
+    },
+    /// ALTER DOMAIN.
+    AlterDomain {
+        /// Name.
+        name: RelName,
+        /// What it does, where it is one of the forms that can be taken back.
+        change: NameChange,
+        /// Reads every table that has a column of this domain (ADD without NOT VALID, VALIDATE,
+        /// SET NOT NULL).
+        scans: bool,
+    },
+    /// CREATE SCHEMA.
+    CreateSchema {
+        /// Name; `None` for `CREATE SCHEMA AUTHORIZATION role`.
+        name: Option<String>,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+        /// Creates objects in it too.
+        elements: bool,
+    },
+    /// CREATE EXTENSION.
+    CreateExtension {
+        /// Name.
+        name: String,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+    },
+    /// CREATE FUNCTION, PROCEDURE or AGGREGATE.
+    CreateFunction {
+        /// `FUNCTION`, `PROCEDURE` or `AGGREGATE`.
+        object: &'static str,
+        /// Name.
+        name: RelName,
+        /// OR REPLACE.
+        or_replace: bool,
+        /// The author's text of the parameters in parentheses, without their defaults.
+        signature: Option<String>,
+    },
+    /// CREATE TRIGGER.
+    CreateTrigger {
+        /// Name.
+        name: String,
+        /// Table.
+        table: RelName,
+        /// OR REPLACE.
+        or_replace: bool,
+    },
+    /// DROP TRIGGER, POLICY or RULE.
+    DropOnTable {
+        /// `TRIGGER`, `POLICY` or `RULE`.
+        object: &'static str,
+        /// Name.
+        name: String,
+        /// Table.
+        table: RelName,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// CASCADE.
+        cascade: bool,
+    },
+    /// ALTER TRIGGER, POLICY or RULE.
+    AlterOnTable {
+        /// `TRIGGER`, `POLICY` or `RULE`.
+        object: &'static str,
+        /// Name.
+        name: String,
+        /// Table.
+        table: RelName,
+        /// RENAME TO this name; `None` for any other change.
+        rename_to: Option<String>,
+    },
+    /// CREATE POLICY.
+    CreatePolicy {
+        /// Name.
+        name: String,
+        /// Table.
+        table: RelName,
+    },
+    /// CREATE RULE.
+    CreateRule {
+        /// Name.
+        name: String,
+        /// Table.
+        table: RelName,
+        /// OR REPLACE.
+        or_replace: bool,
+    },
+    /// CREATE STATISTICS.
+    CreateStatistics {
+        /// Name; optional since 16.
+        name: Option<RelName>,
+        /// Table, where it is a plain name.
+        table: Option<RelName>,
+        /// IF NOT EXISTS.
+        if_not_exists: bool,
+    },
+    /// DROP of anything that has no variant of its own.
+    Drop {
+        /// What, in upper case: `TYPE`, `DOMAIN`, `FUNCTION`, `SCHEMA`, `EXTENSION`, ….
+        object: String,
+        /// The author's text of the names.
+        names: String,
+        /// IF EXISTS.
+        if_exists: bool,
+        /// CASCADE.
+        cascade: bool,
+    },
+    /// COMMENT ON.
+    Comment {
+        /// On what.
+        target: CommentTarget,
+    },
+    /// SECURITY LABEL.
+    SecurityLabel,
+    /// GRANT.
+    Grant,
+    /// REVOKE.
+    Revoke,
+    /// ALTER DEFAULT PRIVILEGES.
+    DefaultPrivileges,
+    /// INSERT.
+    Insert {
+        /// Table.
+        table: RelName,
+    },
+    /// UPDATE.
+    Update {
+        /// Table.
+        table: RelName,
+    },
+    /// DELETE.
+    Delete {
+        /// Table.
+        table: RelName,
+    },
+    /// MERGE.
+    Merge {
+        /// Table.
+        table: RelName,
+    },
+    /// TRUNCATE.
+    Truncate {
+        /// Tables.
+        tables: Vec<RelName>,
+        /// CASCADE.
+        cascade: bool,
+    },
+    /// COPY … FROM or TO.
+    Copy {
+        /// Table; `None` for a query.
+        table: Option<RelName>,
+        /// FROM: writes the table.
+        from: bool,
+    },
+    /// SELECT, VALUES, TABLE, WITH … SELECT, EXPLAIN without ANALYZE, SHOW.
+    Select {
+        /// Functions that it calls and that are not known to be without effect.
+        functions: Vec<String>,
+    },
+    /// LOCK TABLE.
+    LockTable {
+        /// Tables.
+        tables: Vec<RelName>,
+        /// Mode.
+        mode: LockMode,
+    },
+    /// VACUUM.
+    Vacuum {
+        /// Tables; empty means all.
+        tables: Vec<RelName>,
+        /// FULL.
+        full: bool,
+    },
+    /// ANALYZE.
+    Analyze {
+        /// Tables; empty means all.
+        tables: Vec<RelName>,
+    },
+    /// CLUSTER.
+    Cluster {
+        /// Table; `None` means all that were clustered before.
+        table: Option<RelName>,
+    },
+    /// REFRESH MATERIALIZED VIEW.
+    Refresh {
+        /// The view.
+        name: RelName,
+        /// CONCURRENTLY.
+        concurrently: bool,
+    },
+    /// DO: a block of code.
+    Do,
+    /// CALL.
+    Call,
+    /// SET, RESET: session settings.
+    Set,
+    /// BEGIN, COMMIT, ROLLBACK, SAVEPOINT, ….
+    Transaction,
+    /// CREATE or DROP DATABASE or TABLESPACE, ALTER SYSTEM, SUBSCRIPTION with a slot: what the
+    /// server refuses inside a transaction block.
+    OutsideTransaction {
+        /// The leading words, upper case.
+        leading: String,
+    },
+    /// CREATE ROLE, COLLATION, OPERATOR, CAST, PUBLICATION, FOREIGN SERVER, … and their ALTER:
+    /// recognised by kind only.
+    Other {
+        /// `CREATE` or `ALTER`.
+        verb: &'static str,
+        /// What, in upper case: `ROLE`, `PUBLICATION`, ….
+        object: String,
+    },
+    /// Not recognised.
+    Opaque {
+        /// The leading words, upper case; empty where there is none.
+        leading: String,
+    },
+}
+
+/// What a REINDEX rebuilds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReindexTarget {
+    /// One index.
+    Index,
+    /// All indexes of a table.
+    Table,
+    /// All of a schema.
+    Schema,
+    /// All of the database (DATABASE or SYSTEM).
+    Database,
+}
+
+/// A change of a name or place that has a mechanical way back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameChange {
+    /// RENAME TO.
+    Rename {
+        /// New name.
+        to: String,
+    },
+    /// SET SCHEMA.
+    Schema {
+        /// New schema.
+        to: String,
+    },
+    /// RENAME VALUE, RENAME ATTRIBUTE or RENAME CONSTRAINT.
+    Part {
+        /// `VALUE`, `ATTRIBUTE` or `CONSTRAINT`.
+        part: &'static str,
+        /// Old name, as SQL text.
+        from: String,
+        /// New name, as SQL text.
+        to: String,
+    },
+    /// ADD CONSTRAINT of this name, ALTER DOMAIN only.
+    AddConstraint {
+        /// Name.
+        name: String,
+    },
+    /// Anything else.
+    None,
+}
+
+/// What a COMMENT is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommentTarget {
+    /// A table.
+    Table(RelName),
+    /// A column of a table or view.
+    Column {
+        /// Table or view.
+        table: RelName,
+        /// Column.
+        column: String,
+    },
+    /// Anything else.
+    Other {
+        /// The words before the name, upper case: `FUNCTION`, `MATERIALIZED VIEW`.
+        object: String,
+        /// `ON table` of a constraint, trigger, policy or rule.
+        table: Option<RelName>,
+    },
+}
+
+impl Action {
+    /// True where the statement only changes data, never the schema.
+    pub fn is_dml(&self) -> bool {
+        matches!(
+            self,
+            Self::Insert { .. }
+                | Self::Update { .. }
+                | Self::Delete { .. }
+                | Self::Merge { .. }
+                | Self::Truncate { .. }
+                | Self::Copy { .. }
+        )
+    }
+}
+
+/// Understands one statement, with or without its semicolon. Never fails: what is not recognised
+/// is [`Action::Opaque`], and a sub-command that is not is [`AlterOpKind::Other`].
+pub fn understand(text: &str) -> Action {
+    let mut tokens = lex_code(text);
+    while tokens
+        .last()
+        .is_some_and(|t| t.kind == TokenKind::Semicolon)
+    {
+        tokens.pop();
+    }
+    let cursor = Cursor::new(text, &tokens);
+    let opaque = || Action::Opaque {
+        leading: cursor.leading(2),
+    };
+    if !is_well_formed(&tokens) {
+        return opaque();
+    }
+    let action = other::statement(cursor).unwrap_or_else(opaque);
+    // Several statements, or a body that is not quoted; only these may have a semicolon inside.
+    if tokens.iter().any(|t| t.kind == TokenKind::Semicolon)
+        && !matches!(
+            action,
+            Action::CreateFunction { .. } | Action::CreateRule { .. }
+        )
+    {
+        return opaque();
+    }
+    action
+}
+
+/// Every token is one of SQL, and parentheses and brackets are balanced.
+fn is_well_formed(tokens: &[Token]) -> bool {
+    let mut open = Vec::new();
+    for token in tokens {
+        match token.kind {
+            TokenKind::Unterminated | TokenKind::Stray | TokenKind::PsqlCommand => return false,
+            kind @ (TokenKind::LParen | TokenKind::LBracket) => open.push(kind),
+            TokenKind::RParen if open.pop() != Some(TokenKind::LParen) => return false,
+            TokenKind::RBracket if open.pop() != Some(TokenKind::LBracket) => return false,
+            _ => {}
+        }
+    }
+    open.is_empty()
+}

@@ -1,0 +1,706 @@
+//! The dispatch by leading words, and every statement that is neither CREATE nor ALTER TABLE.
+
+use super::create::{create, on_table};
+use super::{Action, CommentTarget, Cursor, NameChange, ReindexTarget, RelName, alter};
+use crate::catalog::RelKind;
+use crate::lock::LockMode;
+use crate::sql::lex::TokenKind;
+use crate::sql::quote;
+
+/// What the statement does; `None` where it is not recognised.
+pub(super) fn statement(mut c: Cursor<'_>) -> Option<Action> {
+    let c = &mut c;
+    let whole = *c;
+    if c.eat("create") {
+        return create(c);
+    }
+    if c.eat("alter") {
+        return alter(c);
+    }
+    if c.eat("drop") {
+        return drop(c);
+    }
+    if c.eat("comment on") {
+        return comment(c);
+    }
+    if c.eat("reindex") {
+        return reindex(c);
+    }
+    if c.eat("refresh materialized view") {
+        let concurrently = c.eat("concurrently");
+        return Some(Action::Refresh {
+            name: c.rel()?,
+            concurrently,
+        });
+    }
+    if c.eat("vacuum") {
+        return vacuum(c);
+    }
+    if c.eat("analyze") || c.eat("analyse") {
+        let _ = c.parens().is_some() || c.eat("verbose");
+        return Some(Action::Analyze {
+            tables: relations_with_columns(c)?,
+        });
+    }
+    if c.eat("cluster") {
+        return cluster(c);
+    }
+    if c.eat("truncate") {
+        let _ = c.eat("table");
+        let tables = table_list(c)?;
+        c.skip_to(|c| c.is("cascade"));
+        return Some(Action::Truncate {
+            tables,
+            cascade: c.is("cascade"),
+        });
+    }
+    if c.eat("lock") {
+        return lock_table(c);
+    }
+    if c.eat("security label") {
+        return Some(Action::SecurityLabel);
+    }
+    if c.eat("grant") {
+        return Some(Action::Grant);
+    }
+    if c.eat("revoke") {
+        return Some(Action::Revoke);
+    }
+    if c.eat("do") {
+        return Some(Action::Do);
+    }
+    if c.eat("call") {
+        return Some(Action::Call);
+    }
+    if c.eat("copy") {
+        return copy(c);
+    }
+    if c.is_any(&["insert", "update", "delete", "merge"]) {
+        return dml(c);
+    }
+    if c.eat("with") {
+        return with(c, whole);
+    }
+    if c.is_any(&["select", "values", "table"]) || c.kind() == Some(TokenKind::LParen) {
+        return Some(select(whole));
+    }
+    if c.is("show") {
+        return Some(Action::Select {
+            functions: Vec::new(),
+        });
+    }
+    if c.eat("explain") {
+        return explain(c);
+    }
+    if c.is("set") && c.is_at(1, "transaction") {
+        return Some(Action::Transaction);
+    }
+    if c.is_any(&["set", "reset"]) {
+        return Some(Action::Set);
+    }
+    if c.is_any(&[
+        "begin",
+        "start",
+        "commit",
+        "end",
+        "rollback",
+        "abort",
+        "savepoint",
+        "release",
+    ]) || (c.is("prepare") && c.is_at(1, "transaction"))
+    {
+        return Some(Action::Transaction);
+    }
+    None
+}
+
+/// After the word ALTER.
+fn alter(c: &mut Cursor<'_>) -> Option<Action> {
+    if c.eat("table") || c.eat("foreign table") {
+        return alter_table(c);
+    }
+    for (words, kind) in [
+        ("index", RelKind::Index),
+        ("view", RelKind::View),
+        ("materialized view", RelKind::MaterializedView),
+        ("sequence", RelKind::Sequence),
+    ] {
+        if c.eat(words) {
+            if c.is("all") && c.is_at(1, "in") {
+                return None;
+            }
+            let if_exists = c.eat("if exists");
+            let name = c.rel()?;
+            return Some(Action::AlterRelation {
+                kind,
+                name,
+                if_exists,
+                ops: alter::ops(*c),
+            });
+        }
+    }
+    if c.eat("type") {
+        let name = c.rel()?;
+        if c.eat("add value") {
+            return Some(Action::AlterTypeAddValue {
+                name,
+                if_not_exists: c.eat("if not exists"),
+            });
+        }
+        let attributes = (c.is("add") || c.is("drop") || c.is("alter")) && c.is_at(1, "attribute");
+        return Some(Action::AlterType {
+            name,
+            change: name_change(c),
+            attributes,
+        });
+    }
+    if c.eat("domain") {
+        let name = c.rel()?;
+        let mut rest = *c;
+        rest.skip_to(|c| c.is("not") && c.is_at(1, "valid"));
+        let scans =
+            c.is("validate") || (c.is("set") && c.is_at(1, "not")) || (c.is("add") && rest.done());
+        let mut named = *c;
+        let change = if named.eat("add constraint")
+            && let Some(constraint) = named.ident()
+        {
+            NameChange::AddConstraint { name: constraint }
+        } else {
+            name_change(c)
+        };
+        return Some(Action::AlterDomain {
+            name,
+            change,
+            scans,
+        });
+    }
+    for (word, object) in ON_TABLE {
+        if c.eat(word) {
+            let name = c.ident()?;
+            let table = on_table(c)?;
+            let rename_to = if c.eat("rename to") { c.ident() } else { None };
+            return Some(Action::AlterOnTable {
+                object,
+                name,
+                table,
+                rename_to,
+            });
+        }
+    }
+    if c.eat("default privileges") {
+        return Some(Action::DefaultPrivileges);
+    }
+    if c.is("system") {
+        return Some(Action::OutsideTransaction {
+            leading: "ALTER SYSTEM".to_owned(),
+        });
+    }
+    if c.kind() != Some(TokenKind::Word) {
+        return None;
+    }
+    let object = object_words(c);
+    Some(Action::Other {
+        verb: "ALTER",
+        object,
+    })
+}
+
+/// Things that have a name of their own within a table.
+const ON_TABLE: [(&str, &str); 3] = [
+    ("trigger", "TRIGGER"),
+    ("policy", "POLICY"),
+    ("rule", "RULE"),
+];
+
+/// RENAME and SET SCHEMA of a type or domain.
+fn name_change(c: &mut Cursor<'_>) -> NameChange {
+    let mut try_change = || {
+        if c.eat("rename to") {
+            return Some(NameChange::Rename { to: c.ident()? });
+        }
+        if c.eat("set schema") {
+            return Some(NameChange::Schema { to: c.ident()? });
+        }
+        if c.eat("rename value") {
+            let mut value = || {
+                let text = (c.kind() == Some(TokenKind::String)).then(|| c.here().to_owned());
+                c.bump();
+                text
+            };
+            let (from, _to, to) = (value()?, value(), value()?);
+            return Some(NameChange::Part {
+                part: "VALUE",
+                from,
+                to,
+            });
+        }
+        for (words, part) in [
+            ("rename attribute", "ATTRIBUTE"),
+            ("rename constraint", "CONSTRAINT"),
+        ] {
+            if c.eat(words) {
+                let from = quote::ident(&c.ident()?);
+                if !c.eat("to") {
+                    return None;
+                }
+                let to = quote::ident(&c.ident()?);
+                return c.done().then_some(NameChange::Part { part, from, to });
+            }
+        }
+        None
+    };
+    try_change().unwrap_or(NameChange::None)
+}
+
+fn alter_table(c: &mut Cursor<'_>) -> Option<Action> {
+    if c.is("all") && c.is_at(1, "in") {
+        return None;
+    }
+    let if_exists = c.eat("if exists");
+    let only = c.eat("only");
+    let name = c.rel()?;
+    let _ = c.eat_operator("*");
+    Some(Action::AlterTable {
+        name,
+        only,
+        if_exists,
+        head: c.span_from(c.start_of_all()),
+        ops: alter::ops(*c),
+    })
+}
+
+/// After the word DROP.
+fn drop(c: &mut Cursor<'_>) -> Option<Action> {
+    if c.eat("index") {
+        return drop_index(c);
+    }
+    for (word, leading) in [
+        ("database", "DROP DATABASE"),
+        ("tablespace", "DROP TABLESPACE"),
+        ("subscription", "DROP SUBSCRIPTION"),
+    ] {
+        if c.is(word) {
+            return Some(Action::OutsideTransaction {
+                leading: leading.to_owned(),
+            });
+        }
+    }
+    for (word, object) in ON_TABLE {
+        if c.eat(word) {
+            let if_exists = c.eat("if exists");
+            let name = c.ident()?;
+            let table = on_table(c)?;
+            return Some(Action::DropOnTable {
+                object,
+                name,
+                table,
+                if_exists,
+                cascade: c.is("cascade"),
+            });
+        }
+    }
+    let relation = [
+        "table",
+        "foreign table",
+        "view",
+        "materialized view",
+        "sequence",
+    ]
+    .into_iter()
+    .find(|words| c.eat(words));
+    if let Some(relation) = relation {
+        let if_exists = c.eat("if exists");
+        let names = c.rels()?;
+        let cascade = c.is("cascade");
+        return Some(match relation {
+            "table" | "foreign table" => Action::DropTable {
+                names,
+                if_exists,
+                cascade,
+            },
+            "sequence" => Action::DropSequence {
+                names,
+                if_exists,
+                cascade,
+            },
+            _ => Action::DropView {
+                names,
+                materialized: relation == "materialized view",
+                if_exists,
+                cascade,
+            },
+        });
+    }
+    if c.kind() != Some(TokenKind::Word) {
+        return None;
+    }
+    let object = object_words(c);
+    let if_exists = c.eat("if exists");
+    let start = c.offset();
+    c.finish();
+    let end = c.behind();
+    let names = c.text_of(c.span_from(start)).to_owned();
+    let ends_with = |word: &str| {
+        end.is_some_and(|t| t.kind == TokenKind::Word)
+            && names.len() >= word.len()
+            && names.as_bytes()[names.len() - word.len()..].eq_ignore_ascii_case(word.as_bytes())
+    };
+    Some(Action::Drop {
+        object,
+        cascade: ends_with("cascade"),
+        names,
+        if_exists,
+    })
+}
+
+/// `FUNCTION`, `EVENT TRIGGER`, `FOREIGN DATA WRAPPER`: the words that name a kind of object,
+/// upper case; steps over them. One word where it is not known.
+fn object_words(c: &mut Cursor<'_>) -> String {
+    const LONG: [&str; 16] = [
+        "foreign data wrapper",
+        "text search configuration",
+        "text search dictionary",
+        "text search parser",
+        "text search template",
+        "event trigger",
+        "foreign table",
+        "materialized view",
+        "operator class",
+        "operator family",
+        "user mapping",
+        "access method",
+        "large object",
+        "procedural language",
+        "owned by",
+        "constraint trigger",
+    ];
+    for words in LONG {
+        if c.eat(words) {
+            return words.to_ascii_uppercase();
+        }
+    }
+    let word = c.here().to_ascii_uppercase();
+    c.bump();
+    word
+}
+
+fn drop_index(c: &mut Cursor<'_>) -> Option<Action> {
+    let after_index = c.end_behind();
+    let concurrently = c.eat("concurrently");
+    let if_exists = c.eat("if exists");
+    let (mut names, mut spans) = (Vec::new(), Vec::new());
+    loop {
+        let start = c.offset();
+        names.push(c.rel()?);
+        spans.push(c.span_from(start));
+        if !c.eat_kind(TokenKind::Comma) {
+            break;
+        }
+    }
+    Some(Action::DropIndex {
+        names,
+        if_exists,
+        concurrently,
+        cascade: c.is("cascade"),
+        after_index,
+        spans,
+    })
+}
+
+fn comment(c: &mut Cursor<'_>) -> Option<Action> {
+    let target = if c.eat("table") {
+        CommentTarget::Table(c.rel()?)
+    } else if c.eat("column") {
+        let mut parts = vec![c.ident()?];
+        while c.eat_kind(TokenKind::Dot) {
+            parts.push(c.ident()?);
+        }
+        let column = parts.pop()?;
+        let name = parts.pop()?;
+        CommentTarget::Column {
+            table: RelName {
+                schema: parts.pop(),
+                name,
+            },
+            column,
+        }
+    } else if c.kind() == Some(TokenKind::Word) {
+        let object = object_words(c);
+        let table = if matches!(
+            object.as_str(),
+            "CONSTRAINT" | "TRIGGER" | "POLICY" | "RULE"
+        ) {
+            c.bump();
+            let on = c.eat("on");
+            if on && !c.is("domain") { c.rel() } else { None }
+        } else {
+            None
+        };
+        CommentTarget::Other { object, table }
+    } else {
+        return None;
+    };
+    Some(Action::Comment { target })
+}
+
+fn reindex(c: &mut Cursor<'_>) -> Option<Action> {
+    let mut concurrently = false;
+    if let Some(group) = c.group() {
+        concurrently = group
+            .split_commas()
+            .into_iter()
+            .any(|mut option| option.eat("concurrently") && !is_off(option));
+    }
+    let _ = c.eat("verbose");
+    let target = if c.eat("index") {
+        ReindexTarget::Index
+    } else if c.eat("table") {
+        ReindexTarget::Table
+    } else if c.eat("schema") {
+        ReindexTarget::Schema
+    } else if c.eat("database") || c.eat("system") {
+        ReindexTarget::Database
+    } else {
+        return None;
+    };
+    let after_target = c.end_behind();
+    concurrently |= c.eat("concurrently");
+    Some(Action::Reindex {
+        target,
+        name: c.rel(),
+        concurrently,
+        after_target,
+    })
+}
+
+/// The value of an option in parentheses says no.
+fn is_off(c: Cursor<'_>) -> bool {
+    ["off", "false", "0", "no", "'off'", "'false'"]
+        .iter()
+        .any(|word| c.here().eq_ignore_ascii_case(word))
+}
+
+fn vacuum(c: &mut Cursor<'_>) -> Option<Action> {
+    let mut full = false;
+    if let Some(group) = c.group() {
+        full = group
+            .split_commas()
+            .into_iter()
+            .any(|mut option| option.eat("full") && !is_off(option));
+    }
+    loop {
+        if c.eat("full") {
+            full = true;
+        } else if !c.eat("freeze") && !c.eat("verbose") && !c.eat("analyze") && !c.eat("analyse") {
+            break;
+        }
+    }
+    Some(Action::Vacuum {
+        tables: relations_with_columns(c)?,
+        full,
+    })
+}
+
+/// `t, u (a, b), …` or nothing.
+fn relations_with_columns(c: &mut Cursor<'_>) -> Option<Vec<RelName>> {
+    let mut tables = Vec::new();
+    while !c.done() {
+        let _ = c.eat("only");
+        tables.push(c.rel()?);
+        let _ = c.parens();
+        let _ = c.eat_operator("*");
+        if !c.eat_kind(TokenKind::Comma) {
+            break;
+        }
+    }
+    c.done().then_some(tables)
+}
+
+fn table_list(c: &mut Cursor<'_>) -> Option<Vec<RelName>> {
+    let mut tables = Vec::new();
+    loop {
+        let _ = c.eat("only");
+        tables.push(c.rel()?);
+        let _ = c.eat_operator("*");
+        if !c.eat_kind(TokenKind::Comma) {
+            return Some(tables);
+        }
+    }
+}
+
+fn cluster(c: &mut Cursor<'_>) -> Option<Action> {
+    let _ = c.parens().is_some() || c.eat("verbose");
+    if c.done() {
+        return Some(Action::Cluster { table: None });
+    }
+    let first = c.rel()?;
+    // `CLUSTER index ON table` is the old form.
+    let table = if c.eat("on") { c.rel()? } else { first };
+    Some(Action::Cluster { table: Some(table) })
+}
+
+fn lock_table(c: &mut Cursor<'_>) -> Option<Action> {
+    let _ = c.eat("table");
+    let tables = table_list(c)?;
+    let mut mode = LockMode::AccessExclusive;
+    if c.eat("in") {
+        mode = LockMode::ALL
+            .into_iter()
+            .find(|m| c.eat(&format!("{} mode", m.as_str())))?;
+    }
+    Some(Action::LockTable { tables, mode })
+}
+
+fn copy(c: &mut Cursor<'_>) -> Option<Action> {
+    let _ = c.eat("binary");
+    let table = if c.kind() == Some(TokenKind::LParen) {
+        None
+    } else {
+        Some(c.rel()?)
+    };
+    c.skip_to(|c| c.is_any(&["from", "to"]));
+    if c.done() {
+        return None;
+    }
+    Some(Action::Copy {
+        table,
+        from: c.is("from"),
+    })
+}
+
+/// INSERT, UPDATE, DELETE or MERGE at the cursor.
+fn dml(c: &mut Cursor<'_>) -> Option<Action> {
+    if c.eat("insert into") {
+        return Some(Action::Insert { table: c.rel()? });
+    }
+    if c.eat("update") {
+        let _ = c.eat("only");
+        return Some(Action::Update { table: c.rel()? });
+    }
+    if c.eat("delete from") {
+        let _ = c.eat("only");
+        return Some(Action::Delete { table: c.rel()? });
+    }
+    if c.eat("merge into") {
+        let _ = c.eat("only");
+        return Some(Action::Merge { table: c.rel()? });
+    }
+    None
+}
+
+/// After the word WITH. A statement that changes data in a common table expression as well as in
+/// its main part is not understood: more than one table is written.
+fn with(c: &mut Cursor<'_>, whole: Cursor<'_>) -> Option<Action> {
+    let _ = c.eat("recursive");
+    let mut writes = 0;
+    loop {
+        c.ident()?;
+        let _ = c.parens();
+        if !c.eat("as") {
+            return None;
+        }
+        let _ = c.eat("not materialized") || c.eat("materialized");
+        if c.group()?.is_any(&["insert", "update", "delete", "merge"]) {
+            writes += 1;
+        }
+        // SEARCH and CYCLE clauses may follow.
+        c.skip_to(|c| {
+            c.kind() == Some(TokenKind::Comma)
+                || c.is_any(&[
+                    "select", "insert", "update", "delete", "merge", "values", "table",
+                ])
+                || c.kind() == Some(TokenKind::LParen)
+        });
+        if !c.eat_kind(TokenKind::Comma) {
+            break;
+        }
+    }
+    match (writes, dml(c)) {
+        (0, Some(action)) => Some(action),
+        (0, None) => Some(select(whole)),
+        _ => None,
+    }
+}
+
+fn explain(c: &mut Cursor<'_>) -> Option<Action> {
+    let mut runs = false;
+    if let Some(group) = c.group() {
+        runs = group
+            .split_commas()
+            .into_iter()
+            .any(|mut option| (option.eat("analyze") || option.eat("analyse")) && !is_off(option));
+    } else {
+        runs |= c.eat("analyze") || c.eat("analyse");
+        let _ = c.eat("verbose");
+    }
+    if runs {
+        // The server has no EXPLAIN of an EXPLAIN; without this a text could recurse at will.
+        return if c.is("explain") { None } else { statement(*c) };
+    }
+    Some(Action::Select {
+        functions: Vec::new(),
+    })
+}
+
+/// Words that are followed by a parenthesis without being a call, and functions that are known
+/// to change nothing.
+const HARMLESS: &str = "\
+    all and any array array_agg array_length as avg between bool_and bool_or by case cast \
+    ceil coalesce concat count cube current_database current_schema current_setting \
+    current_user date_trunc decimal distinct else end except exists extract filter floor \
+    format from generate_series greatest group grouping having in in intersect is join \
+    json_agg jsonb_agg least length like limit lower materialized max md5 min not now \
+    nullif numeric offset on only or order over partition percentile_cont pg_relation_size \
+    pg_total_relation_size replace returning rollup round row row_number select sets \
+    similar some string_agg substring sum table then to_char to_regclass to_regtype trim \
+    union upper using values varchar version when where with within";
+
+/// A query from its first word.
+fn select(mut c: Cursor<'_>) -> Action {
+    let mut functions: Vec<String> = Vec::new();
+    // SELECT … INTO makes a table; a group cannot have it.
+    let mut into = c;
+    into.skip_to(|c| c.is("into"));
+    if into.eat("into") {
+        let temporary = {
+            let _ = into.eat("global") || into.eat("local");
+            into.eat("temporary") || into.eat("temp")
+        };
+        let _ = into.eat("unlogged");
+        let _ = into.eat("table");
+        if let Some(name) = into.rel() {
+            return Action::CreateTable {
+                name,
+                if_not_exists: false,
+                partition_of: None,
+                inherits: Vec::new(),
+                like: Vec::new(),
+                references: Vec::new(),
+                as_select: true,
+                temporary,
+                foreign: false,
+            };
+        }
+    }
+    let mut in_alias = false;
+    while !c.done() {
+        let word = matches!(c.kind(), Some(TokenKind::Word | TokenKind::QuotedIdent));
+        let mut next = c;
+        let Some(name) = next.ident().filter(|_| word) else {
+            in_alias = false;
+            c.bump();
+            continue;
+        };
+        if next.kind() == Some(TokenKind::LParen)
+            && !in_alias
+            && !HARMLESS.split_ascii_whitespace().any(|w| w == name)
+            && !functions.contains(&name)
+        {
+            functions.push(name.clone());
+        }
+        // `WITH x (a) AS (…)` and `AS x (a)` name columns.
+        in_alias = matches!(name.as_str(), "as" | "with" | "recursive");
+        c = next;
+    }
+    Action::Select { functions }
+}
