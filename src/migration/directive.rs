@@ -177,7 +177,9 @@ fn section_options(section: SectionKind, args: &[Arg], diagnostics: &mut Vec<Dia
 
 fn allow(word: &Arg, args: &[Arg], diagnostics: &mut Vec<Diagnostic>) -> Kind {
     const EXAMPLE: &str = "write `-- pgshift: allow RULE reason=\"why it is safe here\"`";
-    let before = diagnostics.len();
+    if !diagnostics.is_empty() {
+        return Kind::Nothing;
+    }
     let mut rule: Option<&Arg> = None;
     let mut reason: Option<&(String, Span)> = None;
     for arg in args {
@@ -199,7 +201,7 @@ fn allow(word: &Arg, args: &[Arg], diagnostics: &mut Vec<Diagnostic>) -> Kind {
             diagnostics.push(Diagnostic::new(arg.span, message).help(EXAMPLE));
         }
     }
-    if diagnostics.len() > before {
+    if !diagnostics.is_empty() {
         return Kind::Nothing;
     }
     match (rule, reason) {

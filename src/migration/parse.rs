@@ -78,7 +78,7 @@ pub fn check_id(id: &str) -> Result<()> {
 ///
 /// # Errors
 /// Everything that is wrong in the file and can be told at once, in the order of the file; never
-/// empty.
+/// empty. Their places are in the text without a byte order mark.
 pub fn parse(id: &str, source: Source) -> Result<Migration, Vec<Diagnostic>> {
     let source = match source.text().strip_prefix('\u{feff}') {
         Some(text) => Source::new(source.name(), text),
@@ -212,7 +212,11 @@ impl<'a> Parser<'a> {
             }
             Kind::Section(kind, options) => {
                 self.end_section();
-                let of = self.check_place(kind, directive.word);
+                // Inside a statement its place says nothing.
+                let of = match around {
+                    Some(_) => None,
+                    None => self.check_place(kind, directive.word),
+                };
                 self.sections.push(Section {
                     kind,
                     span: directive.span,

@@ -297,8 +297,6 @@ fn refuses_wrong_allows() {
   help: write `-- pgshift: allow RULE reason="why it is safe here"`
 6:21 `because` `allow` has no option `because`
   help: write `-- pgshift: allow RULE reason="why it is safe here"`
-7:19 `x` `allow` gives no reason
-  help: write `-- pgshift: allow RULE reason="why it is safe here"`
 7:28 `"` this quote is not closed
   help: close it with `"` on the same line; a quote inside is `""`
 "#);
@@ -334,6 +332,13 @@ fn refuses_wrong_structure() {
 4:1 `-- pgshift: contract` section contract is empty
   help: write its statements, or remove the directive
 "#);
+    insta::assert_snapshot!(errors("-- pgshift: expand\nSELECT 1;\n-- pgshift: expand\nSELECT 2;\n-- pgshift: revert\nSELECT 3;\n-- pgshift: revert\nSELECT 4;"), @r#"
+3:13 `expand` a second section expand
+  `-- pgshift: expand` the first
+  help: put the statements into one section
+7:13 `revert` revert follows what it takes back, not revert
+  help: put it directly after `expand` or `contract`, or at the end of a file without sections
+"#);
     insta::assert_snapshot!(errors("-- pgshift: revert\nSELECT 1;"), @r#"
 1:13 `revert` revert follows what it takes back, and there is nothing before it
   help: put it directly after `expand` or `contract`, or at the end of a file without sections
@@ -355,9 +360,6 @@ fn refuses_wrong_structure() {
   help: end the statement before it with `;`, or move the directive out of it
 "#);
     insta::assert_snapshot!(errors("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1;\n-- pgshift: expand\nSELECT 2; END;"), @r#"
-1:1 `CREATE` this statement is before the first section
-  `expand` the first section
-  help: in a file with sections, each statement is in one: begin with `-- pgshift: expand`
 2:1 `-- pgshift: expand` this directive is inside a statement
   `CREATE` the statement begins here
   help: end the statement before it with `;`, or move the directive out of it
