@@ -149,7 +149,7 @@ pub enum Strategy {
 /// Options of a backfill section; `None` is the default of pgshift.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackfillOptions {
-    /// Rows or, in block order, row slots of a batch; at least 1.
+    /// Rows of a batch; at least 1.
     pub batch: Option<u32>,
     /// Batches that run at the same time; at least 1.
     pub workers: Option<u16>,

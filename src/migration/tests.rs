@@ -95,6 +95,22 @@ ALTER TABLE orders DROP COLUMN total
 }
 
 #[test]
+fn the_examples_of_the_documentation_are_right() {
+    let page = include_str!("../../docs/migration-files.md");
+    let blocks: Vec<&str> = page
+        .split("```sql\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert_eq!(blocks[0], EXAMPLE);
+    for block in blocks {
+        if let Err(d) = read(block) {
+            panic!("{block}{}", render(block, &d));
+        }
+    }
+}
+
+#[test]
 fn reads_all_kinds() {
     insta::assert_snapshot!(show("
         -- pgshift: option lock_timeout=2s
