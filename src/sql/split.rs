@@ -352,7 +352,7 @@ mod tests {
         let body = "create or replace function f(a int) returns int language sql
             begin atomic
               select case when a > 0 then case a when 1 then 2 end end;
-              insert into t (\"end\") select u.end, u.case, 1 as end from u;
+              select u.end, u.case, 1 as end from u;
               select 1;
             end";
         check(&format!("{body};\nselect 1;"), &[body, "select 1"]);
