@@ -3,7 +3,23 @@
 //! Pure: the catalog is a value, and the questions that only the server can answer are values too
 //! ([`probe`]).
 
+pub mod backfills;
+pub mod build;
+mod contract;
+pub mod draft;
+pub mod forms;
+pub mod inverse;
+pub mod locks;
+pub mod probe;
+pub mod safe;
+pub mod sections;
 pub mod step;
 pub mod sync;
+#[cfg(test)]
+pub(crate) mod testing;
+mod title;
+pub mod work;
 
+pub use build::{build, revert_steps};
+pub use draft::{Draft, wanted};
 pub use step::{Estimate, PLAN_FORMAT, Phase, Plan, Step, Undo, Work};

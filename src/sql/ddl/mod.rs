@@ -467,8 +467,10 @@ pub enum ReindexTarget {
     Table,
     /// All of a schema.
     Schema,
-    /// All of the database (DATABASE or SYSTEM).
+    /// All of the database.
     Database,
+    /// All system catalogs; has no concurrent form.
+    System,
 }
 
 /// A change of a name or place that has a mechanical way back.

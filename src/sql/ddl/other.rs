@@ -458,8 +458,10 @@ fn reindex(c: &mut Cursor<'_>) -> Option<Action> {
         ReindexTarget::Table
     } else if c.eat("schema") {
         ReindexTarget::Schema
-    } else if c.eat("database") || c.eat("system") {
+    } else if c.eat("database") {
         ReindexTarget::Database
+    } else if c.eat("system") {
+        ReindexTarget::System
     } else {
         return None;
     };

@@ -1,0 +1,841 @@
+//! How a statement is taken back.
+
+use super::forms::{
+    NOT_NULL_CONSTRAINTS, concurrently, created, existing, kind, not_null_steps, table,
+};
+use crate::catalog::{Catalog, Constraint, ConstraintKind, RelKind, Table};
+use crate::sql::ddl::{Action, AlterOpKind, CommentTarget, NameChange};
+use crate::sql::{RelName, quote};
+
+/// The way back of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inverse {
+    /// Nothing was changed that needs a way back.
+    Nothing,
+    /// These statements, in order, each committed before the next.
+    Sql(Vec<InverseStep>),
+    /// There is no mechanical way back; why, and what to do, for people.
+    Irreversible(String),
+}
+
+/// A statement of a way back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InverseStep {
+    /// The statement.
+    pub sql: String,
+    /// It must run outside a transaction block.
+    pub concurrent: bool,
+}
+
+impl InverseStep {
+    fn new(sql: impl Into<String>) -> Self {
+        Self {
+            sql: sql.into(),
+            concurrent: false,
+        }
+    }
+
+    fn concurrent(sql: impl Into<String>) -> Self {
+        Self {
+            sql: sql.into(),
+            concurrent: true,
+        }
+    }
+}
+
+fn sql(statement: impl Into<String>) -> Inverse {
+    Inverse::Sql(vec![InverseStep::new(statement)])
+}
+
+fn give_revert(reason: impl std::fmt::Display) -> Inverse {
+    Inverse::Irreversible(format!("{reason}; give a revert section"))
+}
+
+/// The way back of `action`, which is about to run where the catalog is `before`. Dropping tables
+/// and columns has none here: those are kept aside, not dropped, until purge.
+///
+/// The statements name everything with its schema and quote every name. None of them blocks
+/// writers for longer than it takes to change the catalog, for whatever had a form that does not.
+/// An unqualified name that is new is taken to go to the first schema of the search path.
+pub fn inverse(action: &Action, before: &Catalog) -> Inverse {
+    let cx = Context { before };
+    cx.action(action)
+}
+
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    before: &'a Catalog,
+}
+
+impl Context<'_> {
+    fn is_there(self, name: &RelName) -> bool {
+        kind(self.before, name).is_some()
+    }
+
+    /// The name as SQL, with its schema: of what is there, or of what is created.
+    fn existing(self, name: &RelName) -> String {
+        existing(self.before, name).sql()
+    }
+
+    fn created(self, name: &RelName) -> String {
+        created(self.before, name).sql()
+    }
+
+    fn action(self, action: &Action) -> Inverse {
+        match action {
+            Action::CreateTable {
+                temporary: true, ..
+            }
+            | Action::CreateView {
+                temporary: true, ..
+            }
+            | Action::Set
+            | Action::Transaction
+            | Action::LockTable { .. }
+            | Action::Vacuum { .. }
+            | Action::Analyze { .. }
+            | Action::Cluster { .. }
+            | Action::Reindex { .. }
+            | Action::Refresh { .. }
+            | Action::Copy { from: false, .. } => Inverse::Nothing,
+            Action::Select { functions } => match functions.first() {
+                None => Inverse::Nothing,
+                Some(name) => give_revert(format!("what the function {name} changes is not known")),
+            },
+            Action::CreateTable {
+                name,
+                if_not_exists,
+                foreign,
+                ..
+            } => self.drop_created(
+                if *foreign { "FOREIGN TABLE" } else { "TABLE" },
+                name,
+                *if_not_exists,
+            ),
+            Action::CreateSequence {
+                name,
+                if_not_exists,
+            } => self.drop_created("SEQUENCE", name, *if_not_exists),
+            Action::CreateView {
+                name,
+                or_replace,
+                materialized,
+                if_not_exists,
+                ..
+            } => {
+                if *or_replace && self.is_there(name) {
+                    return give_revert(format!(
+                        "the definition that the view {name} had is not kept"
+                    ));
+                }
+                let object = if *materialized {
+                    "MATERIALIZED VIEW"
+                } else {
+                    "VIEW"
+                };
+                self.drop_created(object, name, *if_not_exists)
+            }
+            Action::CreateIndex { .. } => self.create_index(action),
+            Action::DropIndex {
+                names, if_exists, ..
+            } => self.each(names, |name| self.drop_index(name, *if_exists)),
+            Action::CreateType { name } => sql(format!("DROP TYPE {}", self.created(name))),
+            Action::CreateDomain { name } => sql(format!("DROP DOMAIN {}", self.created(name))),
+            Action::AlterTypeAddValue { name, .. } => give_revert(format!(
+                "PostgreSQL cannot take a value out of the enum {name}; leaving it unused does \
+                 no harm, so the section may be a SELECT 1"
+            )),
+            Action::AlterType { name, change, .. } => self.name_change("TYPE", name, change),
+            Action::AlterDomain { name, change, .. } => self.name_change("DOMAIN", name, change),
+            Action::CreateSchema {
+                name,
+                if_not_exists,
+                elements,
+            } => self.create_schema(name.as_deref(), *if_not_exists, *elements),
+            Action::CreateExtension {
+                if_not_exists: true,
+                name,
+            } => give_revert(format!(
+                "whether the extension {name} was there before is not known, and others may use it"
+            )),
+            Action::CreateExtension { name, .. } => {
+                sql(format!("DROP EXTENSION {}", quote::ident(name)))
+            }
+            Action::CreateFunction {
+                object,
+                name,
+                or_replace,
+                signature,
+            } => match signature {
+                _ if *or_replace => give_revert(format!(
+                    "what {name} was before CREATE OR REPLACE is not kept"
+                )),
+                None => give_revert(format!("the parameters of {name} are not understood")),
+                Some(signature) => sql(format!("DROP {object} {}{signature}", self.created(name))),
+            },
+            Action::CreateTrigger {
+                name,
+                table,
+                or_replace,
+            } => self.create_trigger(name, table, *or_replace),
+            Action::CreatePolicy { name, table } => self.drop_on_table("POLICY", name, table),
+            Action::CreateRule {
+                name,
+                table,
+                or_replace,
+            } => {
+                if *or_replace {
+                    give_revert(format!(
+                        "what the rule {name} was before CREATE OR REPLACE is not kept"
+                    ))
+                } else {
+                    self.drop_on_table("RULE", name, table)
+                }
+            }
+            Action::DropOnTable {
+                object,
+                name,
+                table,
+                if_exists,
+                ..
+            } => self.dropped_on_table(object, name, table, *if_exists),
+            Action::AlterOnTable {
+                object,
+                name,
+                table,
+                rename_to,
+            } => match rename_to {
+                Some(to) => sql(format!(
+                    "ALTER {object} {} ON {} RENAME TO {}",
+                    quote::ident(to),
+                    self.existing(table),
+                    quote::ident(name)
+                )),
+                None => give_revert(format!(
+                    "what the {} {name} was before is not kept",
+                    object.to_lowercase()
+                )),
+            },
+            Action::CreateStatistics {
+                name: Some(name),
+                if_not_exists: false,
+                ..
+            } => sql(format!("DROP STATISTICS {}", self.created(name))),
+            Action::CreateStatistics { .. } => give_revert(
+                "statistics without a name, or with IF NOT EXISTS, cannot be told from others",
+            ),
+            Action::Comment { target } => self.comment(target),
+            Action::AlterTable {
+                name,
+                ops,
+                if_exists,
+                ..
+            } => {
+                let found = table(self.before, name);
+                if *if_exists && found.is_none() {
+                    return Inverse::Nothing;
+                }
+                self.alter_table(name, found, ops.iter().map(|op| &op.kind))
+            }
+            Action::AlterRelation {
+                kind: relkind,
+                name,
+                if_exists,
+                ops,
+            } => {
+                if *if_exists && !self.is_there(name) {
+                    return Inverse::Nothing;
+                }
+                self.chain(
+                    ops.iter()
+                        .map(|op| self.alter_relation(*relkind, name, &op.kind))
+                        .rev(),
+                )
+            }
+            Action::DropTable {
+                names, if_exists, ..
+            }
+            | Action::DropSequence {
+                names, if_exists, ..
+            }
+            | Action::DropView {
+                names, if_exists, ..
+            } => {
+                if *if_exists && !names.iter().any(|name| self.is_there(name)) {
+                    return Inverse::Nothing;
+                }
+                give_revert("what is dropped is not kept")
+            }
+            Action::Insert { .. }
+            | Action::Update { .. }
+            | Action::Delete { .. }
+            | Action::Merge { .. }
+            | Action::Truncate { .. }
+            | Action::Copy { .. } => give_revert("the data that it changes is not kept"),
+            Action::Grant | Action::Revoke | Action::DefaultPrivileges => {
+                give_revert("the privileges that were there before are not kept")
+            }
+            Action::Drop { object, .. } => give_revert(format!(
+                "the definition of what DROP {object} drops is not kept"
+            )),
+            Action::Other { verb, object } => {
+                give_revert(format!("{verb} {object} has no way back that is known"))
+            }
+            Action::SecurityLabel => give_revert("the label that was there before is not kept"),
+            Action::Do | Action::Call => give_revert("what the code changes is not known"),
+            Action::OutsideTransaction { leading } | Action::Opaque { leading } => {
+                give_revert(format!("{leading} has no way back that is known"))
+            }
+        }
+    }
+
+    /// The ways back one after the other; irreversible where one is.
+    fn chain(self, parts: impl Iterator<Item = Inverse>) -> Inverse {
+        let mut steps = Vec::new();
+        for part in parts {
+            match part {
+                Inverse::Nothing => {}
+                Inverse::Sql(more) => steps.extend(more),
+                irreversible @ Inverse::Irreversible(_) => return irreversible,
+            }
+        }
+        if steps.is_empty() {
+            Inverse::Nothing
+        } else {
+            Inverse::Sql(steps)
+        }
+    }
+
+    fn each(self, names: &[RelName], way: impl Fn(&RelName) -> Inverse) -> Inverse {
+        self.chain(names.iter().map(way).rev())
+    }
+
+    fn drop_created(self, object: &str, name: &RelName, if_not_exists: bool) -> Inverse {
+        let name = created(self.before, name);
+        if if_not_exists && self.is_there(&name) {
+            return Inverse::Nothing;
+        }
+        sql(format!("DROP {object} {}", name.sql()))
+    }
+
+    fn create_schema(self, name: Option<&str>, if_not_exists: bool, elements: bool) -> Inverse {
+        let Some(name) = name else {
+            return give_revert("the name of the schema is that of a role");
+        };
+        let there = self.before.search_path.iter().any(|s| s == name)
+            || self.before.tables.keys().any(|t| t.schema == name)
+            || self.before.relations.keys().any(|t| t.schema == name);
+        if if_not_exists {
+            return if there {
+                Inverse::Nothing
+            } else {
+                give_revert(format!(
+                    "whether the schema {name} was there before is not known"
+                ))
+            };
+        }
+        if elements {
+            return give_revert(format!(
+                "CREATE SCHEMA {name} creates more than a schema; give each its own statement"
+            ));
+        }
+        sql(format!("DROP SCHEMA {}", quote::ident(name)))
+    }
+
+    fn create_index(self, action: &Action) -> Inverse {
+        let Action::CreateIndex {
+            name,
+            table: on,
+            if_not_exists,
+            ..
+        } = action
+        else {
+            return Inverse::Nothing;
+        };
+        let Some(name) = name else {
+            return give_revert(
+                "the server chooses the name of an index that has none; name the index",
+            );
+        };
+        // An index is in the schema of its table; CREATE INDEX takes no schema.
+        let on = existing(self.before, on);
+        let schema = on
+            .schema
+            .clone()
+            .or_else(|| self.before.search_path.first().cloned());
+        let index = RelName {
+            schema,
+            name: name.name.clone(),
+        };
+        if *if_not_exists && self.is_there(&index) {
+            return Inverse::Nothing;
+        }
+        let partitioned = table(self.before, &on).is_some_and(|t| t.kind == RelKind::Partitioned);
+        if partitioned {
+            // The index of a partitioned table has no CONCURRENTLY.
+            sql(format!("DROP INDEX {}", index.sql()))
+        } else {
+            Inverse::Sql(vec![InverseStep::concurrent(format!(
+                "DROP INDEX CONCURRENTLY IF EXISTS {}",
+                index.sql()
+            ))])
+        }
+    }
+
+    fn drop_index(self, name: &RelName, if_exists: bool) -> Inverse {
+        let Some((table, index)) = self.before.index(name.schema.as_deref(), &name.name) else {
+            return if if_exists && !self.is_there(name) {
+                Inverse::Nothing
+            } else {
+                give_revert(format!("the definition of the index {name} is not known"))
+            };
+        };
+        match concurrently(&index.definition) {
+            Some(definition) if table.kind != RelKind::Partitioned => {
+                Inverse::Sql(vec![InverseStep::concurrent(definition)])
+            }
+            _ => give_revert(format!(
+                "the index {name} of a partitioned table cannot be built again CONCURRENTLY"
+            )),
+        }
+    }
+
+    fn name_change(self, object: &str, name: &RelName, change: &NameChange) -> Inverse {
+        let ident = quote::ident(&name.name);
+        match change {
+            NameChange::Rename { to } => {
+                let now = RelName {
+                    name: to.clone(),
+                    ..name.clone()
+                };
+                sql(format!("ALTER {object} {} RENAME TO {ident}", now.sql()))
+            }
+            NameChange::Schema { to } => {
+                let Some(schema) = &name.schema else {
+                    return give_revert(format!(
+                        "the schema that {name} was in is not known; write the name with its schema"
+                    ));
+                };
+                sql(format!(
+                    "ALTER {object} {}.{ident} SET SCHEMA {}",
+                    quote::ident(to),
+                    quote::ident(schema)
+                ))
+            }
+            NameChange::Part { part, from, to } => sql(format!(
+                "ALTER {object} {} RENAME {part} {to} TO {from}",
+                name.sql()
+            )),
+            NameChange::AddConstraint { name: constraint } => sql(format!(
+                "ALTER {object} {} DROP CONSTRAINT {}",
+                name.sql(),
+                quote::ident(constraint)
+            )),
+            NameChange::None => give_revert(format!("what {name} was before is not kept")),
+        }
+    }
+
+    fn drop_on_table(self, object: &str, name: &str, table: &RelName) -> Inverse {
+        sql(format!(
+            "DROP {object} {} ON {}",
+            quote::ident(name),
+            self.existing(table)
+        ))
+    }
+
+    fn create_trigger(self, name: &str, on: &RelName, or_replace: bool) -> Inverse {
+        if or_replace {
+            let Some(table) = table(self.before, on) else {
+                return give_revert(format!(
+                    "what the trigger {name} was before CREATE OR REPLACE is not known"
+                ));
+            };
+            if let Some(trigger) = table.triggers.iter().find(|t| t.name == name) {
+                // The definition has no OR REPLACE; two statements would leave a gap.
+                return sql(trigger
+                    .definition
+                    .replacen("CREATE ", "CREATE OR REPLACE ", 1));
+            }
+        }
+        self.drop_on_table("TRIGGER", name, on)
+    }
+
+    fn dropped_on_table(self, object: &str, name: &str, on: &RelName, if_exists: bool) -> Inverse {
+        let found = table(self.before, on);
+        if object != "TRIGGER" || found.is_none() {
+            return give_revert(format!(
+                "the definition of the {} {name} is not kept",
+                object.to_lowercase()
+            ));
+        }
+        let trigger = found.and_then(|t| t.triggers.iter().find(|t| t.name == name));
+        match trigger {
+            Some(trigger) if trigger.enabled => sql(trigger.definition.as_str()),
+            Some(trigger) => Inverse::Sql(vec![
+                InverseStep::new(trigger.definition.as_str()),
+                InverseStep::new(format!(
+                    "ALTER TABLE {} DISABLE TRIGGER {}",
+                    self.existing(on),
+                    quote::ident(name)
+                )),
+            ]),
+            None if if_exists => Inverse::Nothing,
+            None => give_revert(format!("the trigger {name} is not known")),
+        }
+    }
+
+    fn comment(self, target: &CommentTarget) -> Inverse {
+        let value = |old: Option<&String>| {
+            old.map_or_else(|| "NULL".to_owned(), |text| quote::literal(text))
+        };
+        match target {
+            CommentTarget::Table(name) => match table(self.before, name) {
+                Some(table) => sql(format!(
+                    "COMMENT ON TABLE {} IS {}",
+                    self.existing(name),
+                    value(table.comment.as_ref())
+                )),
+                None => give_revert(format!("the comment that {name} had is not known")),
+            },
+            CommentTarget::Column {
+                table: name,
+                column,
+            } => match table(self.before, name).and_then(|t| t.column(column)) {
+                Some(found) => sql(format!(
+                    "COMMENT ON COLUMN {}.{} IS {}",
+                    self.existing(name),
+                    quote::ident(column),
+                    value(found.comment.as_ref())
+                )),
+                None => give_revert(format!("the comment that {name}.{column} had is not known")),
+            },
+            CommentTarget::Other { object, .. } => give_revert(format!(
+                "the comment that the {} had is not known",
+                object.to_lowercase()
+            )),
+        }
+    }
+
+    fn alter_relation(self, kind: RelKind, name: &RelName, op: &AlterOpKind) -> Inverse {
+        let object = match kind {
+            RelKind::Index => "INDEX",
+            RelKind::View => "VIEW",
+            RelKind::MaterializedView => "MATERIALIZED VIEW",
+            _ => "SEQUENCE",
+        };
+        let found = existing(self.before, name);
+        match op {
+            AlterOpKind::RenameTable { to } => sql(renamed_back(object, &found, to)),
+            AlterOpKind::SetSchema { to } => moved_back(object, &found, to),
+            AlterOpKind::RenameColumn { from, to } => sql(format!(
+                "ALTER {object} {} RENAME COLUMN {} TO {}",
+                found.sql(),
+                quote::ident(to),
+                quote::ident(from)
+            )),
+            _ => give_revert(format!("what {name} was before is not kept")),
+        }
+    }
+
+    fn alter_table<'b>(
+        self,
+        name: &RelName,
+        found: Option<&Table>,
+        ops: impl DoubleEndedIterator<Item = &'b AlterOpKind> + Clone,
+    ) -> Inverse {
+        // What is done to a column that the same statement adds goes with the column.
+        let added: Vec<&str> = ops
+            .clone()
+            .filter_map(|op| match op {
+                AlterOpKind::AddColumn(column) => Some(column.name.as_str()),
+                _ => None,
+            })
+            .filter(|name| found.is_none_or(|t| t.column(name).is_none()))
+            .collect();
+        let ways = ops.rev().map(|op| match column_of(op) {
+            Some(column) if added.contains(&column) => Inverse::Nothing,
+            _ => self.alter_op(name, found, op),
+        });
+        self.chain(ways)
+    }
+
+    fn alter_op(self, name: &RelName, found: Option<&Table>, op: &AlterOpKind) -> Inverse {
+        let resolved = existing(self.before, name);
+        let head = format!("ALTER TABLE {}", resolved.sql());
+        match op {
+            AlterOpKind::AddColumn(column) => {
+                if column.if_not_exists && found.is_some_and(|t| t.column(&column.name).is_some()) {
+                    Inverse::Nothing
+                } else {
+                    sql(format!("{head} DROP COLUMN {}", quote::ident(&column.name)))
+                }
+            }
+            AlterOpKind::DropColumn {
+                name: column,
+                if_exists,
+                ..
+            } => {
+                if *if_exists && found.is_some_and(|t| t.column(column).is_none()) {
+                    Inverse::Nothing
+                } else {
+                    give_revert(format!("the data of the column {column} is not kept"))
+                }
+            }
+            AlterOpKind::AddConstraint(constraint) => match &constraint.name {
+                Some(name) => sql(format!("{head} DROP CONSTRAINT {}", quote::ident(name))),
+                None => give_revert(
+                    "the server chooses the name of a constraint that has none; name the \
+                     constraint",
+                ),
+            },
+            AlterOpKind::DropConstraint {
+                name: constraint,
+                if_exists,
+                cascade,
+            } => {
+                let Some(table) = found else {
+                    return unknown_table(name);
+                };
+                match table.constraint(constraint) {
+                    Some(found) => self.add_back(&head, table, found, *cascade),
+                    None if *if_exists => Inverse::Nothing,
+                    None => give_revert(format!(
+                        "the definition of the constraint {constraint} is not known"
+                    )),
+                }
+            }
+            AlterOpKind::RenameColumn { from, to } => sql(format!(
+                "{head} RENAME COLUMN {} TO {}",
+                quote::ident(to),
+                quote::ident(from)
+            )),
+            AlterOpKind::RenameConstraint { from, to } => sql(format!(
+                "{head} RENAME CONSTRAINT {} TO {}",
+                quote::ident(to),
+                quote::ident(from)
+            )),
+            AlterOpKind::RenameTable { to } => sql(renamed_back("TABLE", &resolved, to)),
+            AlterOpKind::SetSchema { to } => moved_back("TABLE", &resolved, to),
+            AlterOpKind::AddIdentity { column } => sql(format!(
+                "{head} ALTER COLUMN {} DROP IDENTITY",
+                quote::ident(column)
+            )),
+            AlterOpKind::AttachPartition { partition, .. } => sql(format!(
+                "{head} DETACH PARTITION {}",
+                self.existing(partition)
+            )),
+            AlterOpKind::Inherit { parent } => {
+                sql(format!("{head} NO INHERIT {}", self.existing(parent)))
+            }
+            AlterOpKind::NoInherit { parent } => {
+                sql(format!("{head} INHERIT {}", self.existing(parent)))
+            }
+            AlterOpKind::ValidateConstraint { .. } | AlterOpKind::WithoutOids => Inverse::Nothing,
+            AlterOpKind::Other { leading } => {
+                give_revert(format!("{leading} has no way back that is known"))
+            }
+            _ => match found {
+                Some(table) => self.alter_known(&head, table, op),
+                None => unknown_table(name),
+            },
+        }
+    }
+
+    /// What is taken back with what the catalog says of the table.
+    fn alter_known(self, head: &str, table: &Table, op: &AlterOpKind) -> Inverse {
+        let column = column_of(op).and_then(|name| table.column(name));
+        match op {
+            AlterOpKind::Owner => sql(format!("{head} OWNER TO {}", quote::ident(&table.owner))),
+            AlterOpKind::EnableTrigger { name: Some(name) }
+            | AlterOpKind::DisableTrigger { name: Some(name) } => {
+                let enables = matches!(op, AlterOpKind::EnableTrigger { .. });
+                match table.triggers.iter().find(|t| t.name == *name) {
+                    Some(trigger) if trigger.enabled == enables => Inverse::Nothing,
+                    Some(_) => sql(format!(
+                        "{head} {} TRIGGER {}",
+                        if enables { "DISABLE" } else { "ENABLE" },
+                        quote::ident(name)
+                    )),
+                    None => give_revert(format!("the trigger {name} is not known")),
+                }
+            }
+            AlterOpKind::SetNotNull { .. }
+            | AlterOpKind::DropNotNull { .. }
+            | AlterOpKind::SetDefault { .. }
+            | AlterOpKind::DropDefault { .. } => {
+                let Some(column) = column else {
+                    return give_revert("what the column was before is not known");
+                };
+                let ident = quote::ident(&column.name);
+                match op {
+                    AlterOpKind::SetNotNull { .. } if column.not_null => Inverse::Nothing,
+                    AlterOpKind::SetNotNull { .. } => {
+                        sql(format!("{head} ALTER COLUMN {ident} DROP NOT NULL"))
+                    }
+                    AlterOpKind::DropNotNull { .. } if !column.not_null => Inverse::Nothing,
+                    AlterOpKind::DropNotNull { .. } => {
+                        self.not_null_again(head, table, &column.name)
+                    }
+                    _ => match &column.default {
+                        Some(old) => sql(format!("{head} ALTER COLUMN {ident} SET DEFAULT {old}")),
+                        None if matches!(op, AlterOpKind::DropDefault { .. }) => Inverse::Nothing,
+                        None => sql(format!("{head} ALTER COLUMN {ident} DROP DEFAULT")),
+                    },
+                }
+            }
+            AlterOpKind::SetType { column, .. } => give_revert(format!(
+                "values of the new type of {column} may not fit the old one"
+            )),
+            AlterOpKind::DetachPartition { partition, .. } => give_revert(format!(
+                "the bounds of the partition {partition} are not kept"
+            )),
+            _ => give_revert("the setting that was there before is not kept"),
+        }
+    }
+
+    /// SET NOT NULL without a scan that blocks. The statement that dropped it is taken back in a
+    /// catalog where the old constraint is gone, so its name is free again.
+    fn not_null_again(self, head: &str, table: &Table, column: &str) -> Inverse {
+        let mut without = table.clone();
+        let old = without
+            .constraints
+            .iter()
+            .position(|c| c.kind == ConstraintKind::NotNull && c.columns == [column])
+            .map(|i| without.constraints.remove(i).name);
+        let steps = not_null_steps(head, &without, column, self.before.major(), old.as_deref());
+        Inverse::Sql(
+            steps
+                .into_iter()
+                .map(|step| InverseStep::new(step.sql))
+                .collect(),
+        )
+    }
+
+    /// Adds a dropped constraint again, without a scan or build under a lock that blocks.
+    fn add_back(
+        self,
+        head: &str,
+        table: &Table,
+        constraint: &Constraint,
+        cascade: bool,
+    ) -> Inverse {
+        let name = quote::ident(&constraint.name);
+        let definition = &constraint.definition;
+        let partitioned = table.kind == RelKind::Partitioned;
+        match constraint.kind {
+            ConstraintKind::ForeignKey
+                if partitioned && self.before.major() < NOT_NULL_CONSTRAINTS =>
+            {
+                give_revert(format!(
+                    "the foreign key {} of a partitioned table cannot be added NOT VALID before \
+                     PostgreSQL 18",
+                    constraint.name
+                ))
+            }
+            ConstraintKind::Check | ConstraintKind::ForeignKey | ConstraintKind::NotNull => {
+                let add = |not_valid: &str| {
+                    InverseStep::new(format!(
+                        "{head} ADD CONSTRAINT {name} {definition}{not_valid}"
+                    ))
+                };
+                // Not enforced (18), or not valid as it was: nothing is checked, so as it was.
+                if !constraint.validated {
+                    return Inverse::Sql(vec![add("")]);
+                }
+                Inverse::Sql(vec![
+                    add(" NOT VALID"),
+                    InverseStep::new(format!("{head} VALIDATE CONSTRAINT {name}")),
+                ])
+            }
+            ConstraintKind::Unique | ConstraintKind::PrimaryKey => {
+                if cascade && !table.referenced_by.is_empty() {
+                    return give_revert(format!(
+                        "CASCADE drops the foreign keys that need {} too",
+                        constraint.name
+                    ));
+                }
+                let build = table
+                    .index(&constraint.name)
+                    .filter(|_| !partitioned)
+                    .and_then(|index| concurrently(&index.definition));
+                // A temporal key (18) is a GiST index, which USING INDEX does not take.
+                let (Some(build), false) = (build, definition.contains("WITHOUT OVERLAPS")) else {
+                    return give_revert(format!(
+                        "the index of {} cannot be built again CONCURRENTLY",
+                        constraint.name
+                    ));
+                };
+                let word = if constraint.kind == ConstraintKind::Unique {
+                    "UNIQUE"
+                } else {
+                    "PRIMARY KEY"
+                };
+                let deferrable = if definition.ends_with("DEFERRABLE INITIALLY DEFERRED") {
+                    " DEFERRABLE INITIALLY DEFERRED"
+                } else if definition.ends_with("DEFERRABLE") {
+                    " DEFERRABLE"
+                } else {
+                    ""
+                };
+                Inverse::Sql(vec![
+                    InverseStep::concurrent(build),
+                    InverseStep::new(format!(
+                        "{head} ADD CONSTRAINT {name} {word} USING INDEX {name}{deferrable}"
+                    )),
+                ])
+            }
+            ConstraintKind::Exclusion | ConstraintKind::Other => give_revert(format!(
+                "the constraint {} cannot be added again without blocking writes while its index \
+                 is built",
+                constraint.name
+            )),
+        }
+    }
+}
+
+fn unknown_table(name: &RelName) -> Inverse {
+    give_revert(format!(
+        "the table {name} is not known before this statement"
+    ))
+}
+
+fn renamed_back(object: &str, was: &RelName, to: &str) -> String {
+    let now = RelName {
+        schema: was.schema.clone(),
+        name: to.to_owned(),
+    };
+    format!(
+        "ALTER {object} {} RENAME TO {}",
+        now.sql(),
+        quote::ident(&was.name)
+    )
+}
+
+fn moved_back(object: &str, was: &RelName, to: &str) -> Inverse {
+    match &was.schema {
+        Some(schema) => sql(format!(
+            "ALTER {object} {}.{} SET SCHEMA {}",
+            quote::ident(to),
+            quote::ident(&was.name),
+            quote::ident(schema)
+        )),
+        None => give_revert(format!("the schema that {was} was in is not known")),
+    }
+}
+
+/// The one column that a sub-command changes.
+fn column_of(op: &AlterOpKind) -> Option<&str> {
+    match op {
+        AlterOpKind::SetNotNull { column }
+        | AlterOpKind::DropNotNull { column }
+        | AlterOpKind::SetDefault { column, .. }
+        | AlterOpKind::DropDefault { column }
+        | AlterOpKind::SetType { column, .. }
+        | AlterOpKind::AddIdentity { column }
+        | AlterOpKind::SetIdentity { column }
+        | AlterOpKind::DropIdentity { column }
+        | AlterOpKind::SetExpression { column }
+        | AlterOpKind::DropExpression { column } => Some(column),
+        _ => None,
+    }
+}

@@ -1,0 +1,648 @@
+//! ALTER TABLE, sub-command by sub-command.
+
+use super::{Safe, SafeStep, refused, sql_name};
+use crate::catalog::{Catalog, ConstraintKind, RelKind, Table};
+use crate::plan::forms::{
+    NOT_NULL_CONSTRAINTS, constraint_name, kind, not_null_steps, proven_not_null, table,
+};
+use crate::plan::work::{Volatility, Work, op_work, volatility};
+use crate::sql::ddl::{
+    Action, AlterOp, AlterOpKind, ColumnDef, ConstraintDef, Generated, InlineConstraint,
+};
+use crate::sql::lex::{TokenKind, ident_value, lex_code};
+use crate::sql::{RelName, quote};
+
+/// The safe form of an ALTER TABLE.
+pub(super) fn safe_form(text: &str, action: &Action, catalog: &Catalog) -> Safe {
+    let Action::AlterTable {
+        name,
+        only,
+        head,
+        ops,
+        ..
+    } = action
+    else {
+        return Safe::AsIs;
+    };
+    let Some(table) = table(catalog, name) else {
+        return Safe::AsIs;
+    };
+    let cx = Context {
+        text,
+        head: head.of(text),
+        name,
+        table,
+        only: *only,
+        catalog,
+    };
+    let mut forms: Vec<(&AlterOp, Safe)> = ops.iter().map(|op| (op, cx.op(op))).collect();
+    if let Some(i) = forms
+        .iter()
+        .position(|(_, s)| matches!(s, Safe::Refused { .. }))
+    {
+        return forms.swap_remove(i).1;
+    }
+    if forms.iter().all(|(_, form)| *form == Safe::AsIs) {
+        return Safe::AsIs;
+    }
+    // In one statement the server drops first and adds columns before constraints, whatever the
+    // order of the text; one statement each must keep to that.
+    forms.sort_by_key(|(op, _)| pass(&op.kind));
+    let mut steps = Vec::new();
+    let mut reasons: Vec<String> = Vec::new();
+    for (op, form) in forms {
+        match form {
+            Safe::Rewritten { steps: more, why } => {
+                steps.extend(more);
+                if !reasons.contains(&why) {
+                    reasons.push(why);
+                }
+            }
+            _ => steps.push(SafeStep::plain(cx.statement(op.span.of(text)))),
+        }
+    }
+    Safe::Rewritten {
+        steps,
+        why: reasons.join("; "),
+    }
+}
+
+/// The order in which the server runs sub-commands (`AlterTablePass` in `tablecmds.c`).
+fn pass(op: &AlterOpKind) -> u8 {
+    match op {
+        AlterOpKind::DropColumn { .. }
+        | AlterOpKind::DropConstraint { .. }
+        | AlterOpKind::DropNotNull { .. } => 0,
+        AlterOpKind::SetType { .. } => 1,
+        AlterOpKind::AddColumn(_) => 2,
+        AlterOpKind::AddConstraint(_) => 4,
+        _ => 3,
+    }
+}
+
+struct Context<'a> {
+    text: &'a str,
+    /// The author's `ALTER TABLE name`.
+    head: &'a str,
+    name: &'a RelName,
+    table: &'a Table,
+    only: bool,
+    catalog: &'a Catalog,
+}
+
+impl Context<'_> {
+    fn statement(&self, op: &str) -> String {
+        format!("{} {op}", self.head)
+    }
+
+    fn partitioned(&self) -> bool {
+        self.table.kind == RelKind::Partitioned
+    }
+
+    fn op(&self, op: &AlterOp) -> Safe {
+        let work = op_work(&op.kind, Some(self.table), self.catalog);
+        if work == Work::None {
+            return Safe::AsIs;
+        }
+        let table = self.name;
+        match &op.kind {
+            AlterOpKind::AddColumn(column) => self.add_column(op, column),
+            AlterOpKind::SetNotNull { column } => self.set_not_null(column),
+            AlterOpKind::AddConstraint(constraint) => self.add_constraint(op, constraint),
+            AlterOpKind::SetType { column, .. } if work == Work::Scan => refused(
+                format!(
+                    "changing the type of {column} checks its CHECK constraints again, and \
+                     blocks reads and writes of {table} while it reads every row"
+                ),
+                "drop the CHECK, change the type, and add the CHECK again (it is made NOT VALID \
+                 and then validated)",
+            ),
+            AlterOpKind::SetType {
+                column, type_text, ..
+            } => refused(
+                format!(
+                    "changing the type of {column} to {type_text} blocks reads and writes of \
+                     {table} while every row is written anew"
+                ),
+                format!(
+                    "add a new column of type {type_text} in expand, fill it in backfill, map it \
+                     back in reverse, and drop the old one in contract"
+                ),
+            ),
+            AlterOpKind::AttachPartition { partition, .. } => {
+                // A partition that the same plan makes is empty or its own concern.
+                if kind(self.catalog, partition).is_none() {
+                    return Safe::AsIs;
+                }
+                refused(
+                    format!(
+                        "ATTACH PARTITION blocks reads and writes of {partition} while it reads \
+                         every row of it"
+                    ),
+                    format!(
+                        "first add a CHECK to {partition} that says the bounds, with IS NOT NULL \
+                         for the key (it is made NOT VALID and then validated); drop it \
+                         afterwards"
+                    ),
+                )
+            }
+            AlterOpKind::SetLogged { .. } => self.rewrite_refused(
+                "SET LOGGED or UNLOGGED",
+                "make a new table of that kind, move the rows in batches, and swap the names",
+            ),
+            AlterOpKind::SetTablespace => self.rewrite_refused(
+                "SET TABLESPACE",
+                "move it in a maintenance window, or use an online tool such as pg_repack \
+                 outside of a migration",
+            ),
+            AlterOpKind::SetAccessMethod => self.rewrite_refused(
+                "SET ACCESS METHOD",
+                "make a new table with that access method, move the rows in batches, and swap \
+                 the names",
+            ),
+            AlterOpKind::SetExpression { column } => self.rewrite_refused(
+                "SET EXPRESSION",
+                &format!(
+                    "add a new column beside {column} that the application or a trigger fills, \
+                     and swap them"
+                ),
+            ),
+            // An already validated constraint was no work; this one is read without blocking.
+            AlterOpKind::ValidateConstraint { .. } => Safe::AsIs,
+            // Not recognised is not fatal: the strongest lock is assumed, with its timeout.
+            _ => Safe::AsIs,
+        }
+    }
+
+    fn rewrite_refused(&self, what: &str, way_out: &str) -> Safe {
+        refused(
+            format!(
+                "{what} blocks reads and writes of {} while every row is written anew",
+                self.name
+            ),
+            way_out,
+        )
+    }
+
+    fn add_column(&self, op: &AlterOp, column: &ColumnDef) -> Safe {
+        let (name, table) = (&column.name, self.name);
+        let fill = |value: &str| {
+            format!(
+                "add the column without it, ALTER COLUMN {name} SET DEFAULT {value} in the \
+                 statement after, and fill the old rows in a backfill section"
+            )
+        };
+        if matches!(column.generated, Some((Generated::Stored, _))) {
+            return refused(
+                format!(
+                    "a stored generated column {name} writes every row of {table} anew under a \
+                     lock that blocks reads and writes"
+                ),
+                "add a plain column and fill it in a backfill section; the sync trigger keeps it \
+                 right until the application does",
+            );
+        }
+        if column.identity || column.is_serial() {
+            return refused(
+                format!(
+                    "the column {name} takes a number from a sequence for every row, so {table} \
+                     is written anew under a lock that blocks reads and writes"
+                ),
+                format!(
+                    "add {name} as a nullable bigint, CREATE SEQUENCE, ALTER COLUMN {name} SET \
+                     DEFAULT nextval(…), fill the old rows in a backfill section, and SET NOT \
+                     NULL in contract"
+                ),
+            );
+        }
+        if let Some(default) = &column.default {
+            match volatility(default) {
+                Volatility::Safe => {}
+                Volatility::Volatile(function) => {
+                    return refused(
+                        format!(
+                            "the default of {name} calls {function}(), which is volatile: every \
+                             row of {table} is written anew under a lock that blocks reads and \
+                             writes"
+                        ),
+                        fill(default),
+                    );
+                }
+                Volatility::Unknown(function) => {
+                    return refused(
+                        format!(
+                            "the default of {name} calls {function}(); where that is volatile, \
+                             every row of {table} is written anew under a lock that blocks reads \
+                             and writes"
+                        ),
+                        fill(default),
+                    );
+                }
+            }
+        }
+        if column.not_null && column.default.is_none() && self.table.rows > 0 {
+            return refused(
+                format!("{table} has rows, and the column {name} would be null in them"),
+                "give a constant DEFAULT, or add the column nullable, fill it in a backfill \
+                 section, and SET NOT NULL in contract",
+            );
+        }
+        if column.has(ConstraintKind::PrimaryKey) {
+            return refused(
+                format!("{table} has rows, and the new column {name} cannot identify them"),
+                "add the column, fill it in a backfill section, and ADD PRIMARY KEY in contract",
+            );
+        }
+        self.move_constraints_out(op, column)
+    }
+
+    /// ADD COLUMN without the constraints that would read the table, then each of those on its
+    /// own.
+    fn move_constraints_out(&self, op: &AlterOp, column: &ColumnDef) -> Safe {
+        // A foreign key of a column that is null everywhere is not checked, so it stays.
+        let moves =
+            |c: &InlineConstraint| c.kind != ConstraintKind::ForeignKey || column.default.is_some();
+        let moved: Vec<_> = column.constraints.iter().filter(|c| moves(c)).collect();
+        if moved.is_empty() {
+            return Safe::AsIs;
+        }
+        let mut definition = String::new();
+        let mut from = op.span.start;
+        for constraint in &moved {
+            definition.push_str(self.text[from..constraint.span.start].trim_end());
+            from = constraint.span.end;
+        }
+        definition.push_str(&self.text[from..op.span.end]);
+        let mut steps = vec![SafeStep::plain(self.statement(definition.trim_end()))];
+        let columns = vec![column.name.clone()];
+        for constraint in moved {
+            let body = constraint.body.of(self.text);
+            let more = match constraint.kind {
+                ConstraintKind::Unique => match self.unique_of_column(constraint, column) {
+                    Safe::Rewritten { steps, .. } => steps,
+                    other => return other,
+                },
+                kind => {
+                    let foreign = kind == ConstraintKind::ForeignKey;
+                    if foreign && let Some(refusal) = self.refuse_not_valid_key() {
+                        return refusal;
+                    }
+                    let name = constraint.name.clone().unwrap_or_else(|| {
+                        constraint_name(
+                            self.table,
+                            &columns,
+                            if foreign { "fkey" } else { "check" },
+                        )
+                    });
+                    let body = if foreign {
+                        format!("FOREIGN KEY ({}) {body}", quote::ident(&column.name))
+                    } else {
+                        body.to_owned()
+                    };
+                    self.not_valid_then_validate(&name, &body)
+                }
+            };
+            steps.extend(more);
+        }
+        Safe::Rewritten {
+            steps,
+            why: "a constraint within ADD COLUMN is checked, or its index built, under a lock \
+                  that blocks reads and writes; on its own it need not be"
+                .to_owned(),
+        }
+    }
+
+    fn unique_of_column(&self, constraint: &InlineConstraint, column: &ColumnDef) -> Safe {
+        let columns = vec![column.name.clone()];
+        let body = constraint.body.of(self.text);
+        // Only the plain form: parameters of the index would have to be read again.
+        if !body.eq_ignore_ascii_case("unique") {
+            return refused(
+                format!(
+                    "the unique index of the new column {} is built under a lock that blocks \
+                     reads and writes",
+                    column.name
+                ),
+                "write the constraint as a statement of its own, ALTER TABLE … ADD CONSTRAINT … \
+                 UNIQUE (…)",
+            );
+        }
+        let name = constraint
+            .name
+            .clone()
+            .unwrap_or_else(|| constraint_name(self.table, &columns, "key"));
+        self.unique_steps(
+            &name,
+            "UNIQUE",
+            &format!("({})", quote::ident(&column.name)),
+            "",
+        )
+    }
+
+    fn not_valid_then_validate(&self, name: &str, body: &str) -> Vec<SafeStep> {
+        let name = quote::ident(name);
+        vec![
+            SafeStep::plain(self.statement(&format!("ADD CONSTRAINT {name} {body} NOT VALID"))),
+            SafeStep::validate(self.statement(&format!("VALIDATE CONSTRAINT {name}"))),
+        ]
+    }
+
+    fn set_not_null(&self, column: &str) -> Safe {
+        // ONLY on a parent cannot add a constraint that its children inherit.
+        if self.only && (self.partitioned() || self.table.inherited) {
+            return Safe::AsIs;
+        }
+        Safe::Rewritten {
+            steps: self.not_null(column),
+            why: NOT_NULL_WHY.to_owned(),
+        }
+    }
+
+    fn not_null(&self, column: &str) -> Vec<SafeStep> {
+        let major = self.catalog.major();
+        not_null_steps(self.head, self.table, column, major, None)
+            .into_iter()
+            .map(|step| {
+                if step.validates {
+                    SafeStep::validate(step.sql)
+                } else {
+                    SafeStep::plain(step.sql)
+                }
+            })
+            .collect()
+    }
+
+    fn add_constraint(&self, op: &AlterOp, constraint: &ConstraintDef) -> Safe {
+        match constraint.kind {
+            ConstraintKind::NotNull => self.add_not_null(op, constraint),
+            ConstraintKind::Check | ConstraintKind::ForeignKey => self.add_checked(op, constraint),
+            ConstraintKind::Unique | ConstraintKind::PrimaryKey => self.add_key(op, constraint),
+            _ => refused(
+                format!(
+                    "an exclusion constraint builds its index under a lock that blocks reads and \
+                     writes of {}, and there is no concurrent form",
+                    self.name
+                ),
+                "make a new table with the constraint, move the rows in batches, and swap the \
+                 names; or add it in a maintenance window",
+            ),
+        }
+    }
+
+    fn add_checked(&self, op: &AlterOp, constraint: &ConstraintDef) -> Safe {
+        let foreign = constraint.kind == ConstraintKind::ForeignKey;
+        if foreign {
+            if self.leaves_have(constraint) {
+                return Safe::AsIs;
+            }
+            if let Some(refusal) = self.refuse_not_valid_key() {
+                return refusal;
+            }
+        }
+        let why = if foreign {
+            "adding a foreign key blocks writes of both tables while every row is checked; NOT \
+             VALID adds it at once, and VALIDATE checks the rows without blocking"
+        } else {
+            "adding a CHECK blocks reads and writes while every row is checked; NOT VALID adds it \
+             at once, and VALIDATE checks the rows without blocking"
+        };
+        let steps = match &constraint.name {
+            Some(name) => vec![
+                SafeStep::plain(self.statement(&format!("{} NOT VALID", op.span.of(self.text)))),
+                SafeStep::validate(
+                    self.statement(&format!("VALIDATE CONSTRAINT {}", quote::ident(name))),
+                ),
+            ],
+            None => {
+                let name = if foreign {
+                    constraint_name(self.table, &constraint.columns, "fkey")
+                } else {
+                    let columns = self.columns_in(constraint.body.of(self.text));
+                    // As the server does: the column's name only where there is just one.
+                    let columns = if columns.len() == 1 {
+                        &columns[..]
+                    } else {
+                        &[]
+                    };
+                    constraint_name(self.table, columns, "check")
+                };
+                self.not_valid_then_validate(&name, constraint.body.of(self.text))
+            }
+        };
+        Safe::Rewritten {
+            steps,
+            why: why.to_owned(),
+        }
+    }
+
+    /// Columns of the table that the text names, in their order of the table.
+    fn columns_in(&self, text: &str) -> Vec<String> {
+        let words: Vec<String> = lex_code(text)
+            .into_iter()
+            .filter(|t| matches!(t.kind, TokenKind::Word | TokenKind::QuotedIdent))
+            .filter_map(|t| ident_value(t, text))
+            .collect();
+        self.table
+            .columns
+            .iter()
+            .map(|c| c.name.clone())
+            .filter(|name| words.contains(name))
+            .collect()
+    }
+
+    /// Before 18 a foreign key of a partitioned table cannot be NOT VALID.
+    fn refuse_not_valid_key(&self) -> Option<Safe> {
+        (self.partitioned() && self.catalog.major() < NOT_NULL_CONSTRAINTS).then(|| {
+            refused(
+                format!(
+                    "{} is partitioned, and before PostgreSQL 18 its foreign keys cannot be NOT \
+                     VALID: adding one blocks writes while every row of every partition is checked",
+                    self.name
+                ),
+                format!(
+                    "add the foreign key to each partition first (it is made NOT VALID and then \
+                     validated), then to {} in a later migration, which takes those over without \
+                     a check",
+                    self.name
+                ),
+            )
+        })
+    }
+
+    /// Every partition has this foreign key already, validated: the parent's takes them over.
+    fn leaves_have(&self, constraint: &ConstraintDef) -> bool {
+        let Some(other) = constraint
+            .references
+            .as_ref()
+            .and_then(|name| table(self.catalog, name))
+        else {
+            return false;
+        };
+        self.partitioned()
+            && self.table.leaves.iter().all(|leaf| {
+                self.catalog.tables.get(&leaf.name).is_some_and(|leaf| {
+                    leaf.constraints.iter().any(|c| {
+                        c.kind == ConstraintKind::ForeignKey
+                            && c.validated
+                            && c.columns == constraint.columns
+                            && c.references.as_ref() == Some(&other.name)
+                    })
+                })
+            })
+    }
+
+    fn add_not_null(&self, op: &AlterOp, constraint: &ConstraintDef) -> Safe {
+        // This form is of 18, where it can be NOT VALID.
+        let name = constraint
+            .name
+            .clone()
+            .unwrap_or_else(|| constraint_name(self.table, &constraint.columns, "not_null"));
+        let add = if constraint.name.is_some() {
+            format!("{} NOT VALID", op.span.of(self.text))
+        } else {
+            format!(
+                "ADD CONSTRAINT {} {} NOT VALID",
+                quote::ident(&name),
+                constraint.body.of(self.text)
+            )
+        };
+        Safe::Rewritten {
+            steps: vec![
+                SafeStep::plain(self.statement(&add)),
+                SafeStep::validate(
+                    self.statement(&format!("VALIDATE CONSTRAINT {}", quote::ident(&name))),
+                ),
+            ],
+            why: NOT_NULL_WHY.to_owned(),
+        }
+    }
+
+    fn add_key(&self, op: &AlterOp, constraint: &ConstraintDef) -> Safe {
+        let primary = constraint.kind == ConstraintKind::PrimaryKey;
+        let word = if primary { "PRIMARY KEY" } else { "UNIQUE" };
+        if let Some(index) = &constraint.using_index {
+            // PRIMARY KEY USING INDEX of columns that may be null.
+            let columns = self
+                .table
+                .index(index)
+                .map_or(&[][..], |i| i.columns.as_slice());
+            let mut steps = self.not_null_of(columns);
+            if steps.is_empty() {
+                return Safe::AsIs;
+            }
+            steps.push(SafeStep::plain(self.statement(op.span.of(self.text))));
+            return Safe::Rewritten {
+                steps,
+                why: NOT_NULL_WHY.to_owned(),
+            };
+        }
+        if self.partitioned() {
+            if self.only {
+                return Safe::AsIs;
+            }
+            return refused(
+                format!(
+                    "{word} builds an index on every partition of {} under a lock that blocks \
+                     reads and writes, and CONCURRENTLY does not work on a partitioned table",
+                    self.name
+                ),
+                format!(
+                    "ALTER TABLE ONLY {} ADD CONSTRAINT … {word} (…); then for each partition \
+                     CREATE UNIQUE INDEX CONCURRENTLY, ADD CONSTRAINT … {word} USING INDEX, and \
+                     ALTER INDEX … ATTACH PARTITION",
+                    self.name
+                ),
+            );
+        }
+        if constraint.without_overlaps {
+            return refused(
+                format!(
+                    "a key WITHOUT OVERLAPS builds its index under a lock that blocks reads and \
+                     writes of {}, and there is no concurrent form",
+                    self.name
+                ),
+                "make a new table with the constraint, move the rows in batches, and swap the \
+                 names; or add it in a maintenance window",
+            );
+        }
+        let Some(key) = constraint.key else {
+            return Safe::AsIs;
+        };
+        let name = constraint.name.clone().unwrap_or_else(|| {
+            if primary {
+                constraint_name(self.table, &[], "pkey")
+            } else {
+                constraint_name(self.table, &constraint.columns, "key")
+            }
+        });
+        let mut index = key.of(self.text).to_owned();
+        for part in [constraint.include, constraint.nulls, constraint.with]
+            .into_iter()
+            .flatten()
+        {
+            index.push(' ');
+            index.push_str(part.of(self.text));
+        }
+        if let Some(tablespace) = constraint.tablespace {
+            index.push_str(" TABLESPACE ");
+            index.push_str(tablespace.of(self.text));
+        }
+        let mut steps = if primary {
+            self.not_null_of(&constraint.columns)
+        } else {
+            Vec::new()
+        };
+        match self.unique_steps(&name, word, &index, constraint.deferrable.of(self.text)) {
+            Safe::Rewritten { steps: more, why } => {
+                steps.extend(more);
+                Safe::Rewritten { steps, why }
+            }
+            other => other,
+        }
+    }
+
+    fn not_null_of(&self, columns: &[String]) -> Vec<SafeStep> {
+        columns
+            .iter()
+            .filter(|column| !proven_not_null(self.table, column))
+            .flat_map(|column| self.not_null(column))
+            .collect()
+    }
+
+    /// A unique index built CONCURRENTLY, then the constraint of the same name on it.
+    fn unique_steps(&self, name: &str, word: &str, index: &str, deferrable: &str) -> Safe {
+        if self.partitioned() {
+            return refused(
+                format!(
+                    "{} is partitioned: a unique index of it is built under a lock that blocks \
+                     reads and writes",
+                    self.name
+                ),
+                "add the column first, and the constraint partition by partition: ON ONLY the \
+                 parent, CONCURRENTLY on each partition, then ATTACH",
+            );
+        }
+        let name = quote::ident(name);
+        let mut add = format!("ADD CONSTRAINT {name} {word} USING INDEX {name}");
+        if !deferrable.is_empty() {
+            add.push(' ');
+            add.push_str(deferrable);
+        }
+        Safe::Rewritten {
+            steps: vec![
+                SafeStep::concurrent(format!(
+                    "CREATE UNIQUE INDEX CONCURRENTLY {name} ON {} {index}",
+                    sql_name(self.catalog, self.name)
+                )),
+                SafeStep::plain(self.statement(&add)),
+            ],
+            why: format!(
+                "{word} builds its index under a lock that blocks reads and writes; built \
+                 CONCURRENTLY first, it is only taken over"
+            ),
+        }
+    }
+}
+
+const NOT_NULL_WHY: &str = "NOT NULL blocks reads and writes while every row is read; a constraint \
+                            that is NOT VALID first, and then validated, does not";
