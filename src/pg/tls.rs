@@ -1,0 +1,5 @@
+//! x
+/// x
+pub(super) fn explain(e: &rustls::Error) -> String {
+    e.to_string()
+}
