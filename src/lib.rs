@@ -28,7 +28,7 @@ pub mod throttle;
 
 pub mod exec;
 pub mod pg;
-// pub mod store;
+pub mod store;
 
 pub mod cli;
 pub mod demo;

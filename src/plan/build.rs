@@ -218,15 +218,12 @@ impl Builder<'_, '_> {
         let table = draft.table(name).map(|t| t.name.clone()).unwrap_or_else(|| QName::new("", ""));
         let line = line(draft, known.statement.span);
         let head = head.of(sql);
+        let synced = self.synced.clone();
+        let is_synced = |column: &str| synced.contains(&(table.clone(), column.to_owned()));
         let special = |kind: &AlterOpKind| match kind {
-            AlterOpKind::AddColumn(def) => {
-                self.is_synced(&table, &def.name) && def.default.is_some()
-            }
-            AlterOpKind::SetDefault { column, .. } => self.is_synced(&table, column),
-            AlterOpKind::AddConstraint(_) => {
-                // Only those on a synced column wait for the backfill.
-                true
-            }
+            AlterOpKind::AddColumn(def) => is_synced(&def.name) && def.default.is_some(),
+            AlterOpKind::SetDefault { column, .. } => is_synced(column),
+            AlterOpKind::AddConstraint(_) => true,
             _ => false,
         };
         if !ops.iter().any(|op| special(&op.kind)) {

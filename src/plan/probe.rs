@@ -82,6 +82,8 @@ pub struct Probed {
     pub types: BTreeMap<(QName, String), (String, bool)>,
     /// Names of called functions that are volatile.
     pub volatile: BTreeSet<String>,
+    /// Seconds that a row of a question's statement took on a sample, by index of the question.
+    pub row_cost: BTreeMap<usize, f64>,
     /// The checks ran on the server; false where the role may not make temporary tables.
     pub checked: bool,
 }
