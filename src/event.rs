@@ -164,6 +164,12 @@ pub struct Progress {
     pub waiting: Option<String>,
 }
 
+/// Where events go while a run is under way: a display, a JSON stream, metrics.
+pub trait Sink: Send + Sync {
+    /// Takes an event of a migration. Must not block.
+    fn event(&self, migration: &str, event: &Event);
+}
+
 impl Event {
     /// True where the event belongs into the append-only log of the state schema.
     pub fn is_durable(&self) -> bool {

@@ -188,8 +188,9 @@ impl BackfillSpec {
     }
 
     /// The upper key of the next keyset chunk of at most `rows` rows: one row of text columns, or
-    /// no row where fewer are left. Parameters are the key after which to look, if `after`.
-    pub fn upper_key_sql(&self, leaf: &QName, after: bool, rows: u64) -> String {
+    /// no row where fewer are left. Parameters are the key after which to look, if `after`, and
+    /// the number of rows less one (bigint).
+    pub fn upper_key_sql(&self, leaf: &QName, after: bool) -> String {
         let filter: Vec<_> = self.bounds(Bounds::Keys { after, upto: false });
         let filter = if filter.is_empty() {
             String::new()
@@ -204,11 +205,11 @@ impl BackfillSpec {
             .collect();
         let texts: Vec<_> = order.iter().map(|k| format!("{k}::text")).collect();
         format!(
-            "SELECT {} FROM ONLY {} AS {alias}{filter} ORDER BY {} OFFSET {} LIMIT 1",
+            "SELECT {} FROM ONLY {} AS {alias}{filter} ORDER BY {} OFFSET ${} LIMIT 1",
             texts.join(", "),
             qname(leaf),
             order.join(", "),
-            rows.saturating_sub(1),
+            if after { key.len() + 1 } else { 1 },
         )
     }
 
@@ -371,7 +372,7 @@ mod tests {
             },
         );
         assert!(first.contains("<= ($1::text::integer, $2::text::text)"));
-        insta::assert_snapshot!(spec.upper_key_sql(&spec.table, false, 100), @r#"SELECT "orders"."id"::text, "orders"."Region"::text FROM ONLY "public"."orders" AS "orders" ORDER BY "orders"."id", "orders"."Region" OFFSET 99 LIMIT 1"#);
+        insta::assert_snapshot!(spec.upper_key_sql(&spec.table, false), @r#"SELECT "orders"."id"::text, "orders"."Region"::text FROM ONLY "public"."orders" AS "orders" ORDER BY "orders"."id", "orders"."Region" OFFSET $1 LIMIT 1"#);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Load steers, limits only stop. Whatever is configured and cannot be read holds the backfill
 //! with a reason: blind means stopped.
 
+pub mod lag;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};

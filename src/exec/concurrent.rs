@@ -1,0 +1,111 @@
+//! Steps outside a transaction: CREATE, DROP and REINDEX … CONCURRENTLY. What was done is read
+//! from the catalog.
+
+use std::time::{Duration, Instant};
+
+use super::ddl::cancel_on_stop;
+use super::session::{Session, done_event, record_done};
+use crate::catalog::QName;
+use crate::error::{Error, Result};
+use crate::pg::error::from_pg;
+use crate::plan::Step;
+use crate::sql::quote::qname;
+
+/// What a step makes or drops.
+pub(super) struct Target<'a> {
+    pub(super) sql: &'a str,
+    pub(super) index: Option<&'a QName>,
+    pub(super) drops: bool,
+}
+
+/// What the catalog says of an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Absent,
+    Valid,
+    Invalid,
+}
+
+pub(super) async fn run(
+    session: &Session,
+    ordinal: usize,
+    step: &Step,
+    target: &Target<'_>,
+    begun_before: bool,
+) -> Result<Duration> {
+    let begun = Instant::now();
+    // This connection is ours alone. No lock_timeout: it would also count the wait for old
+    // snapshots, and kill the build at its end.
+    session
+        .work
+        .batch_execute("SET lock_timeout = 0; SET statement_timeout = 0")
+        .await
+        .map_err(from_pg)?;
+    let mut done = false;
+    if begun_before && let Some(index) = target.index {
+        match found(session, index).await? {
+            Found::Valid if !target.drops => done = true,
+            Found::Absent if target.drops => done = true,
+            Found::Invalid if !target.drops => drop_leftover(session, index).await?,
+            _ => {}
+        }
+    }
+    if !done {
+        let work = async { session.work.batch_execute(target.sql).await.map_err(from_pg) };
+        if let Err(error) = cancel_on_stop(session, work).await {
+            return Err(after_failure(session, target, error).await);
+        }
+    }
+    if let Some(index) = target.index.filter(|_| !target.drops)
+        && found(session, index).await? == Found::Invalid
+    {
+        return Err(Error::refused(format!("index {index} was built but is not valid")));
+    }
+    record_done(session, ordinal, &done_event(ordinal, step, begun.elapsed(), Duration::ZERO), None)
+        .await?;
+    Ok(Duration::ZERO)
+}
+
+/// A failed build leaves an invalid index, which costs every write: it is dropped at once.
+async fn after_failure(session: &Session, target: &Target<'_>, error: Error) -> Error {
+    if error.is_connection() || target.drops {
+        return error;
+    }
+    // An index of that name that was there before is not ours to drop.
+    let existed = error.sqlstate() == Some("42P07");
+    let Some(index) = target.index.filter(|_| !existed) else { return error };
+    let cleanup = async {
+        if found(session, index).await? == Found::Invalid {
+            drop_leftover(session, index).await?;
+        }
+        Ok::<(), Error>(())
+    };
+    match cleanup.await {
+        Ok(()) => error.left("the unfinished index was dropped; the steps before it are kept"),
+        Err(second) => error.left(format!("an invalid index {index} is left: {second}")),
+    }
+}
+
+async fn drop_leftover(session: &Session, index: &QName) -> Result<()> {
+    let sql = format!("DROP INDEX CONCURRENTLY IF EXISTS {}", qname(index));
+    session.work.batch_execute(&sql).await.map_err(from_pg)
+}
+
+async fn found(session: &Session, index: &QName) -> Result<Found> {
+    let row = session
+        .lease
+        .query_opt(
+            "SELECT i.indisvalid FROM pg_index i
+             JOIN pg_class c ON c.oid = i.indexrelid
+             JOIN pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = $1 AND c.relname = $2",
+            &[&index.schema, &index.name],
+        )
+        .await
+        .map_err(from_pg)?;
+    Ok(match row.map(|row| row.get::<_, bool>(0)) {
+        None => Found::Absent,
+        Some(true) => Found::Valid,
+        Some(false) => Found::Invalid,
+    })
+}

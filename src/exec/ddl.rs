@@ -1,0 +1,231 @@
+//! Transactional steps: short tries for the lock, never a queue behind us for long.
+
+use std::time::{Duration, Instant};
+
+use super::session::{Session, done_event};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::lock::{LockMode, LockOn, conflicts};
+use crate::pg::error::from_pg;
+use crate::pg::probes::{Blocker, would_block};
+use crate::plan::Step;
+use crate::store;
+
+/// A blocker whose transaction is older than this will not be gone within a try: waiting for it
+/// in the lock queue would only make the application wait too.
+const NOT_WORTH_A_TRY: Duration = Duration::from_millis(500);
+
+/// Autovacuum gives way to a waiting lock request, but only after `deadlock_timeout` (1 s).
+const AUTOVACUUM_TRY: Duration = Duration::from_millis(1_100);
+
+/// The same blockers are told again after this time.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(
+    session: &Session,
+    ordinal: usize,
+    step: &Step,
+    statements: &[String],
+) -> Result<Duration> {
+    let ladder = &session.ctx.settings.ladder;
+    let begun = Instant::now();
+    let mut said: Option<(Instant, Vec<String>)> = None;
+    let mut attempt = 0;
+    loop {
+        session.check_stop()?;
+        let blockers = blockers(session, &step.locks).await?;
+        let names: Vec<String> = blockers.iter().map(ToString::to_string).collect();
+        let Some(this) = ladder.attempt(attempt, begun.elapsed(), fastrand::f64()) else {
+            return Err(not_had(&names, begun.elapsed()));
+        };
+        let mut lock_timeout = this.lock_timeout;
+        let worth_it = if blockers.is_empty() {
+            true
+        } else if blockers.iter().all(is_autovacuum) {
+            lock_timeout = AUTOVACUUM_TRY;
+            true
+        } else {
+            blockers.iter().all(|b| b.transaction_age.is_some_and(|age| age < NOT_WORTH_A_TRY))
+        };
+        if !worth_it {
+            if session.ctx.settings.cancel_blockers {
+                cancel(session, ordinal, &blockers).await?;
+            }
+            let news = said.as_ref().is_none_or(|(at, who)| *who != pids(&blockers) || at.elapsed() > SAY_AGAIN);
+            if news {
+                session
+                    .event(&Event::LockWaiting { step: ordinal, attempt, blockers: names })
+                    .await?;
+                said = Some((Instant::now(), pids(&blockers)));
+            }
+            session.ctx.sleep(Duration::from_millis(200)).await;
+            attempt += 1;
+            continue;
+        }
+        let waited = begun.elapsed();
+        match attempt_once(session, ordinal, step, statements, lock_timeout, waited, attempt).await {
+            Ok(()) => return Ok(waited),
+            Err(error) if error.kind() == ErrorKind::Lock => {
+                session.ctx.emit(
+                    &session.migration,
+                    &Event::LockWaiting { step: ordinal, attempt: attempt + 1, blockers: names },
+                );
+                session.ctx.sleep(this.pause).await;
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn not_had(blockers: &[String], waited: Duration) -> Error {
+    let who = if blockers.is_empty() {
+        String::new()
+    } else {
+        format!("; in the way: {}", blockers.join("; "))
+    };
+    Error::new(
+        ErrorKind::Lock,
+        format!("the lock was not had in {:.0} s{who}", waited.as_secs_f64()),
+    )
+    .hint("end those transactions, or allow it with --cancel-blockers; then `pgshift resume`")
+}
+
+fn is_autovacuum(blocker: &Blocker) -> bool {
+    blocker.backend_type.as_deref() == Some("autovacuum worker")
+}
+
+fn pids(blockers: &[Blocker]) -> Vec<String> {
+    blockers
+        .iter()
+        .map(|b| b.pid.map_or_else(|| b.prepared.clone().unwrap_or_default(), |p| p.to_string()))
+        .collect()
+}
+
+/// Sessions that hold locks which conflict with those of the step.
+async fn blockers(session: &Session, locks: &[LockOn]) -> Result<Vec<Blocker>> {
+    let mut all = Vec::new();
+    for lock in locks {
+        let Some(relation) = &lock.relation else { continue };
+        let modes: Vec<&str> = LockMode::ALL
+            .into_iter()
+            .filter(|mode| conflicts(*mode, lock.mode))
+            .map(LockMode::pg_locks_name)
+            .collect();
+        let name = relation.sql();
+        // A partitioned table's partitions are locked with it.
+        let rows = session
+            .lease
+            .query(
+                "SELECT relid::oid FROM pg_partition_tree(to_regclass($1))
+                 UNION SELECT to_regclass($1)::oid WHERE to_regclass($1) IS NOT NULL",
+                &[&name],
+            )
+            .await
+            .map_err(from_pg)?;
+        let oids: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
+        if !oids.is_empty() {
+            all.extend(would_block(&session.lease, &oids, &modes).await?);
+        }
+    }
+    all.sort_by_key(|b| b.pid);
+    all.dedup_by_key(|b| (b.pid, b.prepared.clone()));
+    Ok(all)
+}
+
+/// Ends the sessions in the way, as `--cancel-blockers` allows. Prepared transactions are left:
+/// their owner has promised to finish them.
+async fn cancel(session: &Session, ordinal: usize, blockers: &[Blocker]) -> Result<()> {
+    let pids: Vec<i32> =
+        blockers.iter().filter(|b| !is_autovacuum(b)).filter_map(|b| b.pid).collect();
+    if pids.is_empty() {
+        return Ok(());
+    }
+    session
+        .event(&Event::BlockersCancelled {
+            step: ordinal,
+            blockers: blockers.iter().map(ToString::to_string).collect(),
+        })
+        .await?;
+    session
+        .lease
+        .execute("SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) pid", &[&pids])
+        .await
+        .map_err(from_pg)?;
+    Ok(())
+}
+
+/// One try: the statements, the record of the step and its event in one transaction.
+async fn attempt_once(
+    session: &Session,
+    ordinal: usize,
+    step: &Step,
+    statements: &[String],
+    lock_timeout: Duration,
+    waited: Duration,
+    attempts: u32,
+) -> Result<()> {
+    let client = &session.work;
+    let begun = Instant::now();
+    let work = async {
+        client
+            .batch_execute(&format!(
+                "BEGIN; SET LOCAL lock_timeout = '{}ms'; SET LOCAL statement_timeout = 0; \
+                 SET LOCAL idle_in_transaction_session_timeout = '5s'; \
+                 SET LOCAL synchronous_commit = on",
+                lock_timeout.as_millis().max(1)
+            ))
+            .await
+            .map_err(from_pg)?;
+        store::runs::fence(client, session.run, session.epoch).await?;
+        for sql in statements {
+            client.batch_execute(sql).await.map_err(|e| from_pg(e).caused_in(sql))?;
+        }
+        store::runs::finish_step(client, session.run, ordinal, None).await?;
+        store::runs::add_waiting(client, session.run, ordinal, attempts as i32 + 1, waited).await?;
+        let event = done_event(ordinal, step, begun.elapsed() + waited, waited);
+        store::events::append(client, &session.migration, Some(session.run), &session.ctx.actor, &event)
+            .await?;
+        client.batch_execute("COMMIT").await.map_err(from_pg)
+    };
+    let result = cancel_on_stop(session, work).await;
+    if result.as_ref().is_err_and(|e| !e.is_connection()) {
+        client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
+    }
+    result
+}
+
+/// Runs a statement that may take long; a stop cancels it on the server.
+pub(super) async fn cancel_on_stop<T>(
+    session: &Session,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let mut stop = session.ctx.stop.clone();
+    tokio::pin!(work);
+    tokio::select! {
+        result = &mut work => result,
+        _ = stop.wait_for(|stop| *stop) => {
+            // It may be done by now; if it is, its result counts.
+            let _ = session.ctx.target.cancel(&session.work.cancel_token()).await;
+            work.await.map_err(|error| {
+                if error.sqlstate() == Some("57014") { session.ctx.stopped() } else { error }
+            })
+        }
+    }
+}
+
+trait CausedIn {
+    fn caused_in(self, sql: &str) -> Self;
+}
+
+impl CausedIn for Error {
+    /// Names the statement in the message.
+    fn caused_in(self, sql: &str) -> Self {
+        let first = sql.lines().next().unwrap_or_default();
+        let more = if sql.lines().nth(1).is_some() { " …" } else { "" };
+        if self.is_connection() || self.kind() == ErrorKind::Lock {
+            return self;
+        }
+        self.context(format!("`{first}{more}`"))
+    }
+}

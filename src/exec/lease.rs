@@ -1,0 +1,128 @@
+//! One run at a time per migration: an advisory lock on a connection of its own, a lease row for
+//! people, and an epoch that fences every chunk and step.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use tokio_postgres::Client;
+
+use super::Ctx;
+use crate::error::{Error, Result};
+use crate::pg::error::from_pg;
+use crate::store;
+
+/// The right to run a migration, for as long as its connection lives.
+pub struct Lease {
+    /// The connection that holds the advisory lock; also used for heartbeats and events.
+    pub client: Arc<Client>,
+    /// The holder whose lease was taken over, if it was.
+    pub took_over: Option<String>,
+}
+
+/// The advisory lock's key for a migration.
+pub fn lock_key(migration: &str) -> i64 {
+    let digest = Sha256::digest(format!("pgshift {migration}").as_bytes());
+    i64::from_be_bytes([
+        digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7],
+    ])
+}
+
+/// Takes the lease of a migration. A holder that shows signs of life is respected; one whose lease
+/// ran out, or that is ourselves on a connection that the server has not missed yet, is ended.
+///
+/// # Errors
+/// [`crate::ErrorKind::Refused`] naming the live holder.
+pub async fn acquire(ctx: &Ctx, migration: &str) -> Result<Lease> {
+    let client = ctx.target.connect().await?;
+    // A network that is cut shows within seconds, here and on the server.
+    client
+        .batch_execute("SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; SET statement_timeout = 0; SET idle_session_timeout = 0")
+        .await
+        .map_err(from_pg)?;
+    let key = lock_key(migration);
+    let begun = Instant::now();
+    let mut took_over = None;
+    loop {
+        let row = client.query_one("SELECT pg_try_advisory_lock($1)", &[&key]).await.map_err(from_pg)?;
+        if row.get(0) {
+            return Ok(Lease { client: Arc::new(client), took_over });
+        }
+        let holder = holder(&client, migration, key).await?;
+        let Some(holder) = holder else {
+            // It went between the two queries.
+            continue;
+        };
+        let ours = holder.name.as_deref() == Some(ctx.actor.as_str());
+        if !ours && !holder.expired {
+            return Err(Error::refused(format!(
+                "{migration} is being run by {} (last sign of life {:.0} s ago)",
+                holder.name.as_deref().unwrap_or("a session that has just started"),
+                holder.silent.as_secs_f64()
+            ))
+            .left("nothing was changed")
+            .hint(format!("watch it with `pgshift status`, or end it: its server process is {}", holder.pid)));
+        }
+        took_over = holder.name;
+        client
+            .query_one("SELECT pg_terminate_backend($1)", &[&holder.pid])
+            .await
+            .map_err(|e| from_pg(e).context("the dead runner's session cannot be ended"))?;
+        if begun.elapsed() > Duration::from_secs(20) {
+            return Err(Error::refused(format!(
+                "the session of the dead runner (server process {}) does not end",
+                holder.pid
+            ))
+            .left("nothing was changed")
+            .hint("end it by hand, then `pgshift resume`"));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+struct Holder {
+    pid: i32,
+    name: Option<String>,
+    expired: bool,
+    silent: Duration,
+}
+
+/// Who holds the advisory lock, and what the lease row says of it.
+async fn holder(client: &Client, migration: &str, key: i64) -> Result<Option<Holder>> {
+    let (high, low) = ((key >> 32) as u32, (key & 0xffff_ffff) as u32);
+    let row = client
+        .query_opt(
+            "SELECT l.pid, lease.holder,
+                    coalesce(lease.expires_at < clock_timestamp(),
+                             a.backend_start < clock_timestamp() - interval '1 minute') AS expired,
+                    extract(epoch FROM clock_timestamp()
+                            - coalesce(lease.heartbeat_at, a.backend_start))::float8 AS silent
+             FROM pg_locks l
+             JOIN pg_stat_activity a ON a.pid = l.pid
+             LEFT JOIN pgshift.lease ON lease.backend_pid = l.pid
+                  AND lease.run_id IN (SELECT id FROM pgshift.run WHERE migration_id = $3)
+             WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+               AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+               AND l.classid = $1 AND l.objid = $2",
+            &[&high, &low, &migration],
+        )
+        .await
+        .map_err(from_pg)?;
+    Ok(row.map(|row| Holder {
+        pid: row.get("pid"),
+        name: row.get("holder"),
+        expired: row.get("expired"),
+        silent: Duration::from_secs_f64(row.get::<_, f64>("silent").max(0.0)),
+    }))
+}
+
+/// Raises the epoch of a run and writes the lease row. Returns the epoch.
+///
+/// Chunks of an earlier epoch hold the run's row until they end; the wait for them is bounded by
+/// their `idle_in_transaction_session_timeout` and by ours.
+pub async fn begin_epoch(ctx: &Ctx, lease: &Lease, run: i64) -> Result<i64> {
+    let client = &*lease.client;
+    let epoch = store::runs::raise_epoch(client, run).await?;
+    store::runs::take_lease(client, run, epoch, &ctx.actor, ctx.settings.lease_ttl).await?;
+    Ok(epoch)
+}

@@ -1,0 +1,72 @@
+//! Planning against a live database.
+
+use tokio_postgres::Client;
+
+use super::probe;
+use crate::catalog::Catalog;
+use crate::error::{Error, ErrorKind, Result};
+use crate::migration::Migration;
+use crate::pg::catalog::{Wanted, load};
+use crate::plan::{self, Draft, PLAN_FORMAT, Plan};
+
+/// Loads the part of the catalog that a migration names.
+pub async fn catalog(client: &Client, migration: &Migration) -> Result<Catalog> {
+    let wanted: Vec<Wanted> = plan::wanted(migration)
+        .into_iter()
+        .map(|(schema, name)| Wanted { schema, name })
+        .collect();
+    load(client, &wanted).await
+}
+
+/// Plans a migration: catalog, draft, the server's answers, steps. Nothing is changed, and no
+/// table is locked beyond ACCESS SHARE.
+pub async fn plan(client: &Client, migration: &Migration) -> Result<Plan> {
+    let catalog = catalog(client, migration).await?;
+    let draft = Draft::new(migration, &catalog)?;
+    let probed = probe::ask(client, &draft).await?;
+    plan::build(&draft, &probed)
+}
+
+/// Checks a plan that was written earlier against the file and the database as they are now.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] naming what changed.
+pub async fn check_saved(client: &Client, migration: &Migration, saved: &Plan) -> Result<()> {
+    let refused = |what: String| {
+        Error::new(ErrorKind::Refused, what)
+            .left("nothing was changed")
+            .hint("plan again with `pgshift plan --out`, review it, and apply that")
+    };
+    if saved.format != PLAN_FORMAT {
+        return Err(refused(format!(
+            "the plan is of format {}, this pgshift writes {PLAN_FORMAT}",
+            saved.format
+        )));
+    }
+    if saved.migration != migration.id {
+        return Err(refused(format!(
+            "the plan is of migration {}, not of {}",
+            saved.migration, migration.id
+        )));
+    }
+    if saved.checksum != migration.checksum {
+        return Err(refused(format!("{} has changed since it was planned", migration.id)));
+    }
+    let now = plan_facts(client, migration).await?;
+    let changed = crate::catalog::facts::changed(&saved.facts, &now);
+    if !changed.is_empty() {
+        return Err(refused(format!(
+            "the database has changed since {} was planned: {}",
+            migration.id,
+            changed.join("; ")
+        )));
+    }
+    Ok(())
+}
+
+async fn plan_facts(
+    client: &Client,
+    migration: &Migration,
+) -> Result<std::collections::BTreeMap<String, String>> {
+    Ok(crate::catalog::facts::facts(&catalog(client, migration).await?))
+}

@@ -1,0 +1,292 @@
+//! One run from wherever it stands to its end: step by step, and anew after every lost
+//! connection.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+
+use super::lease::{self, Lease};
+use super::{Ctx, backfill, concurrent, ddl, verify};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::pg::error::from_pg;
+use crate::plan::{Step, Work};
+use crate::retry::reconnect_pause;
+use crate::run::{Input, transition};
+use crate::store::{self, RunRow, StepState};
+
+/// A run under one lease and one epoch.
+pub(super) struct Session {
+    pub(super) ctx: Ctx,
+    pub(super) migration: String,
+    pub(super) run: i64,
+    pub(super) epoch: i64,
+    /// Heartbeats, events, records of steps.
+    pub(super) lease: Arc<Client>,
+    /// The steps' own statements.
+    pub(super) work: Client,
+}
+
+impl Session {
+    /// Gives an event to the display and, where it is durable, to the log.
+    pub(super) async fn event(&self, event: &Event) -> Result<()> {
+        self.ctx.emit(&self.migration, event);
+        if event.is_durable() {
+            store::events::append(&*self.lease, &self.migration, Some(self.run), &self.ctx.actor, event)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// [`Error`] where a stop was asked for.
+    pub(super) fn check_stop(&self) -> Result<()> {
+        if self.ctx.stopping() { Err(self.ctx.stopped()) } else { Ok(()) }
+    }
+}
+
+/// Executes an open run to its end, through lost connections.
+///
+/// `first` is a lease that the caller already holds.
+pub async fn execute(ctx: &Ctx, migration: &str, first: Option<Lease>) -> Result<()> {
+    let mut lease = first;
+    let mut lost: Option<Instant> = None;
+    let mut attempt = 0;
+    loop {
+        let begun = Instant::now();
+        let result = once(ctx, migration, lease.take()).await;
+        let Err(error) = result else { return Ok(()) };
+        if !error.is_connection() {
+            return Err(error);
+        }
+        if ctx.stopping() {
+            return Err(ctx.stopped());
+        }
+        // A session that worked for a while counts as having been connected.
+        if begun.elapsed() > Duration::from_secs(10) {
+            lost = None;
+            attempt = 0;
+        }
+        let since = *lost.get_or_insert_with(Instant::now);
+        if since.elapsed() > ctx.settings.reconnect_budget {
+            return Err(error
+                .left("all committed chunks and steps are kept")
+                .hint("`pgshift resume` goes on from there when the server is back"));
+        }
+        ctx.emit(migration, &Event::Reconnecting { reason: error.to_string() });
+        ctx.sleep(reconnect_pause(attempt, fastrand::f64())).await;
+        attempt += 1;
+    }
+}
+
+async fn once(ctx: &Ctx, migration: &str, lease: Option<Lease>) -> Result<()> {
+    let lease = match lease {
+        Some(lease) => lease,
+        None => lease::acquire(ctx, migration).await?,
+    };
+    let Some(run) = store::runs::open_run(&*lease.client, migration).await? else {
+        // Another session, or the COMMIT whose reply was lost, finished it.
+        return Ok(());
+    };
+    let epoch = lease::begin_epoch(ctx, &lease, run.id).await?;
+    let session = Arc::new(Session {
+        ctx: ctx.clone(),
+        migration: migration.to_owned(),
+        run: run.id,
+        epoch,
+        lease: lease.client.clone(),
+        work: ctx.target.connect().await?,
+    });
+    if let Some(from) = lease.took_over {
+        session.event(&Event::TookOver { from }).await?;
+    }
+    session.event(&Event::RunStarted { kind: run.kind, epoch, resumed: epoch > 1 }).await?;
+    store::runs::set_error(&*session.lease, run.id, None).await?;
+
+    let work = steps(&session, &run);
+    let result = tokio::select! {
+        result = work => result,
+        lost = heartbeats(&session) => Err(lost),
+    };
+    match result {
+        Ok(()) => finish(&session, &run).await,
+        Err(error) => {
+            record_stop(&session, &error).await;
+            Err(error)
+        }
+    }
+}
+
+/// Renews the lease until it is lost; gives the reason.
+async fn heartbeats(session: &Session) -> Error {
+    let ttl = session.ctx.settings.lease_ttl;
+    loop {
+        tokio::time::sleep(ttl / 4).await;
+        let renewal = store::runs::heartbeat(&*session.lease, session.run, session.epoch, ttl);
+        match tokio::time::timeout(ttl / 2, renewal).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => {
+                return Error::interrupted("another runner has taken over this migration")
+                    .left("this runner wrote nothing after that")
+                    .hint("`pgshift status` tells who runs it");
+            }
+            Ok(Err(error)) => return error,
+            Err(_) => return Error::connection("the server does not answer heartbeats"),
+        }
+    }
+}
+
+/// Best effort: why the run stopped, and the lease given back, so that a resume need not wait.
+async fn record_stop(session: &Session, error: &Error) {
+    if error.is_connection() {
+        return;
+    }
+    let reason = error.to_string();
+    let record = async {
+        store::runs::set_error(&*session.lease, session.run, Some(&reason)).await?;
+        session.event(&Event::Stopped { reason: reason.clone() }).await?;
+        store::runs::release_lease(&*session.lease, session.run, session.epoch).await
+    };
+    if let Err(second) = record.await {
+        tracing::warn!("the stop could not be recorded: {second}");
+    }
+}
+
+async fn steps(session: &Arc<Session>, run: &RunRow) -> Result<()> {
+    let recorded = store::runs::steps(&*session.lease, run.id).await?;
+    for (index, step) in run.steps.iter().enumerate() {
+        let ordinal = index + 1;
+        let before = recorded.iter().find(|r| r.ordinal == ordinal);
+        if before.is_some_and(|r| r.state == StepState::Done) {
+            continue;
+        }
+        session.check_stop()?;
+        store::runs::start_step(&*session.lease, run.id, ordinal, step).await?;
+        session
+            .event(&Event::StepStarted { step: ordinal, phase: step.phase, title: step.title.clone() })
+            .await?;
+        let begun = Instant::now();
+        match execute_step(session, ordinal, step, before.is_some()).await {
+            Ok(waited) => {
+                session.ctx.emit(
+                    &session.migration,
+                    &done_event(ordinal, step, begun.elapsed(), waited),
+                );
+            }
+            Err(error) => {
+                if !error.is_connection() && error.kind() != ErrorKind::Interrupted {
+                    store::runs::fail_step(&*session.lease, run.id, ordinal, &error.to_string())
+                        .await?;
+                }
+                return Err(explain(error, run, ordinal, step));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The event of a finished step; those with a transaction of their own log it there.
+pub(super) fn done_event(ordinal: usize, step: &Step, elapsed: Duration, waited: Duration) -> Event {
+    Event::StepDone {
+        step: ordinal,
+        title: step.title.clone(),
+        elapsed_ms: elapsed.as_millis() as u64,
+        waited_ms: waited.as_millis() as u64,
+    }
+}
+
+fn explain(error: Error, run: &RunRow, ordinal: usize, step: &Step) -> Error {
+    if error.is_connection() {
+        return error;
+    }
+    let place = step.line.map_or(String::new(), |line| format!(" (line {line})"));
+    let mut error = error.context(format!(
+        "{}: step {ordinal} of {}, {}{place}",
+        run.migration,
+        run.steps.len(),
+        step.title
+    ));
+    if error.what_was_left().is_none() {
+        error = error.left("the step was rolled back; the steps before it are kept");
+    }
+    if error.what_next().is_none() {
+        error = error.hint("`pgshift resume` tries again, `pgshift revert` takes the migration back");
+    }
+    error
+}
+
+/// Executes one step and gives the time that it waited.
+async fn execute_step(
+    session: &Arc<Session>,
+    ordinal: usize,
+    step: &Step,
+    begun_before: bool,
+) -> Result<Duration> {
+    match &step.work {
+        Work::Sql { statements } => ddl::run(session, ordinal, step, statements).await,
+        Work::Concurrent { sql, index, drops } => {
+            let target = concurrent::Target { sql, index: index.as_ref(), drops: *drops };
+            concurrent::run(session, ordinal, step, &target, begun_before).await
+        }
+        Work::Backfill(spec) => backfill::run(session, ordinal, step, spec).await,
+        Work::Verify(spec) => verify::run(session, ordinal, step, spec).await,
+        Work::Check { sql } => verify::check(session, ordinal, step, sql).await,
+    }
+}
+
+/// Records a step without a transaction of its own as done. Its commit is synchronous: chunks
+/// before it, which were not, are on disk with it.
+pub(super) async fn record_done(
+    session: &Session,
+    ordinal: usize,
+    event: &Event,
+    result: Option<&serde_json::Value>,
+) -> Result<()> {
+    let client = &session.work;
+    client.batch_execute("BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '10s'").await.map_err(from_pg)?;
+    let record = async {
+        store::runs::fence(client, session.run, session.epoch).await?;
+        store::runs::finish_step(client, session.run, ordinal, result).await?;
+        store::events::append(client, &session.migration, Some(session.run), &session.ctx.actor, event)
+            .await?;
+        client.batch_execute("COMMIT").await.map_err(from_pg)
+    };
+    let result = record.await;
+    if result.is_err() {
+        let _ = client.batch_execute("ROLLBACK").await;
+    }
+    result
+}
+
+/// Closes the run and moves the migration on, in one transaction.
+async fn finish(session: &Session, run: &RunRow) -> Result<()> {
+    let client = &session.work;
+    client.batch_execute("BEGIN").await.map_err(from_pg)?;
+    let closing = async {
+        store::runs::fence(client, run.id, session.epoch).await?;
+        let row = store::migrations::get(client, &run.migration)
+            .await?
+            .ok_or_else(|| Error::internal("the migration's record is gone"))?;
+        let more = row.plan.as_ref().is_some_and(crate::plan::Plan::has_contract);
+        let next = transition(row.state, Input::Finish { kind: run.kind, more })
+            .map_err(|n| Error::internal(n.why))?;
+        store::runs::close(client, run.id, "done").await?;
+        store::migrations::set_state(client, &run.migration, next).await?;
+        let event = Event::RunFinished { kind: run.kind };
+        store::events::append(client, &run.migration, Some(run.id), &session.ctx.actor, &event)
+            .await?;
+        client.batch_execute("COMMIT").await.map_err(from_pg)?;
+        Ok(event)
+    };
+    match closing.await {
+        Ok(event) => {
+            session.ctx.emit(&session.migration, &event);
+            store::runs::release_lease(&*session.lease, run.id, session.epoch).await?;
+            Ok(())
+        }
+        Err(error) => {
+            let _ = client.batch_execute("ROLLBACK").await;
+            Err(error)
+        }
+    }
+}

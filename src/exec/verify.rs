@@ -1,0 +1,227 @@
+//! Verify steps: every row of a table against what it should be, range by range, so that no
+//! snapshot is held for long.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::SimpleQueryMessage;
+
+use super::control::{Control, with_probes};
+use super::ddl::cancel_on_stop;
+use super::session::{Session, done_event, record_done};
+use crate::backfill::{ChunkSizer, VerifySpec};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, Progress};
+use crate::pg::catalog::{self, Wanted};
+use crate::pg::error::from_pg;
+use crate::pg::probes::relation_state;
+use crate::plan::Step;
+use crate::sql::quote::literal;
+
+/// Working time that a range aims at; reading disturbs less than writing.
+const RANGE_TARGET: Duration = Duration::from_millis(100);
+/// Wrong rows that are told by key.
+const KEYS_TOLD: usize = 10;
+
+/// What a verify found.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Found {
+    wrong: i64,
+    keys: Vec<String>,
+}
+
+pub(super) async fn run(
+    session: &Arc<Session>,
+    ordinal: usize,
+    step: &Step,
+    spec: &VerifySpec,
+) -> Result<Duration> {
+    let begun = Instant::now();
+    let control = Control::new(session.clone());
+    let found = with_probes(&control, scan(session, ordinal, step, spec, &control)).await?;
+    session
+        .event(&Event::Verified {
+            table: spec.table.to_string(),
+            wrong: found.wrong,
+            keys: found.keys.clone(),
+        })
+        .await?;
+    if found.wrong > 0 {
+        return Err(Error::new(
+            ErrorKind::Findings,
+            format!(
+                "{} of {} {} not what the backfill gives: {}{}",
+                found.wrong,
+                spec.table,
+                if found.wrong == 1 { "row is" } else { "rows are" },
+                found.keys.join("; "),
+                if found.wrong as usize > found.keys.len() { "; …" } else { "" }
+            ),
+        )
+        .left("nothing was changed by the check; the backfill is kept")
+        .hint("mend these rows and `pgshift resume`, which verifies again, or `pgshift revert`"));
+    }
+    let waited: Duration = control.waited().values().sum();
+    let result = serde_json::json!({ "wrong": 0 });
+    record_done(session, ordinal, &done_event(ordinal, step, begun.elapsed(), waited), Some(&result))
+        .await?;
+    Ok(waited)
+}
+
+async fn scan(
+    session: &Session,
+    ordinal: usize,
+    step: &Step,
+    spec: &VerifySpec,
+    control: &Control,
+) -> Result<Found> {
+    let client = &session.work;
+    let wanted = Wanted::new(Some(&spec.table.schema), &spec.table.name);
+    let catalog = catalog::load(client, &[wanted]).await?;
+    let table = catalog
+        .tables
+        .get(&spec.table)
+        .ok_or_else(|| Error::refused(format!("table {} is gone", spec.table)))?;
+    let total: i64 = table.leaves.iter().map(|l| l.blocks).sum();
+    let mut found = Found::default();
+    let mut done = 0;
+    let begun = Instant::now();
+    for leaf in &table.leaves {
+        let heap = leaf.access_method == "heap";
+        let sql = spec.sql(&leaf.name, heap);
+        let Some(state) = relation_state(client, leaf.oid).await? else { continue };
+        let mut sizer = ChunkSizer::adaptive(64, 65_536, RANGE_TARGET, u64::MAX);
+        let mut next = 0;
+        while next < state.blocks.max(1) {
+            control.gate(Duration::ZERO).await?;
+            let units = if heap { sizer.size() } else { state.blocks.max(1) as u64 };
+            let end = next + units as i64;
+            let started = Instant::now();
+            let range = heap.then_some((next, end));
+            let part = cancel_on_stop(session, one(session, spec, &sql, range)).await?;
+            sizer.observe(units, started.elapsed(), 0);
+            found.wrong += part.wrong;
+            let room = KEYS_TOLD.saturating_sub(found.keys.len());
+            found.keys.extend(part.keys.into_iter().take(room));
+            next = end;
+            let seen = done + next.min(state.blocks);
+            let fraction = seen as f64 / total.max(1) as f64;
+            let elapsed = begun.elapsed().as_secs_f64();
+            session.ctx.emit(
+                &session.migration,
+                &Event::Progress(Progress {
+                    step: ordinal,
+                    title: step.title.clone(),
+                    fraction,
+                    rows: (fraction * table.rows as f64) as i64,
+                    rows_total: table.rows,
+                    chunks: 0,
+                    rate: fraction * table.rows as f64 / elapsed.max(0.001),
+                    eta: (fraction > 0.01).then(|| {
+                        Duration::from_secs_f64(elapsed * (1.0 - fraction).max(0.0) / fraction)
+                    }),
+                    waiting: control.waiting(),
+                }),
+            );
+        }
+        done += state.blocks;
+    }
+    Ok(found)
+}
+
+/// One range in a read-only transaction of its own.
+async fn one(
+    session: &Session,
+    spec: &VerifySpec,
+    sql: &str,
+    range: Option<(i64, i64)>,
+) -> Result<Found> {
+    let client = &session.work;
+    client
+        .batch_execute(&format!(
+            "BEGIN READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '2s'; \
+             SET LOCAL row_security = off; SELECT set_config('search_path', {}, true)",
+            literal(&spec.search_path)
+        ))
+        .await
+        .map_err(from_pg)?;
+    let tids = range.map(|(lo, hi)| [crate::backfill::spec::tid(lo), crate::backfill::spec::tid(hi)]);
+    let result = match &tids {
+        Some([lo, hi]) => client.query_one(sql, &[lo, hi]).await,
+        None => client.query_one(sql, &[]).await,
+    };
+    client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
+    let row = result.map_err(|e| {
+        from_pg(e).context(format!("{} cannot be verified", spec.table)).hint(
+            "the expression fails for a row; mend the row and `pgshift resume`",
+        )
+    })?;
+    Ok(Found { wrong: row.get(0), keys: row.get::<_, Option<Vec<String>>>(1).unwrap_or_default() })
+}
+
+/// The author's check: no row, or one row of zero, false or null.
+pub(super) async fn check(
+    session: &Session,
+    ordinal: usize,
+    step: &Step,
+    sql: &str,
+) -> Result<Duration> {
+    let begun = Instant::now();
+    let client = &session.work;
+    client
+        .batch_execute("BEGIN READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '2s'")
+        .await
+        .map_err(from_pg)?;
+    let work = async { client.simple_query(sql).await.map_err(from_pg) };
+    let result = cancel_on_stop(session, work).await;
+    if result.as_ref().is_err_and(Error::is_connection) {
+        result?;
+        return Ok(Duration::ZERO);
+    }
+    client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
+    let rows: Vec<Vec<String>> = result?
+        .iter()
+        .filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(
+                (0..row.len()).map(|n| row.get(n).unwrap_or("null").to_owned()).collect(),
+            ),
+            _ => None,
+        })
+        .collect();
+    if !nothing_wrong(&rows) {
+        let shown: Vec<_> = rows.iter().take(KEYS_TOLD).map(|row| row.join(", ")).collect();
+        return Err(Error::new(
+            ErrorKind::Findings,
+            format!("the verify query found: {}", shown.join("; ")),
+        )
+        .left("nothing was changed by the check")
+        .hint("mend these rows and `pgshift resume`, which verifies again, or `pgshift revert`"));
+    }
+    record_done(session, ordinal, &done_event(ordinal, step, begun.elapsed(), Duration::ZERO), None)
+        .await?;
+    Ok(Duration::ZERO)
+}
+
+/// No row, or a single value that is zero, false or null.
+fn nothing_wrong(rows: &[Vec<String>]) -> bool {
+    match rows {
+        [] => true,
+        [row] => matches!(row.as_slice(), [value] if ["0", "f", "null"].contains(&value.as_str())),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_false_null_and_no_row_are_fine() {
+        let row = |v: &str| vec![vec![v.to_owned()]];
+        assert!(nothing_wrong(&[]));
+        assert!(nothing_wrong(&row("0")) && nothing_wrong(&row("f")) && nothing_wrong(&row("null")));
+        assert!(!nothing_wrong(&row("1")) && !nothing_wrong(&row("t")));
+        assert!(!nothing_wrong(&[row("0"), row("0")].concat()));
+        assert!(!nothing_wrong(&[vec!["0".to_owned(), "0".to_owned()]]));
+    }
+}
