@@ -1,24 +1,28 @@
 //! Connections: where to, how, and the task that drives each.
 
+mod driver;
+mod environment;
+
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_postgres::config as pg;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{AsyncMessage, CancelToken, Client, Config, Connection, Notification, Socket};
+use tokio_postgres::{CancelToken, Client, Config, Connection, Notification, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::conninfo::{self, ChannelBinding, ConnInfo, Host, HostName, SslMode};
-use super::error::{from_pg, smuggle};
+use super::error::from_pg;
 use super::{passfile, session, sqlstate, tls};
 use crate::{Error, ErrorKind, Result};
+use driver::{PoolConnect, drive};
+use environment::{default_passfile, home, local_server};
+
+pub use environment::environment;
 
 type Driver = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
@@ -238,7 +242,7 @@ impl Target {
             let mut addresses = match self.addresses(&server.host).await {
                 Ok(addresses) => addresses,
                 Err(error) => {
-                    failures.push(error.context(&server.host));
+                    failures.push(self.at(&server.host, error));
                     continue;
                 }
             };
@@ -258,7 +262,7 @@ impl Target {
                     Err(error) => {
                         tracing::debug!(target: "pgshift::pg", "{}: {error}", server.host);
                         let last_word = error.kind() == ErrorKind::Usage;
-                        failures.push(error.context(&server.host));
+                        failures.push(self.at(&server.host, error));
                         if last_word {
                             return Err(self.none_of(failures));
                         }
@@ -318,6 +322,12 @@ impl Target {
         let tried = self.in_time(self.attempt(&config)).await;
         match (tried, second) {
             (Err(error), Some(second)) if other_way_may_help(&error) => {
+                if second == pg::SslMode::Disable {
+                    tracing::warn!(
+                        target: "pgshift::pg",
+                        "{}: {error}; trying without TLS, as sslmode=prefer allows", server.host
+                    );
+                }
                 let config = self.config(server, addr, second);
                 // The first way's error is the one that says why the second was needed.
                 match self.in_time(self.attempt(&config)).await {
@@ -331,7 +341,9 @@ impl Target {
     }
 
     async fn attempt(&self, config: &Config) -> Result<(Client, Driver)> {
-        let (client, mut driver) = config.connect(self.tls.clone()).await.map_err(from_pg)?;
+        // Boxed: it is 20 kB, and every future that connects would carry it.
+        let connecting = Box::pin(config.connect(self.tls.clone()));
+        let (client, mut driver) = connecting.await.map_err(from_pg)?;
         if self.settings.info.read_write {
             // The connection's messages move only while it is polled, which its task does not
             // do yet.
@@ -402,6 +414,14 @@ impl Target {
         }
     }
 
+    /// Says which host an error is about, where there are several.
+    fn at(&self, host: &Host, error: Error) -> Error {
+        if self.settings.servers.len() == 1 {
+            return error;
+        }
+        error.context(host)
+    }
+
     /// The one error of several attempts: the kind of the one that says most.
     fn none_of(&self, mut failures: Vec<Error>) -> Error {
         // Wrong credentials end the attempts, so they are last; where a server may come back,
@@ -426,6 +446,9 @@ impl Target {
         );
         if let Some(state) = error.sqlstate() {
             all = all.with_sqlstate(state);
+        }
+        if let Some(left) = error.what_was_left() {
+            all = all.left(left);
         }
         if let Some(hint) = error.what_next() {
             all = all.hint(hint);
@@ -456,65 +479,6 @@ pub(super) struct Address {
     addr: Option<IpAddr>,
 }
 
-struct PoolConnect(Target);
-
-impl deadpool_postgres::Connect for PoolConnect {
-    fn connect(
-        &self,
-        _: &Config,
-    ) -> Pin<
-        Box<
-            dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>>
-                + Send
-                + '_,
-        >,
-    > {
-        Box::pin(async move {
-            match self.0.open().await {
-                Ok((client, driver)) => Ok((client, tokio::spawn(drive(driver, None)))),
-                Err(error) => Err(smuggle(error).await),
-            }
-        })
-    }
-}
-
-/// Moves a connection's messages until it ends: notices to the log, notifications to `notify`.
-async fn drive(mut driver: Driver, notify: Option<mpsc::UnboundedSender<Notification>>) {
-    loop {
-        match std::future::poll_fn(|context| driver.poll_message(context)).await {
-            Some(Ok(AsyncMessage::Notice(notice))) => log_notice(&notice),
-            Some(Ok(AsyncMessage::Notification(notification))) => {
-                if let Some(notify) = &notify {
-                    // A receiver that was dropped has heard enough.
-                    let _ = notify.send(notification);
-                }
-            }
-            Some(Ok(_)) => {}
-            Some(Err(error)) => {
-                tracing::debug!(target: "pgshift::pg", "connection lost: {}", from_pg(error));
-                return;
-            }
-            None => {
-                tracing::debug!(target: "pgshift::pg", "connection closed");
-                return;
-            }
-        }
-    }
-}
-
-fn log_notice(notice: &tokio_postgres::error::DbError) {
-    use tokio_postgres::error::Severity;
-    match notice.parsed_severity() {
-        Some(Severity::Warning) => {
-            tracing::warn!(target: "pgshift::notice", "{}", notice.message());
-        }
-        Some(Severity::Notice | Severity::Info) => {
-            tracing::info!(target: "pgshift::notice", "{}", notice.message());
-        }
-        _ => tracing::debug!(target: "pgshift::notice", "{}", notice.message()),
-    }
-}
-
 /// Whether going without TLS (prefer) or with it (allow) can change the outcome: the handshake
 /// failed, or `pg_hba.conf` has no line for this kind of connection (28000).
 fn other_way_may_help(error: &Error) -> bool {
@@ -538,42 +502,6 @@ fn distinct(messages: &[String]) -> String {
         }
     }
     seen.join("; ")
-}
-
-/// An environment variable. The one place below the command line that reads the environment.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "libpq's variables are part of how a connection is named; everything else gets them passed"
-)]
-pub fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
-fn home(env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    let variable = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
-    env(variable)
-        .filter(|home| !home.is_empty())
-        .map(PathBuf::from)
-}
-
-fn default_passfile(home: Option<&Path>, env: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
-    if cfg!(windows) {
-        return Some(PathBuf::from(env("APPDATA")?).join("postgresql/pgpass.conf"));
-    }
-    home.map(|home| home.join(".pgpass"))
-}
-
-/// The local server as libpq finds it: the socket, where there is one, else `localhost`.
-fn local_server(port: u16) -> HostName {
-    passfile::SOCKET_DIRECTORIES
-        .iter()
-        .map(Path::new)
-        .find(|directory| directory.join(format!(".s.PGSQL.{port}")).exists())
-        .filter(|_| cfg!(unix))
-        .map_or_else(
-            || HostName::Tcp("localhost".to_owned()),
-            |directory| HostName::Unix(directory.to_owned()),
-        )
 }
 
 #[cfg(test)]

@@ -219,22 +219,29 @@ fn one_line(text: &str) -> String {
 fn from_driver(error: &tokio_postgres::Error) -> Error {
     let text = error.to_string();
     let cause = cause_of(error);
-    let with_cause = |what: &str| match &cause {
+    let with_cause = |what: &str| match cause_of(error) {
         Some(cause) => format!("{what}: {cause}"),
         None => what.to_owned(),
     };
     if sqlstate::is_tls(error) {
-        return Error::connection(with_cause("TLS"));
+        let ours = Error::connection(with_cause("TLS"));
+        return match rustls_error(error).map(super::tls::hint_for) {
+            Some(Some(hint)) => ours.hint(hint),
+            Some(None) => ours,
+            None => ours.hint("sslmode=prefer or disable goes without TLS"),
+        };
     }
     if error.is_closed() {
         return Error::connection("the server closed the connection");
     }
     if sqlstate::is_transport(error) {
-        return Error::connection(match &*text {
+        return match (&*text, cause) {
             // The cause says it all: "Connection refused (os error 111)".
-            "error connecting to server" if cause.is_some() => cause.unwrap_or_default(),
-            text => with_cause(text),
-        });
+            ("error connecting to server", Some(cause)) => {
+                Error::connection(cause).hint("is the server running there? check host and port")
+            }
+            (text, _) => Error::connection(with_cause(text)),
+        };
     }
     match &*text {
         "invalid configuration" if cause.as_deref() == Some("password missing") => {
@@ -252,15 +259,15 @@ fn from_driver(error: &tokio_postgres::Error) -> Error {
 
 /// The innermost cause that says something, TLS in plain words.
 fn cause_of(error: &tokio_postgres::Error) -> Option<String> {
-    let source = error.source()?;
-    let rustls = source
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref)
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    Some(match rustls {
+    Some(match rustls_error(error) {
         Some(rustls) => super::tls::explain(rustls),
-        None => one_line(&source.to_string()),
+        None => one_line(&error.source()?.to_string()),
     })
+}
+
+fn rustls_error(error: &tokio_postgres::Error) -> Option<&rustls::Error> {
+    let io = error.source()?.downcast_ref::<io::Error>()?;
+    io.get_ref()?.downcast_ref()
 }
 
 #[cfg(test)]
@@ -320,7 +327,7 @@ mod tests {
         let mut config = tokio_postgres::Config::new();
         config.user("u");
         let connected = async { config.connect_raw(ours, tokio_postgres::NoTls).await.err() };
-        let (_, error) = tokio::join!(server, connected);
+        let ((), error) = tokio::join!(server, connected);
         from_pg(error.unwrap())
     }
 

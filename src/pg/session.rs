@@ -105,8 +105,7 @@ enum Probe {
 /// its own for as long as it lives, directly and through a pooler by sessions; so one backend
 /// under both, or two under one, is a pooler by transactions. That holds for a pool of one
 /// server too. A second connection that gets no answer while the first still does is a pooler
-/// by sessions that is full; the other way round, the first has no backend of its own. Nothing
-/// is left behind on the server. The answer can be a false "no" only where the pooler, by
+/// by sessions that is full. Nothing is left behind on the server. The answer can be a false "no" only where the pooler, by
 /// chance, serves every question of each connection from the same server.
 ///
 /// # Errors
@@ -115,21 +114,23 @@ pub async fn behind_transaction_pooler(target: &Target) -> Result<bool> {
     // No query at connecting: through a full pooler it would wait.
     let target = target.any_session();
     let (first, address) = target.connect_where().await?;
-    let mut seen = [Some(backend(&first).await?), None];
-    let second = match tokio::time::timeout(PROBE_LIMIT, target.only(&address).connect()).await {
-        Ok(second) => second?,
-        Err(_) => return starved(&first, seen[0].as_deref()).await,
+    let mut seen = [
+        Some(in_time(backend(&first)).await.ok_or_else(no_answer)??),
+        None,
+    ];
+    let Some(second) = in_time(target.only(&address).connect()).await else {
+        return starved(&first, seen[0].as_deref()).await;
     };
+    let second = second?;
     for probe in ROUNDS {
         let (client, index) = match probe {
             Probe::A => (&first, 0),
             Probe::B => (&second, 1),
         };
-        let Ok(answer) = tokio::time::timeout(PROBE_LIMIT, backend(client)).await else {
+        let Some(answer) = in_time(backend(client)).await else {
             return match probe {
+                Probe::A => Err(no_answer()),
                 Probe::B => starved(&first, seen[0].as_deref()).await,
-                // It had a backend, is outside a transaction, and has to wait for one.
-                Probe::A => Ok(true),
             };
         };
         let answer = answer?;
@@ -143,12 +144,25 @@ pub async fn behind_transaction_pooler(target: &Target) -> Result<bool> {
 }
 
 /// The second probe waits for a backend. Poolers serve waiting clients in order, so a first
-/// that is answered before it has a backend of its own.
+/// that is answered before it has a backend of its own. Where neither is answered, nothing is
+/// known: the pool may be full, or the server frozen.
 async fn starved(first: &Client, before: Option<&str>) -> Result<bool> {
-    match tokio::time::timeout(PROBE_LIMIT, backend(first)).await {
-        Ok(answer) => Ok(before != Some(&*answer?)),
-        Err(_) => Ok(true),
+    match in_time(backend(first)).await {
+        Some(answer) => Ok(before != Some(&*answer?)),
+        None => Err(no_answer()),
     }
+}
+
+async fn in_time<T>(work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(PROBE_LIMIT, work).await.ok()
+}
+
+fn no_answer() -> Error {
+    Error::connection(format!(
+        "no answer within {} s; it cannot be told whether a transaction pooler is in between",
+        PROBE_LIMIT.as_secs()
+    ))
+    .hint("the server or the pool is overloaded: try again when it is not")
 }
 
 /// Refuses a target behind a transaction pooler.

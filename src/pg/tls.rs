@@ -215,7 +215,7 @@ pub(super) fn explain(error: &rustls::Error) -> String {
     };
     match certificate {
         CertificateError::UnknownIssuer => {
-            "the server's certificate is not signed by any authority of sslrootcert".to_owned()
+            "no known authority signed the server's certificate".to_owned()
         }
         CertificateError::NotValidForName => {
             "the server's certificate is for another host".to_owned()
@@ -229,7 +229,8 @@ pub(super) fn explain(error: &rustls::Error) -> String {
             if presented.is_empty() {
                 String::new()
             } else {
-                format!(", but for {}", presented.join(", "))
+                let names: Vec<&str> = presented.iter().map(|name| plain_name(name)).collect();
+                format!(", but for {}", names.join(", "))
             }
         ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
@@ -241,8 +242,42 @@ pub(super) fn explain(error: &rustls::Error) -> String {
         CertificateError::BadEncoding => {
             "a certificate is not in a form that can be read".to_owned()
         }
+        CertificateError::Other(other) => match &*other.0.to_string() {
+            "CaUsedAsEndEntity" => "the server shows the certificate of an authority, which \
+                                    sslrootcert does not hold"
+                .to_owned(),
+            "UnsupportedCertVersion" => "the server's certificate is X.509 version 1, which \
+                                         needs TLS 1.3 and sslrootcert to hold its signer"
+                .to_owned(),
+            other => format!("the server's certificate cannot be accepted: {other}"),
+        },
         other => format!("the server's certificate cannot be accepted: {other}"),
     }
+}
+
+/// What to do about it.
+pub(super) fn hint_for(error: &rustls::Error) -> Option<&'static str> {
+    match error {
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::Other(_),
+        ) => Some("give the certificate of the authority that signed it: sslrootcert=FILE"),
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => Some(
+            "connect by a name that the certificate is for (hostaddr=ADDRESS can say where \
+             it is), or use sslmode=verify-ca",
+        ),
+        rustls::Error::InvalidCertificate(_) => Some("renew the server's certificate"),
+        _ => None,
+    }
+}
+
+/// webpki names what a certificate is for in its own form: `DnsName("db.example.com")`.
+fn plain_name(presented: &str) -> &str {
+    presented
+        .split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'))
+        .map_or(presented, |name| name.trim_matches('"'))
 }
 
 #[cfg(test)]

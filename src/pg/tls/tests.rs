@@ -77,3 +77,20 @@ fn verify_ca_needs_a_root_and_the_weaker_modes_do_not() {
     assert!(error.to_string().contains("root.crt"), "{error}");
     client_config(&info("sslmode=disable"), Some(home.path())).unwrap();
 }
+
+#[test]
+fn certificate_errors_are_in_plain_words() {
+    let error = rustls::Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+        expected: "db.test".try_into().unwrap(),
+        presented: vec![
+            r#"DnsName("localhost")"#.into(),
+            "IpAddress(127.0.0.1)".into(),
+            "common".into(),
+        ],
+    });
+    assert_eq!(
+        explain(&error),
+        "the server's certificate is not for db.test, but for localhost, 127.0.0.1, common"
+    );
+    assert!(hint_for(&error).unwrap().contains("verify-ca"));
+}

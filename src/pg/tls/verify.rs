@@ -19,6 +19,7 @@ use x509_cert::certificate::Version;
 use x509_cert::der::asn1::{PrintableStringRef, TeletexStringRef, Utf8StringRef};
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{Decode as _, Encode as _};
+use x509_cert::ext::pkix::BasicConstraints;
 
 /// id-at-commonName.
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
@@ -103,6 +104,9 @@ impl Verifier {
                 continue;
             }
             valid_at(&root, now)?;
+            if !may_sign(&root) {
+                continue;
+            }
             let key = &root.tbs_certificate.subject_public_key_info;
             let signed = identifier(&certificate.signature_algorithm);
             let keyed = identifier(&key.algorithm);
@@ -265,7 +269,16 @@ fn valid_at(certificate: &Certificate, now: UnixTime) -> Result<(), Error> {
     Ok(())
 }
 
-/// The DER contents of an AlgorithmIdentifier, the form in which pki-types names algorithms.
+/// Whether a root is an authority: version 3 says so, earlier ones cannot.
+fn may_sign(root: &Certificate) -> bool {
+    root.tbs_certificate.version != Version::V3
+        || root
+            .tbs_certificate
+            .get::<BasicConstraints>()
+            .is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca))
+}
+
+/// The DER contents of an `AlgorithmIdentifier`, the form in which pki-types names algorithms.
 fn identifier(algorithm: &x509_cert::spki::AlgorithmIdentifierOwned) -> Option<Vec<u8>> {
     let der = algorithm.to_der().ok()?;
     let (header, length) = header(&der)?;
@@ -293,3 +306,6 @@ fn header(der: &[u8]) -> Option<(usize, usize)> {
     let length = bytes.iter().fold(0, |n, b| n << 8 | usize::from(*b));
     Some((2 + bytes.len(), length))
 }
+
+#[cfg(test)]
+mod tests;
