@@ -1,1 +1,4 @@
-//! Integration tests.
+//! Integration tests: they need real servers, which `scripts/test.sh` starts.
+
+mod cluster;
+mod support;
