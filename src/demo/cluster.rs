@@ -161,6 +161,8 @@ impl Cluster {
                 ("hot_standby", "on"),
                 ("primary_conninfo", &upstream),
                 ("primary_slot_name", &name),
+                // A primary that comes back is found soon (5 s otherwise).
+                ("wal_retrieve_retry_interval", "200ms"),
             ])?;
             standby.settings(&chosen)?;
             let signal = standby.data_dir().join("standby.signal");
