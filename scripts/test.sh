@@ -41,8 +41,7 @@ runner=(cargo test)
 if cargo nextest --version >/dev/null 2>&1; then
     runner=(cargo nextest run)
 fi
-cargo build --quiet --example test-cluster
-"${runner[@]}" --no-run "$@"
+cargo build --quiet --tests --examples
 if [[ ${runner[1]} == nextest && $# == 0 ]]; then
     cargo test --doc # nextest leaves out the examples in the documentation
 fi
