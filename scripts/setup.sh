@@ -91,7 +91,8 @@ installed() {
         echo "$PGSHIFT_PG_BIN"
         return
     fi
-    if have pg_config; then dirs+=("$(pg_config --bindir)"); fi
+    # Debian has a `pg_config` that only says what to install for one.
+    if dir=$(pg_config --bindir 2>/dev/null); then dirs+=("$dir"); fi
     for version in 18 17 16 15 14; do
         dirs+=("/usr/lib/postgresql/$version/bin" "/usr/pgsql-$version/bin"
             "/opt/homebrew/opt/postgresql@$version/bin" "/usr/local/opt/postgresql@$version/bin"
@@ -109,16 +110,18 @@ installed() {
 }
 
 apt_updated=
+update_apt() {
+    [[ -z $apt_updated ]] || return 0
+    say "apt-get update"
+    apt-get update -qq >&2
+    apt_updated=1
+}
+
 # Installs Debian packages without starting any service, and without making the cluster `main`.
 install_apt() {
     local policy=/usr/sbin/policy-rc.d drop_in=/etc/postgresql-common/createcluster.d/pgshift.conf
-    local status=0 made_policy=
-    export DEBIAN_FRONTEND=noninteractive
-    if [[ -z $apt_updated ]]; then
-        say "apt-get update"
-        apt-get update -qq >&2
-        apt_updated=1
-    fi
+    local log status=0 made_policy=
+    update_apt
     say "apt-get install $*"
     if [[ ! -e $policy ]]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -127,8 +130,11 @@ install_apt() {
     fi
     mkdir -p "$(dirname "$drop_in")"
     echo 'create_main_cluster = false' >"$drop_in"
-    apt-get install -y -qq --no-install-recommends "$@" >&2 || status=$?
-    rm -f "$drop_in"
+    log=$(mktemp)
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" \
+        >"$log" 2>&1 || status=$?
+    [[ $status == 0 ]] || cat "$log" >&2
+    rm -f "$drop_in" "$log"
     [[ -z $made_policy ]] || rm -f "$policy"
     [[ $status == 0 ]] || die "apt-get install $* failed"
 }
@@ -169,7 +175,7 @@ elif [[ -n ${PGSHIFT_PG_BIN:-} ]]; then
 elif can_apt; then
     # Debian 12 has 15 by this name; other releases have another major.
     package=postgresql-15
-    apt-get update -qq >&2 && apt_updated=1
+    update_apt
     apt-cache show "$package" >/dev/null 2>&1 || package=postgresql
     install_apt "$package"
     installed || die "$package has no server programs of PostgreSQL 14 to 18"
