@@ -247,6 +247,17 @@ impl Server {
         Ok(())
     }
 
+    /// Kills one backend (`pg_backend_pid()`) with SIGKILL: the server ends all sessions, recovers
+    /// and takes connections again, under the same postmaster.
+    ///
+    /// # Errors
+    /// `Internal` where there is no such process.
+    pub fn kill_backend(&self, pid: i32) -> Result<()> {
+        let pid = u32::try_from(pid)
+            .map_err(|e| Error::internal(format!("no process {pid}")).caused_by(e))?;
+        signal(pid, "KILL")
+    }
+
     async fn wait_until_ended(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while self.running() {

@@ -118,6 +118,27 @@ async fn replicates_survives_a_crash_and_fails_over() {
 }
 
 #[tokio::test]
+async fn a_killed_backend_takes_the_sessions_not_the_server() {
+    let mut cluster = Cluster::start(options(0)).await.unwrap();
+    let url = cluster.url("postgres");
+    let (victim, witness) = (client(&url).await, client(&url).await);
+    let pid = number(&victim, "SELECT pg_backend_pid()::bigint").await;
+    let postmaster = cluster.primary().pid();
+    cluster
+        .primary()
+        .kill_backend(pid.try_into().unwrap())
+        .unwrap();
+    assert!(victim.batch_execute("SELECT pg_sleep(5)").await.is_err());
+    assert!(witness.batch_execute("SELECT pg_sleep(5)").await.is_err());
+    let within = Instant::now() + Duration::from_secs(30);
+    while tokio_postgres::connect(&url, NoTls).await.is_err() {
+        assert!(Instant::now() < within, "no recovery");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(cluster.primary().pid(), postmaster);
+}
+
+#[tokio::test]
 async fn settings_hold_from_the_next_start() {
     let mut cluster = Cluster::start(options(0).settings(&[("work_mem", "5MB")]))
         .await

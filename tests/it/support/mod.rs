@@ -51,7 +51,13 @@ pub(crate) struct Db {
 impl Db {
     /// A new empty database; its name begins with the test's.
     pub(crate) async fn create(test_name: &str) -> Self {
-        let base = server("PGSHIFT_TEST_URL");
+        Self::create_on(&server("PGSHIFT_TEST_URL"), test_name).await
+    }
+
+    /// A new database on another server (of a cluster that a test may stop), named by the URL of
+    /// its database `postgres`.
+    pub(crate) async fn create_on(base: &str, test_name: &str) -> Self {
+        let base = base.to_owned();
         let stem: String = test_name
             .chars()
             .map(|c| {
