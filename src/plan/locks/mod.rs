@@ -4,6 +4,9 @@
 //! CREATE TABLE, COMMENT and the other command pages; where they are silent,
 //! `AlterTableGetLockLevel` in `tablecmds.c`. The same in 14 to 18.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use super::forms::{created, existing, table};
