@@ -125,7 +125,7 @@ impl Context<'_> {
                 if_not_exists,
                 ..
             } => {
-                if *or_replace && self.is_there(name) {
+                if *or_replace && self.is_there(&created(self.before, name)) {
                     return give_revert(format!(
                         "the definition that the view {name} had is not kept"
                     ));
@@ -140,15 +140,15 @@ impl Context<'_> {
             Action::CreateIndex { .. } => self.create_index(action),
             Action::DropIndex {
                 names, if_exists, ..
-            } => self.each(names, |name| self.drop_index(name, *if_exists)),
+            } => Self::each(names, |name| self.drop_index(name, *if_exists)),
             Action::CreateType { name } => sql(format!("DROP TYPE {}", self.created(name))),
             Action::CreateDomain { name } => sql(format!("DROP DOMAIN {}", self.created(name))),
             Action::AlterTypeAddValue { name, .. } => give_revert(format!(
                 "PostgreSQL cannot take a value out of the enum {name}; leaving it unused does \
                  no harm, so the section may be a SELECT 1"
             )),
-            Action::AlterType { name, change, .. } => self.name_change("TYPE", name, change),
-            Action::AlterDomain { name, change, .. } => self.name_change("DOMAIN", name, change),
+            Action::AlterType { name, change, .. } => Self::name_change("TYPE", name, change),
+            Action::AlterDomain { name, change, .. } => Self::name_change("DOMAIN", name, change),
             Action::CreateSchema {
                 name,
                 if_not_exists,
@@ -248,7 +248,7 @@ impl Context<'_> {
                 if *if_exists && !self.is_there(name) {
                     return Inverse::Nothing;
                 }
-                self.chain(
+                Self::chain(
                     ops.iter()
                         .map(|op| self.alter_relation(*relkind, name, &op.kind))
                         .rev(),
@@ -292,7 +292,7 @@ impl Context<'_> {
     }
 
     /// The ways back one after the other; irreversible where one is.
-    fn chain(self, parts: impl Iterator<Item = Inverse>) -> Inverse {
+    fn chain(parts: impl Iterator<Item = Inverse>) -> Inverse {
         let mut steps = Vec::new();
         for part in parts {
             match part {
@@ -308,8 +308,8 @@ impl Context<'_> {
         }
     }
 
-    fn each(self, names: &[RelName], way: impl Fn(&RelName) -> Inverse) -> Inverse {
-        self.chain(names.iter().map(way).rev())
+    fn each(names: &[RelName], way: impl Fn(&RelName) -> Inverse) -> Inverse {
+        Self::chain(names.iter().map(way).rev())
     }
 
     fn drop_created(self, object: &str, name: &RelName, if_not_exists: bool) -> Inverse {
@@ -402,7 +402,7 @@ impl Context<'_> {
         }
     }
 
-    fn name_change(self, object: &str, name: &RelName, change: &NameChange) -> Inverse {
+    fn name_change(object: &str, name: &RelName, change: &NameChange) -> Inverse {
         let ident = quote::ident(&name.name);
         match change {
             NameChange::Rename { to } => {

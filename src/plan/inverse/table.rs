@@ -26,7 +26,7 @@ impl Context<'_> {
             Some(column) if added.contains(&column) => Inverse::Nothing,
             _ => self.alter_op(name, found, op),
         });
-        self.chain(ways)
+        Self::chain(ways)
     }
 
     fn alter_op(self, name: &RelName, found: Option<&Table>, op: &AlterOpKind) -> Inverse {
@@ -51,13 +51,26 @@ impl Context<'_> {
                     give_revert(format!("the data of the column {column} is not kept"))
                 }
             }
-            AlterOpKind::AddConstraint(constraint) => match &constraint.name {
-                Some(name) => sql(format!("{head} DROP CONSTRAINT {}", quote::ident(name))),
-                None => give_revert(
-                    "the server chooses the name of a constraint that has none; name the \
-                     constraint",
-                ),
-            },
+            AlterOpKind::AddConstraint(constraint) => {
+                let Some(name) = &constraint.name else {
+                    return give_revert(
+                        "the server chooses the name of a constraint that has none; name the \
+                         constraint",
+                    );
+                };
+                let mut steps = vec![InverseStep::new(format!(
+                    "{head} DROP CONSTRAINT {}",
+                    quote::ident(name)
+                ))];
+                // The index that it took over goes with it.
+                let taken = constraint
+                    .using_index
+                    .as_ref()
+                    .and_then(|index| found?.index(index))
+                    .and_then(|index| concurrently(&index.definition));
+                steps.extend(taken.map(InverseStep::concurrent));
+                Inverse::Sql(steps)
+            }
             AlterOpKind::DropConstraint {
                 name: constraint,
                 if_exists,

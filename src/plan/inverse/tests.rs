@@ -252,6 +252,15 @@ fn what_the_catalog_knows_is_put_back_without_blocking() {
     );
     check(
         15,
+        "ALTER TABLE orders ADD CONSTRAINT u UNIQUE USING INDEX orders_total_idx",
+        &[
+            format!("> {t} DROP CONSTRAINT \"u\""),
+            ">> CREATE UNIQUE INDEX CONCURRENTLY orders_total_idx ON public.orders USING btree (total)"
+                .to_owned(),
+        ],
+    );
+    check(
+        15,
         "DROP INDEX orders_email_idx, orders_total_idx",
         &[
             ">> CREATE UNIQUE INDEX CONCURRENTLY orders_total_idx ON public.orders USING btree (total)"
@@ -303,7 +312,7 @@ fn what_cannot_be_taken_back_is_said() {
     for text in [
         "CREATE INDEX ON orders (total)",
         "CREATE OR REPLACE FUNCTION f() RETURNS int AS 'x' LANGUAGE c",
-        "CREATE OR REPLACE VIEW report AS SELECT 1",
+        "CREATE OR REPLACE VIEW public.report AS SELECT 1",
         "CREATE EXTENSION IF NOT EXISTS pgcrypto",
         "CREATE SCHEMA IF NOT EXISTS new_one",
         "CREATE SCHEMA s CREATE TABLE t (a int)",

@@ -204,13 +204,8 @@ impl Locks<'_> {
                 concurrently,
                 ..
             } => self.reindex(*target, name.as_ref(), *concurrently),
-            Action::CreateView {
-                name, or_replace, ..
-            } => {
+            Action::CreateView { name, .. } => {
                 self.put(Some(created(self.catalog, name)), AccessExclusive);
-                if *or_replace {
-                    self.existing(name, AccessExclusive);
-                }
             }
             Action::DropView { names, cascade, .. }
             | Action::DropSequence { names, cascade, .. } => {
@@ -231,11 +226,9 @@ impl Locks<'_> {
             | Action::AlterOnTable { table, .. }
             | Action::CreatePolicy { table, .. }
             | Action::CreateRule { table, .. } => self.existing(table, AccessExclusive),
-            Action::CreateStatistics { table, .. } => {
-                if let Some(table) = table {
-                    self.existing(table, ShareUpdateExclusive);
-                }
-            }
+            Action::CreateStatistics {
+                table: Some(table), ..
+            } => self.existing(table, ShareUpdateExclusive),
             Action::Drop {
                 object, cascade, ..
             } => {
@@ -271,11 +264,7 @@ impl Locks<'_> {
                     }
                 }
             }
-            Action::Select { functions } => {
-                if !functions.is_empty() {
-                    self.unknown();
-                }
-            }
+            Action::Select { functions } if !functions.is_empty() => self.unknown(),
             Action::LockTable { tables, mode } => {
                 for name in tables {
                     self.tree(name, *mode);

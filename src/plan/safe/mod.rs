@@ -5,6 +5,7 @@
 //! refused, with the way out.
 
 mod alter;
+mod column;
 #[cfg(test)]
 mod tests;
 

@@ -107,7 +107,7 @@ pub(super) fn converts_in_place(old: &Column, new: &str, using: Option<&str>) ->
     };
     match (from.name.as_str(), to.name.as_str()) {
         ("text", "varchar") => to.modifiers.is_none(),
-        ("varchar", "text") | ("cidr", "inet") | ("xml", "text") => true,
+        ("varchar" | "xml", "text") | ("cidr", "inet") => true,
         ("varchar", "varchar") | ("varbit", "varbit") => no_shorter(),
         ("numeric", "numeric") => match (&from.modifiers, &to.modifiers) {
             (_, None) => true,
