@@ -67,10 +67,12 @@ pub(crate) fn constraint_name(table: &Table, columns: &[String], suffix: &str) -
     parts.push(suffix);
     let base = parts.join("_");
     let taken = |name: &str| table.constraint(name).is_some() || table.index(name).is_some();
-    let name = std::iter::once(base.clone())
-        .chain((1..).map(|n| format!("{base}{n}")))
-        .find(|name| !taken(name))
-        .unwrap_or_default();
+    let mut name = base.clone();
+    let mut number = 0_usize;
+    while taken(&name) {
+        number += 1;
+        name = format!("{base}{number}");
+    }
     if name.len() <= crate::sql::lex::MAX_IDENT {
         name
     } else {

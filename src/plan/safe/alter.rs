@@ -5,10 +5,8 @@ use crate::catalog::{Catalog, ConstraintKind, RelKind, Table};
 use crate::plan::forms::{
     NOT_NULL_CONSTRAINTS, constraint_name, kind, not_null_steps, proven_not_null, table,
 };
-use crate::plan::work::{Volatility, Work, op_work, volatility};
-use crate::sql::ddl::{
-    Action, AlterOp, AlterOpKind, ColumnDef, ConstraintDef, Generated, InlineConstraint,
-};
+use crate::plan::work::{Work, op_work};
+use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ConstraintDef};
 use crate::sql::lex::{TokenKind, ident_value, lex_code};
 use crate::sql::{RelName, quote};
 
@@ -80,18 +78,18 @@ fn pass(op: &AlterOpKind) -> u8 {
     }
 }
 
-struct Context<'a> {
-    text: &'a str,
+pub(super) struct Context<'a> {
+    pub(super) text: &'a str,
     /// The author's `ALTER TABLE name`.
     head: &'a str,
-    name: &'a RelName,
-    table: &'a Table,
+    pub(super) name: &'a RelName,
+    pub(super) table: &'a Table,
     only: bool,
     catalog: &'a Catalog,
 }
 
 impl Context<'_> {
-    fn statement(&self, op: &str) -> String {
+    pub(super) fn statement(&self, op: &str) -> String {
         format!("{} {op}", self.head)
     }
 
@@ -167,9 +165,8 @@ impl Context<'_> {
                      and swap them"
                 ),
             ),
-            // An already validated constraint was no work; this one is read without blocking.
-            AlterOpKind::ValidateConstraint { .. } => Safe::AsIs,
-            // Not recognised is not fatal: the strongest lock is assumed, with its timeout.
+            // VALIDATE reads without blocking. What is not recognised is not fatal: it is given
+            // the strongest lock, and so its timeout.
             _ => Safe::AsIs,
         }
     }
@@ -184,162 +181,7 @@ impl Context<'_> {
         )
     }
 
-    fn add_column(&self, op: &AlterOp, column: &ColumnDef) -> Safe {
-        let (name, table) = (&column.name, self.name);
-        let fill = |value: &str| {
-            format!(
-                "add the column without it, ALTER COLUMN {name} SET DEFAULT {value} in the \
-                 statement after, and fill the old rows in a backfill section"
-            )
-        };
-        if matches!(column.generated, Some((Generated::Stored, _))) {
-            return refused(
-                format!(
-                    "a stored generated column {name} writes every row of {table} anew under a \
-                     lock that blocks reads and writes"
-                ),
-                "add a plain column and fill it in a backfill section; the sync trigger keeps it \
-                 right until the application does",
-            );
-        }
-        if column.identity || column.is_serial() {
-            return refused(
-                format!(
-                    "the column {name} takes a number from a sequence for every row, so {table} \
-                     is written anew under a lock that blocks reads and writes"
-                ),
-                format!(
-                    "add {name} as a nullable bigint, CREATE SEQUENCE, ALTER COLUMN {name} SET \
-                     DEFAULT nextval(…), fill the old rows in a backfill section, and SET NOT \
-                     NULL in contract"
-                ),
-            );
-        }
-        if let Some(default) = &column.default {
-            match volatility(default) {
-                Volatility::Safe => {}
-                Volatility::Volatile(function) => {
-                    return refused(
-                        format!(
-                            "the default of {name} calls {function}(), which is volatile: every \
-                             row of {table} is written anew under a lock that blocks reads and \
-                             writes"
-                        ),
-                        fill(default),
-                    );
-                }
-                Volatility::Unknown(function) => {
-                    return refused(
-                        format!(
-                            "the default of {name} calls {function}(); where that is volatile, \
-                             every row of {table} is written anew under a lock that blocks reads \
-                             and writes"
-                        ),
-                        fill(default),
-                    );
-                }
-            }
-        }
-        if column.not_null && column.default.is_none() && self.table.rows > 0 {
-            return refused(
-                format!("{table} has rows, and the column {name} would be null in them"),
-                "give a constant DEFAULT, or add the column nullable, fill it in a backfill \
-                 section, and SET NOT NULL in contract",
-            );
-        }
-        if column.has(ConstraintKind::PrimaryKey) {
-            return refused(
-                format!("{table} has rows, and the new column {name} cannot identify them"),
-                "add the column, fill it in a backfill section, and ADD PRIMARY KEY in contract",
-            );
-        }
-        self.move_constraints_out(op, column)
-    }
-
-    /// ADD COLUMN without the constraints that would read the table, then each of those on its
-    /// own.
-    fn move_constraints_out(&self, op: &AlterOp, column: &ColumnDef) -> Safe {
-        // A foreign key of a column that is null everywhere is not checked, so it stays.
-        let moves =
-            |c: &InlineConstraint| c.kind != ConstraintKind::ForeignKey || column.default.is_some();
-        let moved: Vec<_> = column.constraints.iter().filter(|c| moves(c)).collect();
-        if moved.is_empty() {
-            return Safe::AsIs;
-        }
-        let mut definition = String::new();
-        let mut from = op.span.start;
-        for constraint in &moved {
-            definition.push_str(self.text[from..constraint.span.start].trim_end());
-            from = constraint.span.end;
-        }
-        definition.push_str(&self.text[from..op.span.end]);
-        let mut steps = vec![SafeStep::plain(self.statement(definition.trim_end()))];
-        let columns = vec![column.name.clone()];
-        for constraint in moved {
-            let body = constraint.body.of(self.text);
-            let more = match constraint.kind {
-                ConstraintKind::Unique => match self.unique_of_column(constraint, column) {
-                    Safe::Rewritten { steps, .. } => steps,
-                    other => return other,
-                },
-                kind => {
-                    let foreign = kind == ConstraintKind::ForeignKey;
-                    if foreign && let Some(refusal) = self.refuse_not_valid_key() {
-                        return refusal;
-                    }
-                    let name = constraint.name.clone().unwrap_or_else(|| {
-                        constraint_name(
-                            self.table,
-                            &columns,
-                            if foreign { "fkey" } else { "check" },
-                        )
-                    });
-                    let body = if foreign {
-                        format!("FOREIGN KEY ({}) {body}", quote::ident(&column.name))
-                    } else {
-                        body.to_owned()
-                    };
-                    self.not_valid_then_validate(&name, &body)
-                }
-            };
-            steps.extend(more);
-        }
-        Safe::Rewritten {
-            steps,
-            why: "a constraint within ADD COLUMN is checked, or its index built, under a lock \
-                  that blocks reads and writes; on its own it need not be"
-                .to_owned(),
-        }
-    }
-
-    fn unique_of_column(&self, constraint: &InlineConstraint, column: &ColumnDef) -> Safe {
-        let columns = vec![column.name.clone()];
-        let body = constraint.body.of(self.text);
-        // Only the plain form: parameters of the index would have to be read again.
-        if !body.eq_ignore_ascii_case("unique") {
-            return refused(
-                format!(
-                    "the unique index of the new column {} is built under a lock that blocks \
-                     reads and writes",
-                    column.name
-                ),
-                "write the constraint as a statement of its own, ALTER TABLE … ADD CONSTRAINT … \
-                 UNIQUE (…)",
-            );
-        }
-        let name = constraint
-            .name
-            .clone()
-            .unwrap_or_else(|| constraint_name(self.table, &columns, "key"));
-        self.unique_steps(
-            &name,
-            "UNIQUE",
-            &format!("({})", quote::ident(&column.name)),
-            "",
-        )
-    }
-
-    fn not_valid_then_validate(&self, name: &str, body: &str) -> Vec<SafeStep> {
+    pub(super) fn not_valid_then_validate(&self, name: &str, body: &str) -> Vec<SafeStep> {
         let name = quote::ident(name);
         vec![
             SafeStep::plain(self.statement(&format!("ADD CONSTRAINT {name} {body} NOT VALID"))),
@@ -406,28 +248,27 @@ impl Context<'_> {
             "adding a CHECK blocks reads and writes while every row is checked; NOT VALID adds it \
              at once, and VALIDATE checks the rows without blocking"
         };
-        let steps = match &constraint.name {
-            Some(name) => vec![
-                SafeStep::plain(self.statement(&format!("{} NOT VALID", op.span.of(self.text)))),
-                SafeStep::validate(
-                    self.statement(&format!("VALIDATE CONSTRAINT {}", quote::ident(name))),
-                ),
-            ],
-            None => {
-                let name = if foreign {
-                    constraint_name(self.table, &constraint.columns, "fkey")
+        let steps = if let Some(name) = &constraint.name {
+            let add = format!("{} NOT VALID", op.span.of(self.text));
+            let validate = format!("VALIDATE CONSTRAINT {}", quote::ident(name));
+            vec![
+                SafeStep::plain(self.statement(&add)),
+                SafeStep::validate(self.statement(&validate)),
+            ]
+        } else {
+            let name = if foreign {
+                constraint_name(self.table, &constraint.columns, "fkey")
+            } else {
+                let columns = self.columns_in(constraint.body.of(self.text));
+                // As the server does: the column's name only where there is just one.
+                let columns = if columns.len() == 1 {
+                    &columns[..]
                 } else {
-                    let columns = self.columns_in(constraint.body.of(self.text));
-                    // As the server does: the column's name only where there is just one.
-                    let columns = if columns.len() == 1 {
-                        &columns[..]
-                    } else {
-                        &[]
-                    };
-                    constraint_name(self.table, columns, "check")
+                    &[]
                 };
-                self.not_valid_then_validate(&name, constraint.body.of(self.text))
-            }
+                constraint_name(self.table, columns, "check")
+            };
+            self.not_valid_then_validate(&name, constraint.body.of(self.text))
         };
         Safe::Rewritten {
             steps,
@@ -451,7 +292,7 @@ impl Context<'_> {
     }
 
     /// Before 18 a foreign key of a partitioned table cannot be NOT VALID.
-    fn refuse_not_valid_key(&self) -> Option<Safe> {
+    pub(super) fn refuse_not_valid_key(&self) -> Option<Safe> {
         (self.partitioned() && self.catalog.major() < NOT_NULL_CONSTRAINTS).then(|| {
             refused(
                 format!(
@@ -610,7 +451,13 @@ impl Context<'_> {
     }
 
     /// A unique index built CONCURRENTLY, then the constraint of the same name on it.
-    fn unique_steps(&self, name: &str, word: &str, index: &str, deferrable: &str) -> Safe {
+    pub(super) fn unique_steps(
+        &self,
+        name: &str,
+        word: &str,
+        index: &str,
+        deferrable: &str,
+    ) -> Safe {
         if self.partitioned() {
             return refused(
                 format!(

@@ -5,6 +5,7 @@
 //! refused, with the way out.
 
 mod alter;
+mod column;
 #[cfg(test)]
 mod tests;
 
@@ -118,11 +119,8 @@ pub fn safe_form(text: &str, action: &Action, catalog: &Catalog) -> Safe {
                 "REINDEX SYSTEM blocks everything and has no concurrent form",
                 "run it in a maintenance window, outside of a migration",
             ),
-            _ if name
-                .as_ref()
-                .is_some_and(|n| n.schema.is_some() || kind(catalog, n).is_none())
-                && *target == ReindexTarget::Table
-                && name.as_ref().is_some_and(|n| kind(catalog, n).is_none()) =>
+            ReindexTarget::Index | ReindexTarget::Table
+                if name.as_ref().is_some_and(|n| kind(catalog, n).is_none()) =>
             {
                 Safe::AsIs
             }

@@ -1,1 +1,362 @@
+use super::*;
+use crate::plan::testing::catalog;
+use crate::sql::ddl::understand;
 
+/// The steps as lines: `=` as it is, `>` a step, `>>` one outside a transaction, `>?` one that
+/// validates, `!` refused.
+fn form(major: u32, text: &str) -> String {
+    let catalog = catalog(major);
+    match safe_form(text, &understand(text), &catalog) {
+        Safe::AsIs => "=".to_owned(),
+        Safe::Refused { why, way_out } => {
+            assert!(!why.ends_with('.') && !way_out.ends_with('.'));
+            format!("! {why}")
+        }
+        Safe::Rewritten { steps, why } => {
+            assert!(!why.is_empty());
+            let lines: Vec<_> = steps
+                .iter()
+                .map(|s| {
+                    let mark = match (s.concurrent, s.phase_hint) {
+                        (true, None) => ">>",
+                        (false, Some("validate")) => ">?",
+                        (false, None) => ">",
+                        other => panic!("{other:?}"),
+                    };
+                    format!("{mark} {}", s.sql)
+                })
+                .collect();
+            lines.join("\n")
+        }
+    }
+}
+
+fn check(major: u32, text: &str, expected: &[&str]) {
+    assert_eq!(form(major, text), expected.join("\n"), "{text}");
+}
+
+#[test]
+fn free_forms_stay_as_they_are() {
+    for text in [
+        "ALTER TABLE orders ADD COLUMN n bigint",
+        "ALTER TABLE orders ADD COLUMN n int NOT NULL DEFAULT 0, DROP COLUMN note",
+        "ALTER TABLE orders ADD COLUMN n timestamptz DEFAULT now()",
+        "ALTER TABLE orders ADD COLUMN n bigint REFERENCES users (id)",
+        "ALTER TABLE empty ADD COLUMN n bigint NOT NULL",
+        "ALTER TABLE orders ALTER email SET NOT NULL",
+        "ALTER TABLE orders ALTER user_id SET NOT NULL",
+        "ALTER TABLE orders ALTER note TYPE text",
+        "ALTER TABLE orders ADD CONSTRAINT c CHECK (total > 0) NOT VALID",
+        "ALTER TABLE orders ADD CONSTRAINT u UNIQUE USING INDEX orders_total_idx",
+        "ALTER TABLE orders VALIDATE CONSTRAINT orders_total_check",
+        "ALTER TABLE orders DROP CONSTRAINT orders_user_id_fkey",
+        "ALTER TABLE orders FROBNICATE",
+        "ALTER TABLE made_here ALTER a SET NOT NULL, ADD UNIQUE (a)",
+        "CREATE INDEX i ON made_here (a)",
+        "CREATE INDEX CONCURRENTLY i ON orders (total)",
+        "CREATE INDEX i ON ONLY events (at)",
+        "DROP INDEX events_at_idx",
+        "DROP INDEX IF EXISTS not_there",
+        "REINDEX TABLE CONCURRENTLY orders",
+        "REINDEX TABLE made_here",
+        "CREATE TABLE t (id int REFERENCES orders)",
+        "CREATE TRIGGER t AFTER INSERT ON orders EXECUTE FUNCTION f('x')",
+        "ALTER TABLE events ATTACH PARTITION made_here FOR VALUES IN (1)",
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY daily",
+        "VACUUM orders",
+        "UPDATE orders SET total = 1",
+        "FROBNICATE orders",
+        "",
+    ] {
+        check(15, text, &["="]);
+    }
+    check(
+        18,
+        "ALTER TABLE orders ADD CONSTRAINT n NOT NULL total NOT VALID",
+        &["="],
+    );
+    check(
+        18,
+        "ALTER TABLE orders ADD COLUMN n int GENERATED ALWAYS AS (1)",
+        &["="],
+    );
+}
+
+#[test]
+fn indexes_become_concurrent() {
+    check(
+        15,
+        "/* a */ CREATE UNIQUE INDEX\n  IF NOT EXISTS i ON \"orders\" (total) -- b\n WHERE total > 0;",
+        &["> /* a */ CREATE UNIQUE INDEX CONCURRENTLY\n  IF NOT EXISTS i ON \"orders\" (total) -- b\n WHERE total > 0;"
+            .replacen('>', ">>", 1)
+            .as_str()],
+    );
+    check(
+        15,
+        "CREATE INDEX i ON daily (a)",
+        &[">> CREATE INDEX CONCURRENTLY i ON daily (a)"],
+    );
+    check(
+        15,
+        "DROP INDEX IF EXISTS orders_email_idx, public.orders_total_idx RESTRICT",
+        &[
+            ">> DROP INDEX CONCURRENTLY IF EXISTS orders_email_idx RESTRICT",
+            ">> DROP INDEX CONCURRENTLY IF EXISTS public.orders_total_idx RESTRICT",
+        ],
+    );
+    check(
+        15,
+        "DROP INDEX orders_email_idx CASCADE",
+        &["! DROP INDEX CONCURRENTLY has no CASCADE"],
+    );
+    check(
+        15,
+        "REINDEX (VERBOSE) INDEX orders_email_idx",
+        &[">> REINDEX (VERBOSE) INDEX CONCURRENTLY orders_email_idx"],
+    );
+    check(
+        15,
+        "CREATE INDEX i ON events (at)",
+        &[
+            "! CREATE INDEX blocks writes of every partition of events while it builds, and \
+           CONCURRENTLY does not work on a partitioned table",
+        ],
+    );
+    check(
+        15,
+        "CREATE INDEX CONCURRENTLY i ON events (at)",
+        &["! events is partitioned, and there CREATE INDEX CONCURRENTLY does not work"],
+    );
+}
+
+#[test]
+fn constraints_are_validated_apart() {
+    check(
+        15,
+        "ALTER TABLE IF EXISTS ONLY public.orders\n  ADD CONSTRAINT \"Pos\" CHECK (total > 0);",
+        &[
+            "> ALTER TABLE IF EXISTS ONLY public.orders ADD CONSTRAINT \"Pos\" CHECK (total > 0) NOT VALID",
+            ">? ALTER TABLE IF EXISTS ONLY public.orders VALIDATE CONSTRAINT \"Pos\"",
+        ],
+    );
+    // `orders_total_check` is taken, as the server would find.
+    check(
+        15,
+        "ALTER TABLE orders ADD CHECK (total > 0)",
+        &[
+            "> ALTER TABLE orders ADD CONSTRAINT \"orders_total_check1\" CHECK (total > 0) NOT VALID",
+            ">? ALTER TABLE orders VALIDATE CONSTRAINT \"orders_total_check1\"",
+        ],
+    );
+    check(
+        15,
+        "ALTER TABLE orders ADD CHECK (total > id)",
+        &[
+            "> ALTER TABLE orders ADD CONSTRAINT \"orders_check\" CHECK (total > id) NOT VALID",
+            ">? ALTER TABLE orders VALIDATE CONSTRAINT \"orders_check\"",
+        ],
+    );
+    check(
+        15,
+        "ALTER TABLE orders ADD FOREIGN KEY (id) REFERENCES users ON DELETE CASCADE DEFERRABLE",
+        &[
+            "> ALTER TABLE orders ADD CONSTRAINT \"orders_id_fkey\" FOREIGN KEY (id) REFERENCES users ON DELETE CASCADE DEFERRABLE NOT VALID",
+            ">? ALTER TABLE orders VALIDATE CONSTRAINT \"orders_id_fkey\"",
+        ],
+    );
+    assert!(
+        form(
+            15,
+            "ALTER TABLE events ADD FOREIGN KEY (id) REFERENCES users"
+        )
+        .starts_with("! events")
+    );
+    assert!(
+        form(
+            18,
+            "ALTER TABLE events ADD FOREIGN KEY (id) REFERENCES users"
+        )
+        .starts_with("> ")
+    );
+}
+
+#[test]
+fn a_foreign_key_that_every_partition_has_is_taken_over() {
+    let text = "ALTER TABLE events ADD FOREIGN KEY (id) REFERENCES users";
+    let mut catalog = catalog(15);
+    let users = crate::catalog::QName::new("public", "users");
+    let leaf = catalog
+        .tables
+        .get_mut(&crate::catalog::QName::new("public", "events_1"))
+        .unwrap();
+    leaf.constraints.push(crate::catalog::Constraint {
+        references: Some(users),
+        ..crate::plan::testing::constraint(
+            "fk",
+            crate::catalog::ConstraintKind::ForeignKey,
+            &["id"],
+            "FOREIGN KEY (id) REFERENCES users(id)",
+        )
+    });
+    assert_eq!(safe_form(text, &understand(text), &catalog), Safe::AsIs);
+}
+
+#[test]
+fn not_null_without_a_blocking_scan() {
+    check(
+        15,
+        "ALTER TABLE orders ALTER COLUMN total SET NOT NULL",
+        &[
+            "> ALTER TABLE orders ADD CONSTRAINT \"pgshift_orders_total_not_null_c629a2e3\" CHECK (\"total\" IS NOT NULL) NOT VALID",
+            ">? ALTER TABLE orders VALIDATE CONSTRAINT \"pgshift_orders_total_not_null_c629a2e3\"",
+            "> ALTER TABLE orders ALTER COLUMN \"total\" SET NOT NULL",
+            "> ALTER TABLE orders DROP CONSTRAINT \"pgshift_orders_total_not_null_c629a2e3\"",
+        ],
+    );
+    check(
+        18,
+        "ALTER TABLE orders ALTER COLUMN total SET NOT NULL",
+        &[
+            "> ALTER TABLE orders ADD CONSTRAINT \"orders_total_not_null\" NOT NULL \"total\" NOT VALID",
+            ">? ALTER TABLE orders VALIDATE CONSTRAINT \"orders_total_not_null\"",
+        ],
+    );
+    check(
+        18,
+        "ALTER TABLE orders ADD NOT NULL total",
+        &[
+            "> ALTER TABLE orders ADD CONSTRAINT \"orders_total_not_null\" NOT NULL total NOT VALID",
+            ">? ALTER TABLE orders VALIDATE CONSTRAINT \"orders_total_not_null\"",
+        ],
+    );
+}
+
+#[test]
+fn keys_take_over_an_index() {
+    check(
+        15,
+        "ALTER TABLE orders ADD CONSTRAINT u UNIQUE NULLS NOT DISTINCT (total, note) INCLUDE (id) \
+         WITH (fillfactor = 70) USING INDEX TABLESPACE fast DEFERRABLE",
+        &[
+            ">> CREATE UNIQUE INDEX CONCURRENTLY \"u\" ON \"public\".\"orders\" (total, note) INCLUDE (id) NULLS NOT DISTINCT WITH (fillfactor = 70) TABLESPACE fast",
+            "> ALTER TABLE orders ADD CONSTRAINT \"u\" UNIQUE USING INDEX \"u\" DEFERRABLE",
+        ],
+    );
+    check(
+        18,
+        "ALTER TABLE orders ADD PRIMARY KEY (user_id, total)",
+        &[
+            "> ALTER TABLE orders ADD CONSTRAINT \"orders_total_not_null\" NOT NULL \"total\" NOT VALID",
+            ">? ALTER TABLE orders VALIDATE CONSTRAINT \"orders_total_not_null\"",
+            ">> CREATE UNIQUE INDEX CONCURRENTLY \"orders_pkey1\" ON \"public\".\"orders\" (user_id, total)",
+            "> ALTER TABLE orders ADD CONSTRAINT \"orders_pkey1\" PRIMARY KEY USING INDEX \"orders_pkey1\"",
+        ],
+    );
+    for text in [
+        "ALTER TABLE events ADD UNIQUE (at)",
+        "ALTER TABLE orders ADD EXCLUDE USING gist (email WITH =)",
+        "ALTER TABLE orders ADD UNIQUE (id, total WITHOUT OVERLAPS)",
+    ] {
+        assert!(form(18, text).starts_with("! "), "{text}");
+    }
+}
+
+#[test]
+fn constraints_move_out_of_add_column() {
+    check(
+        15,
+        "ALTER TABLE orders ADD COLUMN n int CONSTRAINT pos CHECK (n > 0) DEFAULT 1 UNIQUE REFERENCES users (id), DROP note",
+        &[
+            "> ALTER TABLE orders DROP note",
+            "> ALTER TABLE orders ADD COLUMN n int DEFAULT 1",
+            "> ALTER TABLE orders ADD CONSTRAINT \"pos\" CHECK (n > 0) NOT VALID",
+            ">? ALTER TABLE orders VALIDATE CONSTRAINT \"pos\"",
+            ">> CREATE UNIQUE INDEX CONCURRENTLY \"orders_n_key\" ON \"public\".\"orders\" (\"n\")",
+            "> ALTER TABLE orders ADD CONSTRAINT \"orders_n_key\" UNIQUE USING INDEX \"orders_n_key\"",
+            "> ALTER TABLE orders ADD CONSTRAINT \"orders_n_fkey\" FOREIGN KEY (\"n\") REFERENCES users (id) NOT VALID",
+            ">? ALTER TABLE orders VALIDATE CONSTRAINT \"orders_n_fkey\"",
+        ],
+    );
+    // A foreign key of nulls is free and stays.
+    check(
+        15,
+        "ALTER TABLE orders ADD n int REFERENCES users CHECK (n > 0) NULL",
+        &[
+            "> ALTER TABLE orders ADD n int REFERENCES users NULL",
+            "> ALTER TABLE orders ADD CONSTRAINT \"orders_n_check\" CHECK (n > 0) NOT VALID",
+            ">? ALTER TABLE orders VALIDATE CONSTRAINT \"orders_n_check\"",
+        ],
+    );
+}
+
+#[test]
+fn several_sub_commands_run_in_the_servers_order() {
+    check(
+        15,
+        "ALTER TABLE orders ADD CONSTRAINT c CHECK (n > 0), ADD n int, ALTER n SET DEFAULT 0, DROP note",
+        &[
+            "> ALTER TABLE orders DROP note",
+            "> ALTER TABLE orders ADD n int",
+            "> ALTER TABLE orders ALTER n SET DEFAULT 0",
+            "> ALTER TABLE orders ADD CONSTRAINT c CHECK (n > 0) NOT VALID",
+            ">? ALTER TABLE orders VALIDATE CONSTRAINT \"c\"",
+        ],
+    );
+}
+
+#[test]
+fn what_has_no_safe_form_is_refused() {
+    for (text, says) in [
+        (
+            "ALTER TABLE orders ADD n uuid DEFAULT gen_random_uuid()",
+            "volatile",
+        ),
+        (
+            "ALTER TABLE orders ADD n int DEFAULT app.code()",
+            "where that is volatile",
+        ),
+        ("ALTER TABLE orders ADD n bigserial", "sequence"),
+        (
+            "ALTER TABLE orders ADD n bigint GENERATED ALWAYS AS IDENTITY",
+            "sequence",
+        ),
+        (
+            "ALTER TABLE orders ADD n int GENERATED ALWAYS AS (id) STORED",
+            "stored generated",
+        ),
+        ("ALTER TABLE orders ADD n int NOT NULL", "would be null"),
+        ("ALTER TABLE orders ADD n int PRIMARY KEY", "identify"),
+        (
+            "ALTER TABLE orders ADD n int, ALTER id TYPE numeric",
+            "written anew",
+        ),
+        (
+            "ALTER TABLE orders ALTER email TYPE text",
+            "CHECK constraints again",
+        ),
+        ("ALTER TABLE orders SET UNLOGGED", "UNLOGGED"),
+        ("ALTER TABLE orders SET TABLESPACE fast", "SET TABLESPACE"),
+        (
+            "ALTER TABLE orders SET ACCESS METHOD heap",
+            "SET ACCESS METHOD",
+        ),
+        (
+            "ALTER TABLE events ATTACH PARTITION users FOR VALUES IN (1)",
+            "reads every row",
+        ),
+        ("CLUSTER orders USING i", "CLUSTER"),
+        ("VACUUM (FULL) orders", "VACUUM FULL"),
+        ("REFRESH MATERIALIZED VIEW daily", "blocks all reads"),
+        ("REINDEX SYSTEM shop", "no concurrent form"),
+        ("ALTER DOMAIN d ADD CHECK (VALUE > 0)", "domain d"),
+        ("LOCK TABLE orders", "transaction of its own"),
+        ("COMMIT", "makes the transactions"),
+        ("SET search_path = app", "transaction of its own"),
+    ] {
+        let form = form(15, text);
+        assert!(
+            form.starts_with("! ") && form.contains(says),
+            "{text}\n{form}"
+        );
+    }
+}

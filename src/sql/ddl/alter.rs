@@ -519,11 +519,9 @@ fn alter_column(c: &mut Cursor<'_>, column: String) -> Option<AlterOpKind> {
         return Some(AlterOpKind::SetStorage);
     }
     let mut after = *c;
-    if after.eat("set") || after.eat("reset") {
-        if after.parens().is_some() {
-            *c = after;
-            return Some(AlterOpKind::SetColumnOptions);
-        }
+    if (after.eat("set") || after.eat("reset")) && after.parens().is_some() {
+        *c = after;
+        return Some(AlterOpKind::SetColumnOptions);
     }
     if c.is("restart")
         || (c.is("set")

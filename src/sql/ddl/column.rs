@@ -84,7 +84,7 @@ pub struct ConstraintDef {
     pub not_enforced: bool,
     /// USING INDEX this index.
     pub using_index: Option<String>,
-    /// WITHOUT OVERLAPS (18): is built on a GiST index that no USING INDEX can give.
+    /// WITHOUT OVERLAPS (18): is built on an index of another kind, that no USING INDEX can give.
     pub without_overlaps: bool,
     /// From its key word: `CHECK (…)`, `UNIQUE (…)`.
     pub body: Span,
@@ -189,9 +189,12 @@ fn column_constraint(c: &mut Cursor<'_>, def: &mut ColumnDef) -> Option<()> {
     let kind = if c.eat("not null") {
         def.not_null = true;
         None
-    } else if c.eat("null") || c.eat("no inherit") || deferrable(c) {
-        None
-    } else if c.eat("not enforced") || c.eat("enforced") {
+    } else if c.eat("null")
+        || c.eat("no inherit")
+        || c.eat("not enforced")
+        || c.eat("enforced")
+        || deferrable(c)
+    {
         None
     } else if c.eat("collate") {
         c.rel()?;

@@ -13,6 +13,7 @@ mod column;
 mod create;
 mod cursor;
 mod other;
+mod query;
 #[cfg(test)]
 mod tests;
 

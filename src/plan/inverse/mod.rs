@@ -1,9 +1,11 @@
 //! How a statement is taken back.
 
-use super::forms::{
-    NOT_NULL_CONSTRAINTS, concurrently, created, existing, kind, not_null_steps, table,
-};
-use crate::catalog::{Catalog, Constraint, ConstraintKind, RelKind, Table};
+mod table;
+#[cfg(test)]
+mod tests;
+
+use super::forms::{concurrently, created, existing, kind, table};
+use crate::catalog::{Catalog, RelKind};
 use crate::sql::ddl::{Action, AlterOpKind, CommentTarget, NameChange};
 use crate::sql::{RelName, quote};
 
@@ -123,7 +125,7 @@ impl Context<'_> {
                 if_not_exists,
                 ..
             } => {
-                if *or_replace && self.is_there(name) {
+                if *or_replace && self.is_there(&created(self.before, name)) {
                     return give_revert(format!(
                         "the definition that the view {name} had is not kept"
                     ));
@@ -138,15 +140,15 @@ impl Context<'_> {
             Action::CreateIndex { .. } => self.create_index(action),
             Action::DropIndex {
                 names, if_exists, ..
-            } => self.each(names, |name| self.drop_index(name, *if_exists)),
+            } => Self::each(names, |name| self.drop_index(name, *if_exists)),
             Action::CreateType { name } => sql(format!("DROP TYPE {}", self.created(name))),
             Action::CreateDomain { name } => sql(format!("DROP DOMAIN {}", self.created(name))),
             Action::AlterTypeAddValue { name, .. } => give_revert(format!(
                 "PostgreSQL cannot take a value out of the enum {name}; leaving it unused does \
                  no harm, so the section may be a SELECT 1"
             )),
-            Action::AlterType { name, change, .. } => self.name_change("TYPE", name, change),
-            Action::AlterDomain { name, change, .. } => self.name_change("DOMAIN", name, change),
+            Action::AlterType { name, change, .. } => Self::name_change("TYPE", name, change),
+            Action::AlterDomain { name, change, .. } => Self::name_change("DOMAIN", name, change),
             Action::CreateSchema {
                 name,
                 if_not_exists,
@@ -246,7 +248,7 @@ impl Context<'_> {
                 if *if_exists && !self.is_there(name) {
                     return Inverse::Nothing;
                 }
-                self.chain(
+                Self::chain(
                     ops.iter()
                         .map(|op| self.alter_relation(*relkind, name, &op.kind))
                         .rev(),
@@ -290,7 +292,7 @@ impl Context<'_> {
     }
 
     /// The ways back one after the other; irreversible where one is.
-    fn chain(self, parts: impl Iterator<Item = Inverse>) -> Inverse {
+    fn chain(parts: impl Iterator<Item = Inverse>) -> Inverse {
         let mut steps = Vec::new();
         for part in parts {
             match part {
@@ -306,8 +308,8 @@ impl Context<'_> {
         }
     }
 
-    fn each(self, names: &[RelName], way: impl Fn(&RelName) -> Inverse) -> Inverse {
-        self.chain(names.iter().map(way).rev())
+    fn each(names: &[RelName], way: impl Fn(&RelName) -> Inverse) -> Inverse {
+        Self::chain(names.iter().map(way).rev())
     }
 
     fn drop_created(self, object: &str, name: &RelName, if_not_exists: bool) -> Inverse {
@@ -400,7 +402,7 @@ impl Context<'_> {
         }
     }
 
-    fn name_change(self, object: &str, name: &RelName, change: &NameChange) -> Inverse {
+    fn name_change(object: &str, name: &RelName, change: &NameChange) -> Inverse {
         let ident = quote::ident(&name.name);
         match change {
             NameChange::Rename { to } => {
@@ -536,267 +538,6 @@ impl Context<'_> {
             _ => give_revert(format!("what {name} was before is not kept")),
         }
     }
-
-    fn alter_table<'b>(
-        self,
-        name: &RelName,
-        found: Option<&Table>,
-        ops: impl DoubleEndedIterator<Item = &'b AlterOpKind> + Clone,
-    ) -> Inverse {
-        // What is done to a column that the same statement adds goes with the column.
-        let added: Vec<&str> = ops
-            .clone()
-            .filter_map(|op| match op {
-                AlterOpKind::AddColumn(column) => Some(column.name.as_str()),
-                _ => None,
-            })
-            .filter(|name| found.is_none_or(|t| t.column(name).is_none()))
-            .collect();
-        let ways = ops.rev().map(|op| match column_of(op) {
-            Some(column) if added.contains(&column) => Inverse::Nothing,
-            _ => self.alter_op(name, found, op),
-        });
-        self.chain(ways)
-    }
-
-    fn alter_op(self, name: &RelName, found: Option<&Table>, op: &AlterOpKind) -> Inverse {
-        let resolved = existing(self.before, name);
-        let head = format!("ALTER TABLE {}", resolved.sql());
-        match op {
-            AlterOpKind::AddColumn(column) => {
-                if column.if_not_exists && found.is_some_and(|t| t.column(&column.name).is_some()) {
-                    Inverse::Nothing
-                } else {
-                    sql(format!("{head} DROP COLUMN {}", quote::ident(&column.name)))
-                }
-            }
-            AlterOpKind::DropColumn {
-                name: column,
-                if_exists,
-                ..
-            } => {
-                if *if_exists && found.is_some_and(|t| t.column(column).is_none()) {
-                    Inverse::Nothing
-                } else {
-                    give_revert(format!("the data of the column {column} is not kept"))
-                }
-            }
-            AlterOpKind::AddConstraint(constraint) => match &constraint.name {
-                Some(name) => sql(format!("{head} DROP CONSTRAINT {}", quote::ident(name))),
-                None => give_revert(
-                    "the server chooses the name of a constraint that has none; name the \
-                     constraint",
-                ),
-            },
-            AlterOpKind::DropConstraint {
-                name: constraint,
-                if_exists,
-                cascade,
-            } => {
-                let Some(table) = found else {
-                    return unknown_table(name);
-                };
-                match table.constraint(constraint) {
-                    Some(found) => self.add_back(&head, table, found, *cascade),
-                    None if *if_exists => Inverse::Nothing,
-                    None => give_revert(format!(
-                        "the definition of the constraint {constraint} is not known"
-                    )),
-                }
-            }
-            AlterOpKind::RenameColumn { from, to } => sql(format!(
-                "{head} RENAME COLUMN {} TO {}",
-                quote::ident(to),
-                quote::ident(from)
-            )),
-            AlterOpKind::RenameConstraint { from, to } => sql(format!(
-                "{head} RENAME CONSTRAINT {} TO {}",
-                quote::ident(to),
-                quote::ident(from)
-            )),
-            AlterOpKind::RenameTable { to } => sql(renamed_back("TABLE", &resolved, to)),
-            AlterOpKind::SetSchema { to } => moved_back("TABLE", &resolved, to),
-            AlterOpKind::AddIdentity { column } => sql(format!(
-                "{head} ALTER COLUMN {} DROP IDENTITY",
-                quote::ident(column)
-            )),
-            AlterOpKind::AttachPartition { partition, .. } => sql(format!(
-                "{head} DETACH PARTITION {}",
-                self.existing(partition)
-            )),
-            AlterOpKind::Inherit { parent } => {
-                sql(format!("{head} NO INHERIT {}", self.existing(parent)))
-            }
-            AlterOpKind::NoInherit { parent } => {
-                sql(format!("{head} INHERIT {}", self.existing(parent)))
-            }
-            AlterOpKind::ValidateConstraint { .. } | AlterOpKind::WithoutOids => Inverse::Nothing,
-            AlterOpKind::Other { leading } => {
-                give_revert(format!("{leading} has no way back that is known"))
-            }
-            _ => match found {
-                Some(table) => self.alter_known(&head, table, op),
-                None => unknown_table(name),
-            },
-        }
-    }
-
-    /// What is taken back with what the catalog says of the table.
-    fn alter_known(self, head: &str, table: &Table, op: &AlterOpKind) -> Inverse {
-        let column = column_of(op).and_then(|name| table.column(name));
-        match op {
-            AlterOpKind::Owner => sql(format!("{head} OWNER TO {}", quote::ident(&table.owner))),
-            AlterOpKind::EnableTrigger { name: Some(name) }
-            | AlterOpKind::DisableTrigger { name: Some(name) } => {
-                let enables = matches!(op, AlterOpKind::EnableTrigger { .. });
-                match table.triggers.iter().find(|t| t.name == *name) {
-                    Some(trigger) if trigger.enabled == enables => Inverse::Nothing,
-                    Some(_) => sql(format!(
-                        "{head} {} TRIGGER {}",
-                        if enables { "DISABLE" } else { "ENABLE" },
-                        quote::ident(name)
-                    )),
-                    None => give_revert(format!("the trigger {name} is not known")),
-                }
-            }
-            AlterOpKind::SetNotNull { .. }
-            | AlterOpKind::DropNotNull { .. }
-            | AlterOpKind::SetDefault { .. }
-            | AlterOpKind::DropDefault { .. } => {
-                let Some(column) = column else {
-                    return give_revert("what the column was before is not known");
-                };
-                let ident = quote::ident(&column.name);
-                match op {
-                    AlterOpKind::SetNotNull { .. } if column.not_null => Inverse::Nothing,
-                    AlterOpKind::SetNotNull { .. } => {
-                        sql(format!("{head} ALTER COLUMN {ident} DROP NOT NULL"))
-                    }
-                    AlterOpKind::DropNotNull { .. } if !column.not_null => Inverse::Nothing,
-                    AlterOpKind::DropNotNull { .. } => {
-                        self.not_null_again(head, table, &column.name)
-                    }
-                    _ => match &column.default {
-                        Some(old) => sql(format!("{head} ALTER COLUMN {ident} SET DEFAULT {old}")),
-                        None if matches!(op, AlterOpKind::DropDefault { .. }) => Inverse::Nothing,
-                        None => sql(format!("{head} ALTER COLUMN {ident} DROP DEFAULT")),
-                    },
-                }
-            }
-            AlterOpKind::SetType { column, .. } => give_revert(format!(
-                "values of the new type of {column} may not fit the old one"
-            )),
-            AlterOpKind::DetachPartition { partition, .. } => give_revert(format!(
-                "the bounds of the partition {partition} are not kept"
-            )),
-            _ => give_revert("the setting that was there before is not kept"),
-        }
-    }
-
-    /// SET NOT NULL without a scan that blocks. The statement that dropped it is taken back in a
-    /// catalog where the old constraint is gone, so its name is free again.
-    fn not_null_again(self, head: &str, table: &Table, column: &str) -> Inverse {
-        let mut without = table.clone();
-        let old = without
-            .constraints
-            .iter()
-            .position(|c| c.kind == ConstraintKind::NotNull && c.columns == [column])
-            .map(|i| without.constraints.remove(i).name);
-        let steps = not_null_steps(head, &without, column, self.before.major(), old.as_deref());
-        Inverse::Sql(
-            steps
-                .into_iter()
-                .map(|step| InverseStep::new(step.sql))
-                .collect(),
-        )
-    }
-
-    /// Adds a dropped constraint again, without a scan or build under a lock that blocks.
-    fn add_back(
-        self,
-        head: &str,
-        table: &Table,
-        constraint: &Constraint,
-        cascade: bool,
-    ) -> Inverse {
-        let name = quote::ident(&constraint.name);
-        let definition = &constraint.definition;
-        let partitioned = table.kind == RelKind::Partitioned;
-        match constraint.kind {
-            ConstraintKind::ForeignKey
-                if partitioned && self.before.major() < NOT_NULL_CONSTRAINTS =>
-            {
-                give_revert(format!(
-                    "the foreign key {} of a partitioned table cannot be added NOT VALID before \
-                     PostgreSQL 18",
-                    constraint.name
-                ))
-            }
-            ConstraintKind::Check | ConstraintKind::ForeignKey | ConstraintKind::NotNull => {
-                let add = |not_valid: &str| {
-                    InverseStep::new(format!(
-                        "{head} ADD CONSTRAINT {name} {definition}{not_valid}"
-                    ))
-                };
-                // Not enforced (18), or not valid as it was: nothing is checked, so as it was.
-                if !constraint.validated {
-                    return Inverse::Sql(vec![add("")]);
-                }
-                Inverse::Sql(vec![
-                    add(" NOT VALID"),
-                    InverseStep::new(format!("{head} VALIDATE CONSTRAINT {name}")),
-                ])
-            }
-            ConstraintKind::Unique | ConstraintKind::PrimaryKey => {
-                if cascade && !table.referenced_by.is_empty() {
-                    return give_revert(format!(
-                        "CASCADE drops the foreign keys that need {} too",
-                        constraint.name
-                    ));
-                }
-                let build = table
-                    .index(&constraint.name)
-                    .filter(|_| !partitioned)
-                    .and_then(|index| concurrently(&index.definition));
-                // A temporal key (18) is a GiST index, which USING INDEX does not take.
-                let (Some(build), false) = (build, definition.contains("WITHOUT OVERLAPS")) else {
-                    return give_revert(format!(
-                        "the index of {} cannot be built again CONCURRENTLY",
-                        constraint.name
-                    ));
-                };
-                let word = if constraint.kind == ConstraintKind::Unique {
-                    "UNIQUE"
-                } else {
-                    "PRIMARY KEY"
-                };
-                let deferrable = if definition.ends_with("DEFERRABLE INITIALLY DEFERRED") {
-                    " DEFERRABLE INITIALLY DEFERRED"
-                } else if definition.ends_with("DEFERRABLE") {
-                    " DEFERRABLE"
-                } else {
-                    ""
-                };
-                Inverse::Sql(vec![
-                    InverseStep::concurrent(build),
-                    InverseStep::new(format!(
-                        "{head} ADD CONSTRAINT {name} {word} USING INDEX {name}{deferrable}"
-                    )),
-                ])
-            }
-            ConstraintKind::Exclusion | ConstraintKind::Other => give_revert(format!(
-                "the constraint {} cannot be added again without blocking writes while its index \
-                 is built",
-                constraint.name
-            )),
-        }
-    }
-}
-
-fn unknown_table(name: &RelName) -> Inverse {
-    give_revert(format!(
-        "the table {name} is not known before this statement"
-    ))
 }
 
 fn renamed_back(object: &str, was: &RelName, to: &str) -> String {
@@ -820,22 +561,5 @@ fn moved_back(object: &str, was: &RelName, to: &str) -> Inverse {
             quote::ident(schema)
         )),
         None => give_revert(format!("the schema that {was} was in is not known")),
-    }
-}
-
-/// The one column that a sub-command changes.
-fn column_of(op: &AlterOpKind) -> Option<&str> {
-    match op {
-        AlterOpKind::SetNotNull { column }
-        | AlterOpKind::DropNotNull { column }
-        | AlterOpKind::SetDefault { column, .. }
-        | AlterOpKind::DropDefault { column }
-        | AlterOpKind::SetType { column, .. }
-        | AlterOpKind::AddIdentity { column }
-        | AlterOpKind::SetIdentity { column }
-        | AlterOpKind::DropIdentity { column }
-        | AlterOpKind::SetExpression { column }
-        | AlterOpKind::DropExpression { column } => Some(column),
-        _ => None,
     }
 }

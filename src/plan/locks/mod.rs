@@ -4,6 +4,9 @@
 //! CREATE TABLE, COMMENT and the other command pages; where they are silent,
 //! `AlterTableGetLockLevel` in `tablecmds.c`. The same in 14 to 18.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use super::forms::{created, existing, table};
@@ -201,13 +204,8 @@ impl Locks<'_> {
                 concurrently,
                 ..
             } => self.reindex(*target, name.as_ref(), *concurrently),
-            Action::CreateView {
-                name, or_replace, ..
-            } => {
+            Action::CreateView { name, .. } => {
                 self.put(Some(created(self.catalog, name)), AccessExclusive);
-                if *or_replace {
-                    self.existing(name, AccessExclusive);
-                }
             }
             Action::DropView { names, cascade, .. }
             | Action::DropSequence { names, cascade, .. } => {
@@ -228,11 +226,9 @@ impl Locks<'_> {
             | Action::AlterOnTable { table, .. }
             | Action::CreatePolicy { table, .. }
             | Action::CreateRule { table, .. } => self.existing(table, AccessExclusive),
-            Action::CreateStatistics { table, .. } => {
-                if let Some(table) = table {
-                    self.existing(table, ShareUpdateExclusive);
-                }
-            }
+            Action::CreateStatistics {
+                table: Some(table), ..
+            } => self.existing(table, ShareUpdateExclusive),
             Action::Drop {
                 object, cascade, ..
             } => {
@@ -268,11 +264,7 @@ impl Locks<'_> {
                     }
                 }
             }
-            Action::Select { functions } => {
-                if !functions.is_empty() {
-                    self.unknown();
-                }
-            }
+            Action::Select { functions } if !functions.is_empty() => self.unknown(),
             Action::LockTable { tables, mode } => {
                 for name in tables {
                     self.tree(name, *mode);

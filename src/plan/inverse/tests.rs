@@ -1,0 +1,347 @@
+use super::*;
+use crate::plan::testing::catalog;
+use crate::sql::ddl::understand;
+
+/// The steps as lines: `=` nothing, `>` a step, `>>` one outside a transaction, `!` irreversible.
+fn way_back(major: u32, text: &str) -> String {
+    match inverse(&understand(text), &catalog(major)) {
+        Inverse::Nothing => "=".to_owned(),
+        Inverse::Irreversible(reason) => {
+            assert!(reason.ends_with("; give a revert section"), "{reason}");
+            format!("! {}", reason.trim_end_matches("; give a revert section"))
+        }
+        Inverse::Sql(steps) => {
+            let lines: Vec<_> = steps
+                .iter()
+                .map(|s| format!("{} {}", if s.concurrent { ">>" } else { ">" }, s.sql))
+                .collect();
+            lines.join("\n")
+        }
+    }
+}
+
+fn check(major: u32, text: &str, expected: &[&str]) {
+    assert_eq!(way_back(major, text), expected.join("\n"), "{text}");
+}
+
+#[test]
+fn what_is_created_is_dropped() {
+    for (text, back) in [
+        ("CREATE TABLE t (id int)", "> DROP TABLE \"app\".\"t\""),
+        (
+            "CREATE TABLE public.\"T\" AS SELECT 1",
+            "> DROP TABLE \"public\".\"T\"",
+        ),
+        (
+            "CREATE FOREIGN TABLE t (a int) SERVER s",
+            "> DROP FOREIGN TABLE \"app\".\"t\"",
+        ),
+        (
+            "CREATE INDEX i ON orders (total)",
+            ">> DROP INDEX CONCURRENTLY IF EXISTS \"public\".\"i\"",
+        ),
+        (
+            "CREATE INDEX i ON made_here (a)",
+            ">> DROP INDEX CONCURRENTLY IF EXISTS \"app\".\"i\"",
+        ),
+        (
+            "CREATE INDEX i ON ONLY events (at)",
+            "> DROP INDEX \"public\".\"i\"",
+        ),
+        ("CREATE VIEW v AS SELECT 1", "> DROP VIEW \"app\".\"v\""),
+        (
+            "CREATE OR REPLACE VIEW v AS SELECT 1",
+            "> DROP VIEW \"app\".\"v\"",
+        ),
+        (
+            "CREATE MATERIALIZED VIEW v AS SELECT 1",
+            "> DROP MATERIALIZED VIEW \"app\".\"v\"",
+        ),
+        ("CREATE SEQUENCE s", "> DROP SEQUENCE \"app\".\"s\""),
+        (
+            "CREATE TYPE mood AS ENUM ('a')",
+            "> DROP TYPE \"app\".\"mood\"",
+        ),
+        ("CREATE DOMAIN d AS int", "> DROP DOMAIN \"app\".\"d\""),
+        ("CREATE SCHEMA billing", "> DROP SCHEMA \"billing\""),
+        ("CREATE EXTENSION pgcrypto", "> DROP EXTENSION \"pgcrypto\""),
+        (
+            "CREATE FUNCTION f(a int DEFAULT 1, b text) RETURNS int AS 'x' LANGUAGE c",
+            "> DROP FUNCTION \"app\".\"f\"(a int, b text)",
+        ),
+        (
+            "CREATE PROCEDURE p() AS 'x'",
+            "> DROP PROCEDURE \"app\".\"p\"()",
+        ),
+        (
+            "CREATE TRIGGER tr AFTER INSERT ON orders EXECUTE FUNCTION f()",
+            "> DROP TRIGGER \"tr\" ON \"public\".\"orders\"",
+        ),
+        (
+            "CREATE OR REPLACE TRIGGER tr AFTER INSERT ON orders EXECUTE FUNCTION f()",
+            "> DROP TRIGGER \"tr\" ON \"public\".\"orders\"",
+        ),
+        (
+            "CREATE OR REPLACE TRIGGER audit AFTER INSERT ON orders EXECUTE FUNCTION f()",
+            "> CREATE OR REPLACE TRIGGER audit AFTER UPDATE ON public.orders FOR EACH ROW EXECUTE \
+             FUNCTION audit('a')",
+        ),
+        (
+            "CREATE POLICY p ON orders USING (true)",
+            "> DROP POLICY \"p\" ON \"public\".\"orders\"",
+        ),
+        (
+            "CREATE STATISTICS st ON a, b FROM orders",
+            "> DROP STATISTICS \"app\".\"st\"",
+        ),
+    ] {
+        check(15, text, &[back]);
+    }
+}
+
+#[test]
+fn what_changes_nothing_needs_no_way_back() {
+    for text in [
+        "CREATE TABLE IF NOT EXISTS public.orders (id int)",
+        "CREATE INDEX IF NOT EXISTS orders_email_idx ON orders (email)",
+        "CREATE SEQUENCE IF NOT EXISTS public.orders_id_seq",
+        "CREATE SCHEMA IF NOT EXISTS app",
+        "CREATE TEMP TABLE t (id int)",
+        "ALTER TABLE orders ADD COLUMN IF NOT EXISTS total int",
+        "ALTER TABLE orders DROP COLUMN IF EXISTS nope",
+        "ALTER TABLE orders DROP CONSTRAINT IF EXISTS nope",
+        "ALTER TABLE IF EXISTS nope DROP COLUMN a",
+        "ALTER TABLE orders ALTER id SET NOT NULL",
+        "ALTER TABLE orders ALTER total DROP NOT NULL",
+        "ALTER TABLE orders ALTER total DROP DEFAULT",
+        "ALTER TABLE orders VALIDATE CONSTRAINT orders_total_check",
+        "ALTER TABLE orders ENABLE TRIGGER audit",
+        "DROP INDEX IF EXISTS nope",
+        "DROP TABLE IF EXISTS nope",
+        "DROP TRIGGER IF EXISTS nope ON orders",
+        "SELECT count(*) FROM orders",
+        "VACUUM orders",
+    ] {
+        check(15, text, &["="]);
+    }
+    // `orders` in the first schema of the path is another table.
+    check(
+        15,
+        "CREATE TABLE IF NOT EXISTS orders (id int)",
+        &["> DROP TABLE \"app\".\"orders\""],
+    );
+}
+
+#[test]
+fn alter_table_is_taken_back_last_first() {
+    let t = "ALTER TABLE \"public\".\"orders\"";
+    for (text, back) in [
+        (
+            "ALTER TABLE orders ADD n int, ADD CONSTRAINT c CHECK (n > 0), ALTER n SET DEFAULT 1",
+            vec![
+                format!("> {t} DROP CONSTRAINT \"c\""),
+                format!("> {t} DROP COLUMN \"n\""),
+            ],
+        ),
+        (
+            "ALTER TABLE orders ALTER note SET DEFAULT 'x'",
+            vec![format!(
+                "> {t} ALTER COLUMN \"note\" SET DEFAULT 'none'::character varying"
+            )],
+        ),
+        (
+            "ALTER TABLE orders ALTER note DROP DEFAULT",
+            vec![format!(
+                "> {t} ALTER COLUMN \"note\" SET DEFAULT 'none'::character varying"
+            )],
+        ),
+        (
+            "ALTER TABLE orders ALTER total SET DEFAULT 0",
+            vec![format!("> {t} ALTER COLUMN \"total\" DROP DEFAULT")],
+        ),
+        (
+            "ALTER TABLE orders ALTER total SET NOT NULL",
+            vec![format!("> {t} ALTER COLUMN \"total\" DROP NOT NULL")],
+        ),
+        (
+            "ALTER TABLE orders RENAME total TO \"Sum\"",
+            vec![format!("> {t} RENAME COLUMN \"Sum\" TO \"total\"")],
+        ),
+        (
+            "ALTER TABLE orders RENAME TO sales",
+            vec!["> ALTER TABLE \"public\".\"sales\" RENAME TO \"orders\"".to_owned()],
+        ),
+        (
+            "ALTER TABLE orders SET SCHEMA app",
+            vec!["> ALTER TABLE \"app\".\"orders\" SET SCHEMA \"public\"".to_owned()],
+        ),
+        (
+            "ALTER TABLE orders OWNER TO boss",
+            vec![format!("> {t} OWNER TO \"app\"")],
+        ),
+        (
+            "ALTER TABLE orders DISABLE TRIGGER audit",
+            vec![format!("> {t} ENABLE TRIGGER \"audit\"")],
+        ),
+        (
+            "ALTER TABLE events ATTACH PARTITION users DEFAULT",
+            vec![
+                "> ALTER TABLE \"public\".\"events\" DETACH PARTITION \"public\".\"users\""
+                    .to_owned(),
+            ],
+        ),
+        (
+            "ALTER INDEX orders_email_idx RENAME TO i",
+            vec!["> ALTER INDEX \"public\".\"i\" RENAME TO \"orders_email_idx\"".to_owned()],
+        ),
+        (
+            "ALTER TRIGGER audit ON orders RENAME TO b",
+            vec!["> ALTER TRIGGER \"b\" ON \"public\".\"orders\" RENAME TO \"audit\"".to_owned()],
+        ),
+        (
+            "ALTER TYPE app.mood RENAME VALUE 'a''b' TO 'c'",
+            vec!["> ALTER TYPE \"app\".\"mood\" RENAME VALUE 'c' TO 'a''b'".to_owned()],
+        ),
+        (
+            "ALTER TYPE app.mood RENAME TO feeling",
+            vec!["> ALTER TYPE \"app\".\"feeling\" RENAME TO \"mood\"".to_owned()],
+        ),
+    ] {
+        let back: Vec<_> = back.iter().map(String::as_str).collect();
+        check(15, text, &back);
+    }
+}
+
+#[test]
+fn what_the_catalog_knows_is_put_back_without_blocking() {
+    let t = "ALTER TABLE \"public\".\"orders\"";
+    let check = |major, text, expected: &[String]| {
+        let expected: Vec<_> = expected.iter().map(String::as_str).collect();
+        check(major, text, &expected);
+    };
+    check(
+        15,
+        "ALTER TABLE orders DROP CONSTRAINT orders_user_id_fkey",
+        &[
+            format!(
+                "> {t} ADD CONSTRAINT \"orders_user_id_fkey\" FOREIGN KEY (user_id) REFERENCES \
+                 users(id) ON DELETE CASCADE NOT VALID"
+            ),
+            format!("> {t} VALIDATE CONSTRAINT \"orders_user_id_fkey\""),
+        ],
+    );
+    // It was not valid, and is not validated on the way back.
+    check(
+        15,
+        "ALTER TABLE orders DROP CONSTRAINT orders_total_check",
+        &[format!(
+            "> {t} ADD CONSTRAINT \"orders_total_check\" CHECK ((total >= (0)::numeric)) NOT VALID"
+        )],
+    );
+    check(
+        15,
+        "ALTER TABLE orders DROP CONSTRAINT orders_note_key",
+        &[
+            ">> CREATE UNIQUE INDEX CONCURRENTLY orders_note_key ON public.orders USING btree (note)"
+                .to_owned(),
+            format!(
+                "> {t} ADD CONSTRAINT \"orders_note_key\" UNIQUE USING INDEX \"orders_note_key\" \
+                 DEFERRABLE INITIALLY DEFERRED"
+            ),
+        ],
+    );
+    check(
+        15,
+        "ALTER TABLE orders ADD CONSTRAINT u UNIQUE USING INDEX orders_total_idx",
+        &[
+            format!("> {t} DROP CONSTRAINT \"u\""),
+            ">> CREATE UNIQUE INDEX CONCURRENTLY orders_total_idx ON public.orders USING btree (total)"
+                .to_owned(),
+        ],
+    );
+    check(
+        15,
+        "DROP INDEX orders_email_idx, orders_total_idx",
+        &[
+            ">> CREATE UNIQUE INDEX CONCURRENTLY orders_total_idx ON public.orders USING btree (total)"
+                .to_owned(),
+            ">> CREATE UNIQUE INDEX CONCURRENTLY orders_email_idx ON public.orders USING btree (email)"
+                .to_owned(),
+        ],
+    );
+    let steps = way_back(15, "ALTER TABLE orders ALTER user_id DROP NOT NULL");
+    let lines: Vec<_> = steps.lines().collect();
+    assert_eq!(lines.len(), 4, "{steps}");
+    assert!(lines[0].ends_with("CHECK (\"user_id\" IS NOT NULL) NOT VALID"));
+    assert!(lines[1].contains("VALIDATE CONSTRAINT \"pgshift_orders_user_id_not_null_"));
+    assert!(lines[2].ends_with("ALTER COLUMN \"user_id\" SET NOT NULL"));
+    assert!(lines[3].contains("DROP CONSTRAINT \"pgshift_orders_user_id_not_null_"));
+    check(
+        18,
+        "ALTER TABLE orders ALTER user_id DROP NOT NULL",
+        &[
+            format!(
+                "> {t} ADD CONSTRAINT \"orders_user_id_not_null\" NOT NULL \"user_id\" NOT VALID"
+            ),
+            format!("> {t} VALIDATE CONSTRAINT \"orders_user_id_not_null\""),
+        ],
+    );
+    check(
+        15,
+        "DROP TRIGGER audit ON orders",
+        &[
+            "> CREATE TRIGGER audit AFTER UPDATE ON public.orders FOR EACH ROW EXECUTE FUNCTION \
+             audit('a')"
+                .to_owned(),
+        ],
+    );
+    check(
+        15,
+        "COMMENT ON COLUMN orders.note IS NULL",
+        &["> COMMENT ON COLUMN \"public\".\"orders\".\"note\" IS 'it''s a note'".to_owned()],
+    );
+    check(
+        15,
+        "COMMENT ON TABLE users IS 'x'",
+        &["> COMMENT ON TABLE \"public\".\"users\" IS NULL".to_owned()],
+    );
+}
+
+#[test]
+fn what_cannot_be_taken_back_is_said() {
+    for text in [
+        "CREATE INDEX ON orders (total)",
+        "CREATE OR REPLACE FUNCTION f() RETURNS int AS 'x' LANGUAGE c",
+        "CREATE OR REPLACE VIEW public.report AS SELECT 1",
+        "CREATE EXTENSION IF NOT EXISTS pgcrypto",
+        "CREATE SCHEMA IF NOT EXISTS new_one",
+        "CREATE SCHEMA s CREATE TABLE t (a int)",
+        "ALTER TYPE mood ADD VALUE 'x'",
+        "ALTER TABLE orders DROP COLUMN note",
+        "ALTER TABLE orders ADD CHECK (id > 0)",
+        "ALTER TABLE orders ALTER total TYPE text",
+        "ALTER TABLE orders FROBNICATE",
+        "ALTER TABLE orders SET (fillfactor = 70)",
+        "ALTER TABLE nope ALTER a SET NOT NULL",
+        "ALTER TABLE events DETACH PARTITION events_1",
+        "ALTER TABLE orders ADD n int, DROP COLUMN note",
+        "DROP TABLE orders",
+        "DROP INDEX events_at_idx",
+        "DROP INDEX nope",
+        "DROP VIEW report",
+        "DROP FUNCTION f()",
+        "DROP POLICY p ON orders",
+        "GRANT SELECT ON orders TO app",
+        "UPDATE orders SET total = 1",
+        "SELECT setval('orders_id_seq', 1)",
+        "DO $$ BEGIN END $$",
+        "FROBNICATE",
+    ] {
+        let back = way_back(15, text);
+        assert!(back.starts_with("! "), "{text}\n{back}");
+    }
+    assert_eq!(
+        way_back(15, "CREATE INDEX ON orders (total)"),
+        "! the server chooses the name of an index that has none; name the index"
+    );
+}

@@ -1,0 +1,194 @@
+//! Which changes of a column's type leave its values as they are.
+
+use crate::catalog::Column;
+use crate::sql::lex::{TokenKind, ident_value, lex_code};
+
+/// A type as its name, modifiers and whether it is an array.
+#[derive(Debug, PartialEq, Eq)]
+struct TypeParts {
+    name: String,
+    modifiers: Option<Vec<u32>>,
+    array: bool,
+}
+
+/// The usual name of a type that has several.
+pub(super) fn base_type(name: &str) -> &str {
+    match name {
+        "varchar" | "character varying" | "char varying" => "varchar",
+        "char" | "character" | "bpchar" => "bpchar",
+        "decimal" | "numeric" | "dec" => "numeric",
+        "int" | "int4" | "integer" => "integer",
+        "int8" | "bigint" => "bigint",
+        "int2" | "smallint" => "smallint",
+        "bool" | "boolean" => "boolean",
+        "timestamptz" | "timestamp with time zone" => "timestamptz",
+        "timestamp" | "timestamp without time zone" => "timestamp",
+        "timetz" | "time with time zone" => "timetz",
+        "time" | "time without time zone" => "time",
+        "varbit" | "bit varying" => "varbit",
+        "float8" | "double precision" | "float" => "float8",
+        "float4" | "real" => "float4",
+        other => other,
+    }
+}
+
+/// Reads `timestamp(3) with time zone` as `timestamptz` with 3. `pg_catalog.` is left out.
+fn type_parts(text: &str) -> Option<TypeParts> {
+    let tokens = lex_code(text);
+    let mut words: Vec<String> = Vec::new();
+    let mut modifiers = None;
+    let mut array = false;
+    let mut i = 0;
+    while let Some(&token) = tokens.get(i) {
+        match token.kind {
+            TokenKind::Word | TokenKind::QuotedIdent => {
+                let word = ident_value(token, text)?;
+                if word == "pg_catalog" && tokens.get(i + 1)?.kind == TokenKind::Dot {
+                    i += 2;
+                    continue;
+                }
+                array |= word == "array";
+                words.push(word);
+            }
+            TokenKind::LParen => {
+                let mut numbers = Vec::new();
+                loop {
+                    i += 1;
+                    let token = tokens.get(i)?;
+                    match token.kind {
+                        TokenKind::RParen => break,
+                        TokenKind::Comma => {}
+                        TokenKind::Number => numbers.push(token.text(text).parse().ok()?),
+                        _ => return None,
+                    }
+                }
+                modifiers = Some(numbers);
+            }
+            TokenKind::LBracket => array = true,
+            TokenKind::RBracket | TokenKind::Number => {}
+            TokenKind::Dot => {
+                let schema = words.pop()?;
+                i += 1;
+                words.push(format!("{schema}.{}", ident_value(*tokens.get(i)?, text)?));
+            }
+            _ => return None,
+        }
+        i += 1;
+    }
+    let joined = words.join(" ");
+    Some(TypeParts {
+        name: base_type(&joined).to_owned(),
+        modifiers,
+        array,
+    })
+}
+
+/// True where ALTER COLUMN … TYPE changes only the catalog: the types are binary coercible and no
+/// value can be cut (varchar to longer or text, numeric to more digits of the same scale, a
+/// greater precision of times, varbit to longer, cidr to inet), and USING only names the column.
+pub(super) fn converts_in_place(old: &Column, new: &str, using: Option<&str>) -> bool {
+    let (Some(from), Some(to)) = (type_parts(&old.type_name), type_parts(new)) else {
+        return false;
+    };
+    if using.is_some_and(|using| !names_only(using, &old.name, &to)) {
+        return false;
+    }
+    if from == to {
+        return true;
+    }
+    if from.array || to.array {
+        return false;
+    }
+    let first = |parts: &TypeParts| parts.modifiers.as_ref().and_then(|m| m.first().copied());
+    let no_shorter = || match (first(&from), first(&to)) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(from), Some(to)) => from <= to,
+    };
+    match (from.name.as_str(), to.name.as_str()) {
+        ("text", "varchar") => to.modifiers.is_none(),
+        ("varchar" | "xml", "text") | ("cidr", "inet") => true,
+        ("varchar", "varchar") | ("varbit", "varbit") => no_shorter(),
+        ("numeric", "numeric") => match (&from.modifiers, &to.modifiers) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(from), Some(to)) => {
+                let scale = |m: &[u32]| m.get(1).copied().unwrap_or(0);
+                from.first() <= to.first() && scale(from) == scale(to)
+            }
+        },
+        ("timestamp", "timestamp")
+        | ("timestamptz", "timestamptz")
+        | ("time", "time")
+        | ("timetz", "timetz")
+        | ("interval", "interval") => {
+            // No modifier means 6.
+            first(&from).unwrap_or(6) <= first(&to).unwrap_or(6)
+        }
+        _ => false,
+    }
+}
+
+/// The expression is the column, at most with a cast to the new type, which says nothing more.
+fn names_only(expression: &str, column: &str, new: &TypeParts) -> bool {
+    let tokens = lex_code(expression);
+    let Some(first) = tokens.first() else {
+        return false;
+    };
+    ident_value(*first, expression).is_some_and(|name| name == column)
+        && match tokens.get(1) {
+            None => true,
+            Some(cast) => {
+                cast.text(expression) == "::"
+                    && type_parts(&expression[cast.span.end..]).as_ref() == Some(new)
+            }
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::column;
+
+    #[test]
+    fn types_that_convert_in_place() {
+        for (from, to, in_place) in [
+            ("character varying(10)", "varchar(20)", true),
+            ("character varying(10)", "varchar(5)", false),
+            ("character varying(10)", "text", true),
+            ("text", "varchar", true),
+            ("text", "varchar(10)", false),
+            ("character(3)", "text", false),
+            ("integer", "bigint", false),
+            ("integer", "int4", true),
+            ("numeric(10,2)", "numeric(12, 2)", true),
+            ("numeric(10,2)", "numeric", true),
+            ("numeric(10,2)", "numeric(12,3)", false),
+            ("timestamp(3) with time zone", "timestamptz", true),
+            (
+                "timestamp with time zone",
+                "timestamp(3) with time zone",
+                false,
+            ),
+            ("timestamp without time zone", "timestamptz", false),
+            ("text[]", "varchar[]", false),
+            ("text", "TEXT", true),
+            ("app.mood", "app.mood", true),
+            ("cidr", "inet", true),
+        ] {
+            let old = column("a", from);
+            assert_eq!(
+                converts_in_place(&old, to, None),
+                in_place,
+                "{from} to {to}"
+            );
+        }
+        let old = column("a", "character varying(10)");
+        assert!(converts_in_place(&old, "text", Some("a::text")));
+        assert!(converts_in_place(&old, "text", Some("a")));
+        assert!(!converts_in_place(&old, "text", Some("a::varchar(3)")));
+        assert!(!converts_in_place(&old, "text", Some("b")));
+        assert!(!converts_in_place(&old, "text", Some("a || 'x'")));
+        assert!(!converts_in_place(&old, "text", Some("lower(a)")));
+    }
+}
