@@ -10,9 +10,7 @@ use deadpool_postgres::{Object, Pool};
 use super::chunk::{self, Done, Outcome, Place, RowByRow, Span};
 use super::control::{Control, with_probes};
 use super::session::{Session, done_event, record_done};
-use crate::backfill::{
-    BackfillSpec, BlockRange, ChunkFailure, ChunkSizer, Strategy, split_blocks,
-};
+use crate::backfill::{BackfillSpec, BlockRange, ChunkFailure, ChunkSizer, Strategy, split_blocks};
 use crate::catalog::Leaf;
 use crate::error::{Error, Result};
 use crate::event::{Event, Progress};
@@ -74,8 +72,8 @@ pub(super) async fn run(
 ) -> Result<Duration> {
     let begun = Instant::now();
     // A resume tries rows that failed before again.
-    checkpoints::clear_failed(&*session.lease, session.run, ordinal).await?;
-    let before = checkpoints::list(&*session.lease, session.run, ordinal).await?;
+    checkpoints::clear_failed(&*session.lease, session.run_id(), ordinal).await?;
+    let before = checkpoints::list(&*session.lease, session.run_id(), ordinal).await?;
     let workers = match spec.strategy {
         Strategy::Ctid => spec.workers.unwrap_or(session.ctx.settings.workers).max(1),
         // A keyset range has one cursor.
@@ -100,7 +98,7 @@ pub(super) async fn run(
     let control = job.control.clone();
     with_probes(&control, job.to_the_end(workers, begun)).await?;
     let waited: Duration = control.waited().values().sum();
-    let all = checkpoints::list(&*session.lease, session.run, ordinal).await?;
+    let all = checkpoints::list(&*session.lease, session.run_id(), ordinal).await?;
     let result = serde_json::json!({
         "rows": all.iter().map(|c| c.rows).sum::<i64>(),
         "chunks": all.iter().map(|c| c.chunks).sum::<i64>(),
@@ -109,8 +107,13 @@ pub(super) async fn run(
             .map(|(cause, time)| ((*cause).to_owned(), time.as_millis() as u64))
             .collect::<std::collections::BTreeMap<_, _>>(),
     });
-    record_done(session, ordinal, &done_event(ordinal, step, begun.elapsed(), waited), Some(&result))
-        .await?;
+    record_done(
+        session,
+        ordinal,
+        &done_event(ordinal, step, begun.elapsed(), waited),
+        Some(&result),
+    )
+    .await?;
     Ok(waited)
 }
 
@@ -144,16 +147,19 @@ impl Job<'_> {
                 .hint("`pgshift revert` takes the migration back")
         })?;
         self.tally.rows_total.store(table.rows, Ordering::Relaxed);
-        let mut known = checkpoints::list(client, self.session.run, self.ordinal).await?;
+        let mut known = checkpoints::list(client, self.session.run_id(), self.ordinal).await?;
         for leaf in &table.leaves {
             let rewritten = lock(&self.rewritten).remove(&leaf.oid);
-            let of_leaf: Vec<&Checkpoint> = known.iter().filter(|c| c.relation == leaf.oid).collect();
+            let of_leaf: Vec<&Checkpoint> =
+                known.iter().filter(|c| c.relation == leaf.oid).collect();
             let fresh = match self.spec.strategy {
                 Strategy::Keyset { .. } => of_leaf.is_empty(),
                 Strategy::Ctid => {
                     let state = relation_state(client, leaf.oid).await?;
                     let moved = state.is_some_and(|now| {
-                        of_leaf.iter().any(|c| !c.done && c.filenode != Some(now.filenode))
+                        of_leaf
+                            .iter()
+                            .any(|c| !c.done && c.filenode != Some(now.filenode))
                     });
                     of_leaf.is_empty() || moved || rewritten
                 }
@@ -164,10 +170,14 @@ impl Job<'_> {
                 known.extend(self.new_ranges(leaf, first, workers, restarted).await?);
             }
         }
-        let known = checkpoints::list(client, self.session.run, self.ordinal).await?;
+        let known = checkpoints::list(client, self.session.run_id(), self.ordinal).await?;
         let sum = |f: fn(&BlockRange) -> i64| known.iter().map(|c| f(&c.blocks)).sum::<i64>();
-        self.tally.blocks_total.store(sum(|b| b.hi - b.lo), Ordering::Relaxed);
-        self.tally.blocks_done.store(sum(|b| b.next - b.lo), Ordering::Relaxed);
+        self.tally
+            .blocks_total
+            .store(sum(|b| b.hi - b.lo), Ordering::Relaxed);
+        self.tally
+            .blocks_done
+            .store(sum(|b| b.next - b.lo), Ordering::Relaxed);
         Ok(known.into_iter().filter(|c| !c.done).collect())
     }
 
@@ -181,10 +191,16 @@ impl Job<'_> {
         restarted: bool,
     ) -> Result<Vec<Checkpoint>> {
         let client = &self.session.work;
-        let Some(state) = relation_state(client, leaf.oid).await? else { return Ok(Vec::new()) };
+        let Some(state) = relation_state(client, leaf.oid).await? else {
+            return Ok(Vec::new());
+        };
         let blocks = match self.spec.strategy {
             Strategy::Ctid => split_blocks(state.blocks, workers),
-            Strategy::Keyset { .. } => vec![BlockRange { lo: 0, hi: 0, next: 0 }],
+            Strategy::Keyset { .. } => vec![BlockRange {
+                lo: 0,
+                hi: 0,
+                next: 0,
+            }],
         };
         let ctid = self.spec.strategy == Strategy::Ctid;
         let rows: Vec<Checkpoint> = (first..)
@@ -203,14 +219,17 @@ impl Job<'_> {
                 worked_ms: 0.0,
             })
             .collect();
-        client.batch_execute("BEGIN; SET LOCAL lock_timeout = '10s'").await.map_err(from_pg)?;
+        client
+            .batch_execute("BEGIN; SET LOCAL lock_timeout = '10s'")
+            .await
+            .map_err(from_pg)?;
         let record = async {
-            runs::fence(client, self.session.run, self.session.epoch).await?;
+            runs::fence(client, self.session.run_id(), self.session.epoch).await?;
             if restarted {
-                checkpoints::give_up(client, self.session.run, self.ordinal, leaf.oid).await?;
+                checkpoints::give_up(client, self.session.run_id(), self.ordinal, leaf.oid).await?;
             }
             for row in &rows {
-                checkpoints::insert(client, self.session.run, self.ordinal, row).await?;
+                checkpoints::insert(client, self.session.run_id(), self.ordinal, row).await?;
             }
             client.batch_execute("COMMIT").await.map_err(from_pg)
         };
@@ -219,8 +238,10 @@ impl Job<'_> {
             return Err(error);
         }
         if restarted {
-            let event =
-                Event::ScanRestarted { relation: leaf.name.to_string(), blocks: state.blocks };
+            let event = Event::ScanRestarted {
+                relation: leaf.name.to_string(),
+                blocks: state.blocks,
+            };
             self.session.event(&event).await?;
         }
         Ok(rows)
@@ -275,10 +296,19 @@ impl Job<'_> {
             }
             let end = (next + i64::try_from(sizer.size()).unwrap_or(1)).min(hi);
             let units = (end - next) as u64;
-            let span = Span::Blocks { lo: next, hi: end, last: end == hi };
-            match self.attempt(client, &place, &span, units, &mut sizer).await? {
+            let span = Span::Blocks {
+                lo: next,
+                hi: end,
+                last: end == hi,
+            };
+            match self
+                .attempt(client, &place, &span, units, &mut sizer)
+                .await?
+            {
                 Some(done) => {
-                    self.tally.blocks_done.fetch_add(end - next, Ordering::Relaxed);
+                    self.tally
+                        .blocks_done
+                        .fetch_add(end - next, Ordering::Relaxed);
                     self.learn(done, units, &mut sizer, begun);
                     worked = done.elapsed;
                     next = end;
@@ -307,8 +337,14 @@ impl Job<'_> {
             let units = sizer.size();
             let upto = chunk::upper_key(client, &place, cursor.as_ref(), units).await?;
             let last = upto.is_none();
-            let span = Span::Keys { after: cursor.clone(), upto: upto.clone() };
-            match self.attempt(client, &place, &span, units, &mut sizer).await? {
+            let span = Span::Keys {
+                after: cursor.clone(),
+                upto: upto.clone(),
+            };
+            match self
+                .attempt(client, &place, &span, units, &mut sizer)
+                .await?
+            {
                 Some(done) => {
                     self.learn(done, units, &mut sizer, begun);
                     worked = done.elapsed;
@@ -325,7 +361,9 @@ impl Job<'_> {
     fn learn(&self, done: Done, units: u64, sizer: &mut ChunkSizer, begun: Instant) {
         sizer.restore();
         sizer.observe(units, done.elapsed, done.wal);
-        self.tally.rows.fetch_add(done.rows as i64, Ordering::Relaxed);
+        self.tally
+            .rows
+            .fetch_add(done.rows as i64, Ordering::Relaxed);
         self.tally.chunks.fetch_add(1, Ordering::Relaxed);
         self.tell(begun);
     }
@@ -390,7 +428,9 @@ impl Job<'_> {
         let allowed = limit.saturating_sub(u64::try_from(so_far).unwrap_or(0));
         match chunk::run_rows(client, place, span, allowed).await? {
             RowByRow::Done(done, failing) => {
-                self.tally.failed.fetch_add(failing.len() as i64, Ordering::Relaxed);
+                self.tally
+                    .failed
+                    .fetch_add(failing.len() as i64, Ordering::Relaxed);
                 self.tell_failed(&failing).await?;
                 Ok(Some(done))
             }
@@ -485,4 +525,3 @@ fn smallest(span: &Span) -> u64 {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-

@@ -28,33 +28,38 @@ pub(super) enum Span {
     /// Blocks `lo..hi` of a range; `last` where the range ends there.
     Blocks { lo: i64, hi: i64, last: bool },
     /// Keys after `after` up to `upto`; the last chunk has no upper key.
-    Keys { after: Option<Vec<String>>, upto: Option<Vec<String>> },
+    Keys {
+        after: Option<Vec<String>>,
+        upto: Option<Vec<String>>,
+    },
 }
 
 impl Span {
     fn bounds(&self) -> Bounds {
         match self {
             Self::Blocks { .. } => Bounds::Blocks,
-            Self::Keys { after, upto } => {
-                Bounds::Keys { after: after.is_some(), upto: upto.is_some() }
-            }
+            Self::Keys { after, upto } => Bounds::Keys {
+                after: after.is_some(),
+                upto: upto.is_some(),
+            },
         }
     }
 
     fn params(&self) -> Vec<String> {
         match self {
             Self::Blocks { lo, hi, .. } => {
-                vec![crate::backfill::spec::tid(*lo), crate::backfill::spec::tid(*hi)]
+                vec![
+                    crate::backfill::spec::tid(*lo),
+                    crate::backfill::spec::tid(*hi),
+                ]
             }
-            Self::Keys { after, upto } => {
-                after.iter().chain(upto).flatten().cloned().collect()
-            }
+            Self::Keys { after, upto } => after.iter().chain(upto).flatten().cloned().collect(),
         }
     }
 }
 
 /// The range that a chunk belongs to.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Place<'a> {
     pub(super) session: &'a Session,
     pub(super) ordinal: usize,
@@ -139,7 +144,8 @@ pub(super) async fn run(client: &Object, place: &Place<'_>, span: &Span) -> Resu
         Err(error) => return failed(client, from_pg(error)).await,
     };
     let (values, params) = (guard_values(spec), span.params());
-    let mut guards: Vec<&(dyn ToSql + Sync)> = vec![&place.session.run];
+    let run = place.session.run_id();
+    let mut guards: Vec<&(dyn ToSql + Sync)> = vec![&run];
     guards.extend(values.iter().map(|v| v as &(dyn ToSql + Sync)));
     let begun = Instant::now();
     let params = refs(&params);
@@ -177,7 +183,11 @@ pub(super) async fn run(client: &Object, place: &Place<'_>, span: &Span) -> Resu
     if let Err(error) = commit(client, place, span, rows, elapsed).await {
         return failed(client, error).await;
     }
-    Ok(Outcome::Done(Done { rows, elapsed: begun.elapsed(), wal: wal_between(&guard, &after) }))
+    Ok(Outcome::Done(Done {
+        rows,
+        elapsed: begun.elapsed(),
+        wal: wal_between(&guard, &after),
+    }))
 }
 
 /// The checkpoint and COMMIT, in one flight.
@@ -188,21 +198,40 @@ async fn commit(
     rows: u64,
     elapsed: Duration,
 ) -> Result<()> {
-    let (run, ordinal, rows) = (place.session.run, place.ordinal as i32, rows as i64);
+    let (run, ordinal, rows) = (place.session.run_id(), place.ordinal as i32, rows as i64);
     let worked_ms = elapsed.as_secs_f64() * 1000.0;
     let (advanced, committed) = match span {
         Span::Blocks { hi, last, .. } => {
-            let advance = client.prepare_cached(ADVANCE_BLOCKS_SQL).await.map_err(from_pg)?;
+            let advance = client
+                .prepare_cached(ADVANCE_BLOCKS_SQL)
+                .await
+                .map_err(from_pg)?;
             let params: [&(dyn ToSql + Sync); 7] =
                 [&run, &ordinal, &place.range_no, hi, last, &rows, &worked_ms];
-            tokio::join!(client.execute(&advance, &params), client.batch_execute("COMMIT"))
+            tokio::join!(
+                client.execute(&advance, &params),
+                client.batch_execute("COMMIT")
+            )
         }
         Span::Keys { upto, .. } => {
-            let advance = client.prepare_cached(ADVANCE_KEYS_SQL).await.map_err(from_pg)?;
+            let advance = client
+                .prepare_cached(ADVANCE_KEYS_SQL)
+                .await
+                .map_err(from_pg)?;
             let last = upto.is_none();
-            let params: [&(dyn ToSql + Sync); 7] =
-                [&run, &ordinal, &place.range_no, upto, &last, &rows, &worked_ms];
-            tokio::join!(client.execute(&advance, &params), client.batch_execute("COMMIT"))
+            let params: [&(dyn ToSql + Sync); 7] = [
+                &run,
+                &ordinal,
+                &place.range_no,
+                upto,
+                &last,
+                &rows,
+                &worked_ms,
+            ];
+            tokio::join!(
+                client.execute(&advance, &params),
+                client.batch_execute("COMMIT")
+            )
         }
     };
     let advanced = advanced.map_err(from_pg)?;
@@ -211,7 +240,9 @@ async fn commit(
         return Ok(());
     }
     // Cannot happen while the fence holds; the data is committed, so do not go on blindly.
-    Err(Error::connection("the checkpoint's row is gone; the state is read anew"))
+    Err(Error::connection(
+        "the checkpoint's row is gone; the state is read anew",
+    ))
 }
 
 async fn rollback(client: &Object) -> Result<()> {
@@ -276,13 +307,19 @@ pub(super) async fn run_rows(
     if failing.len() as u64 > allowed {
         rollback(client).await?;
         for row in &failing {
-            store::checkpoints::record_failed(&***client, place.session.run, place.ordinal, row)
-                .await?;
+            store::checkpoints::record_failed(
+                &***client,
+                place.session.run_id(),
+                place.ordinal,
+                row,
+            )
+            .await?;
         }
         return Ok(RowByRow::TooMany(failing));
     }
     for row in &failing {
-        store::checkpoints::record_failed(&***client, place.session.run, place.ordinal, row).await?;
+        store::checkpoints::record_failed(&***client, place.session.run_id(), place.ordinal, row)
+            .await?;
     }
     if let Err(error) = commit(client, place, span, rows, begun.elapsed()).await {
         return Ok(match failed(client, error).await? {
@@ -290,7 +327,14 @@ pub(super) async fn run_rows(
             _ => RowByRow::Failed(ChunkFailure::Stop, Error::internal("unexpected outcome")),
         });
     }
-    Ok(RowByRow::Done(Done { rows, elapsed: begun.elapsed(), wal: 0 }, failing))
+    Ok(RowByRow::Done(
+        Done {
+            rows,
+            elapsed: begun.elapsed(),
+            wal: 0,
+        },
+        failing,
+    ))
 }
 
 /// (rows changed, failing rows, the file was replaced), the transaction still open.
@@ -305,24 +349,39 @@ async fn rows_in_transaction(
         .prepare_cached(&spec.rows_sql(place.leaf, span.bounds()))
         .await
         .map_err(from_pg)?;
-    let one =
-        client.prepare_cached(&spec.chunk_sql(place.leaf, Bounds::Row)).await.map_err(from_pg)?;
+    let one = client
+        .prepare_cached(&spec.chunk_sql(place.leaf, Bounds::Row))
+        .await
+        .map_err(from_pg)?;
     let values = guard_values(spec);
-    let mut guards: Vec<&(dyn ToSql + Sync)> = vec![&place.session.run];
+    let run = place.session.run_id();
+    let mut guards: Vec<&(dyn ToSql + Sync)> = vec![&run];
     guards.extend(values.iter().map(|v| v as &(dyn ToSql + Sync)));
     client.batch_execute("BEGIN").await.map_err(from_pg)?;
-    let guard = client.query_one(&prepared.guards, &guards).await.map_err(from_pg)?;
+    let guard = client
+        .query_one(&prepared.guards, &guards)
+        .await
+        .map_err(from_pg)?;
     runs::check_epoch(guard.get("epoch"), place.session.epoch)?;
-    let listed = client.query(&list, &refs(&span.params())).await.map_err(from_pg)?;
+    let listed = client
+        .query(&list, &refs(&span.params()))
+        .await
+        .map_err(from_pg)?;
     let mut changed = 0;
     let mut failing = Vec::new();
     for row in listed {
         let tid: String = row.get(0);
-        client.batch_execute("SAVEPOINT pgshift_row").await.map_err(from_pg)?;
+        client
+            .batch_execute("SAVEPOINT pgshift_row")
+            .await
+            .map_err(from_pg)?;
         match client.execute(&one, &[&tid]).await {
             Ok(rows) => {
                 changed += rows;
-                client.batch_execute("RELEASE pgshift_row").await.map_err(from_pg)?;
+                client
+                    .batch_execute("RELEASE pgshift_row")
+                    .await
+                    .map_err(from_pg)?;
             }
             Err(error) => {
                 let error = from_pg(error);
@@ -343,7 +402,10 @@ async fn rows_in_transaction(
             }
         }
     }
-    let after = client.query_one(&prepared.after, &[&place.relation]).await.map_err(from_pg)?;
+    let after = client
+        .query_one(&prepared.after, &[&place.relation])
+        .await
+        .map_err(from_pg)?;
     let rewritten =
         place.filenode.is_some() && after.get::<_, Option<u32>>("filenode") != place.filenode;
     Ok((changed, failing, rewritten))
@@ -362,6 +424,9 @@ pub(super) async fn upper_key(
     let keys: Vec<String> = after.into_iter().flatten().cloned().collect();
     let mut params = refs(&keys);
     params.push(&offset);
-    let row = client.query_opt(&statement, &params).await.map_err(from_pg)?;
+    let row = client
+        .query_opt(&statement, &params)
+        .await
+        .map_err(from_pg)?;
     Ok(row.map(|row| (0..row.len()).map(|n| row.get(n)).collect()))
 }

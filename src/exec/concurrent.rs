@@ -51,7 +51,13 @@ pub(super) async fn run(
         }
     }
     if !done {
-        let work = async { session.work.batch_execute(target.sql).await.map_err(from_pg) };
+        let work = async {
+            session
+                .work
+                .batch_execute(target.sql)
+                .await
+                .map_err(from_pg)
+        };
         if let Err(error) = cancel_on_stop(session, work).await {
             return Err(after_failure(session, target, error).await);
         }
@@ -59,10 +65,17 @@ pub(super) async fn run(
     if let Some(index) = target.index.filter(|_| !target.drops)
         && found(session, index).await? == Found::Invalid
     {
-        return Err(Error::refused(format!("index {index} was built but is not valid")));
+        return Err(Error::refused(format!(
+            "index {index} was built but is not valid"
+        )));
     }
-    record_done(session, ordinal, &done_event(ordinal, step, begun.elapsed(), Duration::ZERO), None)
-        .await?;
+    record_done(
+        session,
+        ordinal,
+        &done_event(ordinal, step, begun.elapsed(), Duration::ZERO),
+        None,
+    )
+    .await?;
     Ok(Duration::ZERO)
 }
 
@@ -73,7 +86,9 @@ async fn after_failure(session: &Session, target: &Target<'_>, error: Error) -> 
     }
     // An index of that name that was there before is not ours to drop.
     let existed = error.sqlstate() == Some("42P07");
-    let Some(index) = target.index.filter(|_| !existed) else { return error };
+    let Some(index) = target.index.filter(|_| !existed) else {
+        return error;
+    };
     let cleanup = async {
         if found(session, index).await? == Found::Invalid {
             drop_leftover(session, index).await?;

@@ -61,7 +61,10 @@ impl Control {
             let result = self.read(&mut client, &mut clock, start).await;
             let readings = result.unwrap_or_else(|error| {
                 client = None;
-                vec![Reading::Blind { signal: "server".to_owned(), why: error.to_string() }]
+                vec![Reading::Blind {
+                    signal: "server".to_owned(),
+                    why: error.to_string(),
+                }]
             });
             {
                 let mut state = self.state();
@@ -104,8 +107,10 @@ impl Control {
                     Some(Reading::ReplicaLag { name: r.name, lag })
                 })),
                 Err(error) if error.is_connection() => return Err(error),
-                Err(error) => readings
-                    .push(Reading::Blind { signal: "replica_lag".to_owned(), why: error.to_string() }),
+                Err(error) => readings.push(Reading::Blind {
+                    signal: "replica_lag".to_owned(),
+                    why: error.to_string(),
+                }),
             }
         }
         Ok(readings)
@@ -161,10 +166,16 @@ impl Control {
             if let Some((hold, since)) = state.holding.take() {
                 let held_ms = since.elapsed().as_millis() as u64;
                 *state.waited.entry(hold.cause).or_default() += since.elapsed();
-                news.push(Event::Released { cause: hold.cause.to_owned(), held_ms });
+                news.push(Event::Released {
+                    cause: hold.cause.to_owned(),
+                    held_ms,
+                });
             }
             if let Some(hold) = held {
-                news.push(Event::Held { cause: hold.cause.to_owned(), reason: hold.reason.clone() });
+                news.push(Event::Held {
+                    cause: hold.cause.to_owned(),
+                    reason: hold.reason.clone(),
+                });
                 state.holding = Some((hold, Instant::now()));
             }
         }
@@ -183,7 +194,10 @@ impl Control {
 
     /// Why it waits at this moment.
     pub(super) fn waiting(&self) -> Option<String> {
-        self.state().holding.as_ref().map(|(hold, _)| hold.reason.clone())
+        self.state()
+            .holding
+            .as_ref()
+            .map(|(hold, _)| hold.reason.clone())
     }
 }
 

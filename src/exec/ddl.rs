@@ -45,16 +45,24 @@ pub(super) async fn run(
             lock_timeout = AUTOVACUUM_TRY;
             true
         } else {
-            blockers.iter().all(|b| b.transaction_age.is_some_and(|age| age < NOT_WORTH_A_TRY))
+            blockers
+                .iter()
+                .all(|b| b.transaction_age.is_some_and(|age| age < NOT_WORTH_A_TRY))
         };
         if !worth_it {
             if session.ctx.settings.cancel_blockers {
                 cancel(session, ordinal, &blockers).await?;
             }
-            let news = said.as_ref().is_none_or(|(at, who)| *who != pids(&blockers) || at.elapsed() > SAY_AGAIN);
+            let news = said
+                .as_ref()
+                .is_none_or(|(at, who)| *who != pids(&blockers) || at.elapsed() > SAY_AGAIN);
             if news {
                 session
-                    .event(&Event::LockWaiting { step: ordinal, attempt, blockers: names })
+                    .event(&Event::LockWaiting {
+                        step: ordinal,
+                        attempt,
+                        blockers: names,
+                    })
                     .await?;
                 said = Some((Instant::now(), pids(&blockers)));
             }
@@ -63,12 +71,26 @@ pub(super) async fn run(
             continue;
         }
         let waited = begun.elapsed();
-        match attempt_once(session, ordinal, step, statements, lock_timeout, waited, attempt).await {
+        match attempt_once(
+            session,
+            ordinal,
+            step,
+            statements,
+            lock_timeout,
+            waited,
+            attempt,
+        )
+        .await
+        {
             Ok(()) => return Ok(waited),
             Err(error) if error.kind() == ErrorKind::Lock => {
                 session.ctx.emit(
                     &session.migration,
-                    &Event::LockWaiting { step: ordinal, attempt: attempt + 1, blockers: names },
+                    &Event::LockWaiting {
+                        step: ordinal,
+                        attempt: attempt + 1,
+                        blockers: names,
+                    },
                 );
                 session.ctx.sleep(this.pause).await;
                 attempt += 1;
@@ -98,7 +120,10 @@ fn is_autovacuum(blocker: &Blocker) -> bool {
 fn pids(blockers: &[Blocker]) -> Vec<String> {
     blockers
         .iter()
-        .map(|b| b.pid.map_or_else(|| b.prepared.clone().unwrap_or_default(), |p| p.to_string()))
+        .map(|b| {
+            b.pid
+                .map_or_else(|| b.prepared.clone().unwrap_or_default(), |p| p.to_string())
+        })
         .collect()
 }
 
@@ -106,7 +131,9 @@ fn pids(blockers: &[Blocker]) -> Vec<String> {
 async fn blockers(session: &Session, locks: &[LockOn]) -> Result<Vec<Blocker>> {
     let mut all = Vec::new();
     for lock in locks {
-        let Some(relation) = &lock.relation else { continue };
+        let Some(relation) = &lock.relation else {
+            continue;
+        };
         let modes: Vec<&str> = LockMode::ALL
             .into_iter()
             .filter(|mode| conflicts(*mode, lock.mode))
@@ -136,8 +163,11 @@ async fn blockers(session: &Session, locks: &[LockOn]) -> Result<Vec<Blocker>> {
 /// Ends the sessions in the way, as `--cancel-blockers` allows. Prepared transactions are left:
 /// their owner has promised to finish them.
 async fn cancel(session: &Session, ordinal: usize, blockers: &[Blocker]) -> Result<()> {
-    let pids: Vec<i32> =
-        blockers.iter().filter(|b| !is_autovacuum(b)).filter_map(|b| b.pid).collect();
+    let pids: Vec<i32> = blockers
+        .iter()
+        .filter(|b| !is_autovacuum(b))
+        .filter_map(|b| b.pid)
+        .collect();
     if pids.is_empty() {
         return Ok(());
     }
@@ -149,7 +179,10 @@ async fn cancel(session: &Session, ordinal: usize, blockers: &[Blocker]) -> Resu
         .await?;
     session
         .lease
-        .execute("SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) pid", &[&pids])
+        .execute(
+            "SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) pid",
+            &[&pids],
+        )
         .await
         .map_err(from_pg)?;
     Ok(())
@@ -177,15 +210,31 @@ async fn attempt_once(
             ))
             .await
             .map_err(from_pg)?;
-        store::runs::fence(client, session.run, session.epoch).await?;
+        store::runs::fence(client, session.run_id(), session.epoch).await?;
         for sql in statements {
-            client.batch_execute(sql).await.map_err(|e| from_pg(e).caused_in(sql))?;
+            client
+                .batch_execute(sql)
+                .await
+                .map_err(|e| from_pg(e).caused_in(sql))?;
         }
-        store::runs::finish_step(client, session.run, ordinal, None).await?;
-        store::runs::add_waiting(client, session.run, ordinal, attempts as i32 + 1, waited).await?;
+        store::runs::finish_step(client, session.run_id(), ordinal, None).await?;
+        store::runs::add_waiting(
+            client,
+            session.run_id(),
+            ordinal,
+            attempts as i32 + 1,
+            waited,
+        )
+        .await?;
         let event = done_event(ordinal, step, begun.elapsed() + waited, waited);
-        store::events::append(client, &session.migration, Some(session.run), &session.ctx.actor, &event)
-            .await?;
+        store::events::append(
+            client,
+            &session.migration,
+            session.run,
+            &session.ctx.actor,
+            &event,
+        )
+        .await?;
         client.batch_execute("COMMIT").await.map_err(from_pg)
     };
     let result = cancel_on_stop(session, work).await;
@@ -222,7 +271,11 @@ impl CausedIn for Error {
     /// Names the statement in the message.
     fn caused_in(self, sql: &str) -> Self {
         let first = sql.lines().next().unwrap_or_default();
-        let more = if sql.lines().nth(1).is_some() { " …" } else { "" };
+        let more = if sql.lines().nth(1).is_some() {
+            " …"
+        } else {
+            ""
+        };
         if self.is_connection() || self.kind() == ErrorKind::Lock {
             return self;
         }

@@ -44,9 +44,15 @@ pub async fn acquire(ctx: &Ctx, migration: &str) -> Result<Lease> {
     let begun = Instant::now();
     let mut took_over = None;
     loop {
-        let row = client.query_one("SELECT pg_try_advisory_lock($1)", &[&key]).await.map_err(from_pg)?;
+        let row = client
+            .query_one("SELECT pg_try_advisory_lock($1)", &[&key])
+            .await
+            .map_err(from_pg)?;
         if row.get(0) {
-            return Ok(Lease { client: Arc::new(client), took_over });
+            return Ok(Lease {
+                client: Arc::new(client),
+                took_over,
+            });
         }
         let holder = holder(&client, migration, key).await?;
         let Some(holder) = holder else {
@@ -57,11 +63,17 @@ pub async fn acquire(ctx: &Ctx, migration: &str) -> Result<Lease> {
         if !ours && !holder.expired {
             return Err(Error::refused(format!(
                 "{migration} is being run by {} (last sign of life {:.0} s ago)",
-                holder.name.as_deref().unwrap_or("a session that has just started"),
+                holder
+                    .name
+                    .as_deref()
+                    .unwrap_or("a session that has just started"),
                 holder.silent.as_secs_f64()
             ))
             .left("nothing was changed")
-            .hint(format!("watch it with `pgshift status`, or end it: its server process is {}", holder.pid)));
+            .hint(format!(
+                "watch it with `pgshift status`, or end it: its server process is {}",
+                holder.pid
+            )));
         }
         took_over = holder.name;
         client

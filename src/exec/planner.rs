@@ -50,7 +50,10 @@ pub async fn check_saved(client: &Client, migration: &Migration, saved: &Plan) -
         )));
     }
     if saved.checksum != migration.checksum {
-        return Err(refused(format!("{} has changed since it was planned", migration.id)));
+        return Err(refused(format!(
+            "{} has changed since it was planned",
+            migration.id
+        )));
     }
     let now = plan_facts(client, migration).await?;
     let changed = crate::catalog::facts::changed(&saved.facts, &now);
@@ -68,5 +71,7 @@ async fn plan_facts(
     client: &Client,
     migration: &Migration,
 ) -> Result<std::collections::BTreeMap<String, String>> {
-    Ok(crate::catalog::facts::facts(&catalog(client, migration).await?))
+    Ok(crate::catalog::facts::facts(
+        &catalog(client, migration).await?,
+    ))
 }

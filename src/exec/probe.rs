@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::migration::Migration;
 use crate::pg::error::from_pg;
 use crate::pg::sqlstate::{byte_offset, position};
-use crate::plan::probe::{Answer, Copy, Probe, Probed, Question, from_text, probe};
 use crate::plan::Draft;
+use crate::plan::probe::{Answer, Copy, Probe, Probed, Question, from_text, probe};
 use crate::sql::mapped::MappedSql;
 use crate::sql::quote::{ident, qname};
 use crate::sql::{Diagnostic, Span};
@@ -26,11 +26,17 @@ const SAMPLE: i64 = 2_000;
 pub(super) async fn ask(client: &Client, draft: &Draft<'_>) -> Result<Probed> {
     let questions = probe(draft);
     if questions.questions.is_empty() {
-        return Ok(Probed { checked: true, ..Probed::default() });
+        return Ok(Probed {
+            checked: true,
+            ..Probed::default()
+        });
     }
     let volatile = volatile(client, &questions).await?;
     let may: bool = client
-        .query_one("SELECT has_database_privilege(current_database(), 'TEMPORARY')", &[])
+        .query_one(
+            "SELECT has_database_privilege(current_database(), 'TEMPORARY')",
+            &[],
+        )
         .await
         .map_err(from_pg)?
         .get(0);
@@ -73,10 +79,16 @@ async fn volatile(client: &Client, probe: &Probe) -> Result<BTreeSet<String>> {
 async fn in_transaction(client: &Client, draft: &Draft<'_>, probe: &Probe) -> Result<Probed> {
     let migration = draft.migration;
     for (sql, span) in &probe.prelude {
-        client.batch_execute(sql).await.map_err(|e| at_span(migration, *span, e))?;
+        client
+            .batch_execute(sql)
+            .await
+            .map_err(|e| at_span(migration, *span, e))?;
     }
     for copy in &probe.copies {
-        client.batch_execute(&copy.create_sql()).await.map_err(from_pg)?;
+        client
+            .batch_execute(&copy.create_sql())
+            .await
+            .map_err(from_pg)?;
         for (column, type_text, span) in &copy.add {
             client
                 .batch_execute(&copy.add_sql(column, type_text))
@@ -84,7 +96,10 @@ async fn in_transaction(client: &Client, draft: &Draft<'_>, probe: &Probe) -> Re
                 .map_err(|e| at_span(migration, *span, e))?;
         }
     }
-    let mut probed = Probed { checked: true, ..Probed::default() };
+    let mut probed = Probed {
+        checked: true,
+        ..Probed::default()
+    };
     for copy in &probe.copies {
         types(client, copy, &mut probed).await?;
     }
@@ -96,7 +111,9 @@ async fn in_transaction(client: &Client, draft: &Draft<'_>, probe: &Probe) -> Re
         let mut answer = Answer::default();
         for expression in &question.expressions {
             serial += 1;
-            answer.expressions.push(reads(client, migration, question, expression, serial).await?);
+            answer
+                .expressions
+                .push(reads(client, migration, question, expression, serial).await?);
         }
         if let Some(condition) = &question.condition {
             serial += 1;
@@ -104,7 +121,12 @@ async fn in_transaction(client: &Client, draft: &Draft<'_>, probe: &Probe) -> Re
         }
         probed.answers.push(answer);
     }
-    for (index, question) in probe.questions.iter().enumerate().take(draft.backfills.len()) {
+    for (index, question) in probe
+        .questions
+        .iter()
+        .enumerate()
+        .take(draft.backfills.len())
+    {
         if let Some(cost) = measure(client, draft.catalog, probe, question).await? {
             probed.row_cost.insert(index, cost);
         }
@@ -197,11 +219,21 @@ async fn measure(
     probe: &Probe,
     question: &Question,
 ) -> Result<Option<f64>> {
-    let Some(copy) = probe.copies.iter().find(|c| c.name == question.copy) else { return Ok(None) };
-    let Some(table) = catalog.tables.get(&copy.table) else { return Ok(None) };
-    client.batch_execute("SAVEPOINT pgshift_sample").await.map_err(from_pg)?;
+    let Some(copy) = probe.copies.iter().find(|c| c.name == question.copy) else {
+        return Ok(None);
+    };
+    let Some(table) = catalog.tables.get(&copy.table) else {
+        return Ok(None);
+    };
+    client
+        .batch_execute("SAVEPOINT pgshift_sample")
+        .await
+        .map_err(from_pg)?;
     let result = sample(client, table, copy, question).await;
-    client.batch_execute("ROLLBACK TO pgshift_sample").await.map_err(from_pg)?;
+    client
+        .batch_execute("ROLLBACK TO pgshift_sample")
+        .await
+        .map_err(from_pg)?;
     match result {
         Ok(cost) => Ok(cost),
         Err(error) if error.is_connection() => Err(error),
@@ -229,7 +261,10 @@ async fn sample(
     );
     client.batch_execute(&insert).await.map_err(from_pg)?;
     let rows: i64 = client
-        .query_one(&format!("SELECT count(*) FROM pg_temp.{}", ident(&copy.name)), &[])
+        .query_one(
+            &format!("SELECT count(*) FROM pg_temp.{}", ident(&copy.name)),
+            &[],
+        )
         .await
         .map_err(from_pg)?
         .get(0);
@@ -249,7 +284,8 @@ fn at_span(migration: &Migration, span: Span, error: tokio_postgres::Error) -> E
         return ours;
     }
     let diagnostic = Diagnostic::new(span, ours.message());
-    ours.with_places(&migration.source, vec![diagnostic]).left("nothing was changed")
+    ours.with_places(&migration.source, vec![diagnostic])
+        .left("nothing was changed")
 }
 
 /// An error about the author's text, at the place that the server names.

@@ -20,7 +20,8 @@ use crate::store::{self, RunRow, StepState};
 pub(super) struct Session {
     pub(super) ctx: Ctx,
     pub(super) migration: String,
-    pub(super) run: i64,
+    /// `None` outside a run: an ad-hoc verify.
+    pub(super) run: Option<i64>,
     pub(super) epoch: i64,
     /// Heartbeats, events, records of steps.
     pub(super) lease: Arc<Client>,
@@ -33,15 +34,30 @@ impl Session {
     pub(super) async fn event(&self, event: &Event) -> Result<()> {
         self.ctx.emit(&self.migration, event);
         if event.is_durable() {
-            store::events::append(&*self.lease, &self.migration, Some(self.run), &self.ctx.actor, event)
-                .await?;
+            store::events::append(
+                &*self.lease,
+                &self.migration,
+                self.run,
+                &self.ctx.actor,
+                event,
+            )
+            .await?;
         }
         Ok(())
     }
 
+    /// The run's number; 0 outside a run, which no row has.
+    pub(super) fn run_id(&self) -> i64 {
+        self.run.unwrap_or(0)
+    }
+
     /// [`Error`] where a stop was asked for.
     pub(super) fn check_stop(&self) -> Result<()> {
-        if self.ctx.stopping() { Err(self.ctx.stopped()) } else { Ok(()) }
+        if self.ctx.stopping() {
+            Err(self.ctx.stopped())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -73,7 +89,12 @@ pub async fn execute(ctx: &Ctx, migration: &str, first: Option<Lease>) -> Result
                 .left("all committed chunks and steps are kept")
                 .hint("`pgshift resume` goes on from there when the server is back"));
         }
-        ctx.emit(migration, &Event::Reconnecting { reason: error.to_string() });
+        ctx.emit(
+            migration,
+            &Event::Reconnecting {
+                reason: error.to_string(),
+            },
+        );
         ctx.sleep(reconnect_pause(attempt, fastrand::f64())).await;
         attempt += 1;
     }
@@ -92,7 +113,7 @@ async fn once(ctx: &Ctx, migration: &str, lease: Option<Lease>) -> Result<()> {
     let session = Arc::new(Session {
         ctx: ctx.clone(),
         migration: migration.to_owned(),
-        run: run.id,
+        run: Some(run.id),
         epoch,
         lease: lease.client.clone(),
         work: ctx.target.connect().await?,
@@ -100,7 +121,13 @@ async fn once(ctx: &Ctx, migration: &str, lease: Option<Lease>) -> Result<()> {
     if let Some(from) = lease.took_over {
         session.event(&Event::TookOver { from }).await?;
     }
-    session.event(&Event::RunStarted { kind: run.kind, epoch, resumed: epoch > 1 }).await?;
+    session
+        .event(&Event::RunStarted {
+            kind: run.kind,
+            epoch,
+            resumed: epoch > 1,
+        })
+        .await?;
     store::runs::set_error(&*session.lease, run.id, None).await?;
 
     let work = steps(&session, &run);
@@ -122,7 +149,7 @@ async fn heartbeats(session: &Session) -> Error {
     let ttl = session.ctx.settings.lease_ttl;
     loop {
         tokio::time::sleep(ttl / 4).await;
-        let renewal = store::runs::heartbeat(&*session.lease, session.run, session.epoch, ttl);
+        let renewal = store::runs::heartbeat(&*session.lease, session.run_id(), session.epoch, ttl);
         match tokio::time::timeout(ttl / 2, renewal).await {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => {
@@ -143,9 +170,13 @@ async fn record_stop(session: &Session, error: &Error) {
     }
     let reason = error.to_string();
     let record = async {
-        store::runs::set_error(&*session.lease, session.run, Some(&reason)).await?;
-        session.event(&Event::Stopped { reason: reason.clone() }).await?;
-        store::runs::release_lease(&*session.lease, session.run, session.epoch).await
+        store::runs::set_error(&*session.lease, session.run_id(), Some(&reason)).await?;
+        session
+            .event(&Event::Stopped {
+                reason: reason.clone(),
+            })
+            .await?;
+        store::runs::release_lease(&*session.lease, session.run_id(), session.epoch).await
     };
     if let Err(second) = record.await {
         tracing::warn!("the stop could not be recorded: {second}");
@@ -163,7 +194,11 @@ async fn steps(session: &Arc<Session>, run: &RunRow) -> Result<()> {
         session.check_stop()?;
         store::runs::start_step(&*session.lease, run.id, ordinal, step).await?;
         session
-            .event(&Event::StepStarted { step: ordinal, phase: step.phase, title: step.title.clone() })
+            .event(&Event::StepStarted {
+                step: ordinal,
+                phase: step.phase,
+                title: step.title.clone(),
+            })
             .await?;
         let begun = Instant::now();
         match execute_step(session, ordinal, step, before.is_some()).await {
@@ -186,7 +221,12 @@ async fn steps(session: &Arc<Session>, run: &RunRow) -> Result<()> {
 }
 
 /// The event of a finished step; those with a transaction of their own log it there.
-pub(super) fn done_event(ordinal: usize, step: &Step, elapsed: Duration, waited: Duration) -> Event {
+pub(super) fn done_event(
+    ordinal: usize,
+    step: &Step,
+    elapsed: Duration,
+    waited: Duration,
+) -> Event {
     Event::StepDone {
         step: ordinal,
         title: step.title.clone(),
@@ -199,7 +239,9 @@ fn explain(error: Error, run: &RunRow, ordinal: usize, step: &Step) -> Error {
     if error.is_connection() {
         return error;
     }
-    let place = step.line.map_or(String::new(), |line| format!(" (line {line})"));
+    let place = step
+        .line
+        .map_or(String::new(), |line| format!(" (line {line})"));
     let mut error = error.context(format!(
         "{}: step {ordinal} of {}, {}{place}",
         run.migration,
@@ -210,7 +252,8 @@ fn explain(error: Error, run: &RunRow, ordinal: usize, step: &Step) -> Error {
         error = error.left("the step was rolled back; the steps before it are kept");
     }
     if error.what_next().is_none() {
-        error = error.hint("`pgshift resume` tries again, `pgshift revert` takes the migration back");
+        error =
+            error.hint("`pgshift resume` tries again, `pgshift revert` takes the migration back");
     }
     error
 }
@@ -225,7 +268,11 @@ async fn execute_step(
     match &step.work {
         Work::Sql { statements } => ddl::run(session, ordinal, step, statements).await,
         Work::Concurrent { sql, index, drops } => {
-            let target = concurrent::Target { sql, index: index.as_ref(), drops: *drops };
+            let target = concurrent::Target {
+                sql,
+                index: index.as_ref(),
+                drops: *drops,
+            };
             concurrent::run(session, ordinal, step, &target, begun_before).await
         }
         Work::Backfill(spec) => backfill::run(session, ordinal, step, spec).await,
@@ -243,12 +290,21 @@ pub(super) async fn record_done(
     result: Option<&serde_json::Value>,
 ) -> Result<()> {
     let client = &session.work;
-    client.batch_execute("BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '10s'").await.map_err(from_pg)?;
+    client
+        .batch_execute("BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '10s'")
+        .await
+        .map_err(from_pg)?;
     let record = async {
-        store::runs::fence(client, session.run, session.epoch).await?;
-        store::runs::finish_step(client, session.run, ordinal, result).await?;
-        store::events::append(client, &session.migration, Some(session.run), &session.ctx.actor, event)
-            .await?;
+        store::runs::fence(client, session.run_id(), session.epoch).await?;
+        store::runs::finish_step(client, session.run_id(), ordinal, result).await?;
+        store::events::append(
+            client,
+            &session.migration,
+            session.run,
+            &session.ctx.actor,
+            event,
+        )
+        .await?;
         client.batch_execute("COMMIT").await.map_err(from_pg)
     };
     let result = record.await;
@@ -267,14 +323,29 @@ async fn finish(session: &Session, run: &RunRow) -> Result<()> {
         let row = store::migrations::get(client, &run.migration)
             .await?
             .ok_or_else(|| Error::internal("the migration's record is gone"))?;
-        let more = row.plan.as_ref().is_some_and(crate::plan::Plan::has_contract);
-        let next = transition(row.state, Input::Finish { kind: run.kind, more })
-            .map_err(|n| Error::internal(n.why))?;
+        let more = row
+            .plan
+            .as_ref()
+            .is_some_and(crate::plan::Plan::has_contract);
+        let next = transition(
+            row.state,
+            Input::Finish {
+                kind: run.kind,
+                more,
+            },
+        )
+        .map_err(|n| Error::internal(n.why))?;
         store::runs::close(client, run.id, "done").await?;
         store::migrations::set_state(client, &run.migration, next).await?;
         let event = Event::RunFinished { kind: run.kind };
-        store::events::append(client, &run.migration, Some(run.id), &session.ctx.actor, &event)
-            .await?;
+        store::events::append(
+            client,
+            &run.migration,
+            Some(run.id),
+            &session.ctx.actor,
+            &event,
+        )
+        .await?;
         client.batch_execute("COMMIT").await.map_err(from_pg)?;
         Ok(event)
     };

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::SimpleQueryMessage;
 
+use super::Ctx;
 use super::control::{Control, with_probes};
 use super::ddl::cancel_on_stop;
 use super::session::{Session, done_event, record_done};
@@ -15,7 +16,7 @@ use crate::event::{Event, Progress};
 use crate::pg::catalog::{self, Wanted};
 use crate::pg::error::from_pg;
 use crate::pg::probes::relation_state;
-use crate::plan::Step;
+use crate::plan::{Step, Work};
 use crate::sql::quote::literal;
 
 /// Working time that a range aims at; reading disturbs less than writing.
@@ -38,7 +39,53 @@ pub(super) async fn run(
 ) -> Result<Duration> {
     let begun = Instant::now();
     let control = Control::new(session.clone());
-    let found = with_probes(&control, scan(session, ordinal, step, spec, &control)).await?;
+    find(session, ordinal, step, spec, &control).await?;
+    let waited: Duration = control.waited().values().sum();
+    let result = serde_json::json!({ "wrong": 0 });
+    record_done(
+        session,
+        ordinal,
+        &done_event(ordinal, step, begun.elapsed(), waited),
+        Some(&result),
+    )
+    .await?;
+    Ok(waited)
+}
+
+/// Verifies outside a run: the steps' tables, which it gives.
+pub(super) async fn alone(ctx: &Ctx, migration: &str, steps: &[Step]) -> Result<Vec<String>> {
+    let session = Arc::new(Session {
+        ctx: ctx.clone(),
+        migration: migration.to_owned(),
+        run: None,
+        epoch: 0,
+        lease: Arc::new(ctx.target.connect().await?),
+        work: ctx.target.connect().await?,
+    });
+    let mut tables = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        match &step.work {
+            Work::Verify(spec) => {
+                let control = Control::new(session.clone());
+                find(&session, index + 1, step, spec, &control).await?;
+                tables.push(spec.table.to_string());
+            }
+            Work::Check { sql } => author(&session, sql).await?,
+            _ => {}
+        }
+    }
+    Ok(tables)
+}
+
+/// Scans, tells, and makes wrong rows an error.
+async fn find(
+    session: &Arc<Session>,
+    ordinal: usize,
+    step: &Step,
+    spec: &VerifySpec,
+    control: &Arc<Control>,
+) -> Result<()> {
+    let found = with_probes(control, scan(session, ordinal, step, spec, control)).await?;
     session
         .event(&Event::Verified {
             table: spec.table.to_string(),
@@ -53,19 +100,23 @@ pub(super) async fn run(
                 "{} of {} {} not what the backfill gives: {}{}",
                 found.wrong,
                 spec.table,
-                if found.wrong == 1 { "row is" } else { "rows are" },
+                if found.wrong == 1 {
+                    "row is"
+                } else {
+                    "rows are"
+                },
                 found.keys.join("; "),
-                if found.wrong as usize > found.keys.len() { "; …" } else { "" }
+                if found.wrong as usize > found.keys.len() {
+                    "; …"
+                } else {
+                    ""
+                }
             ),
         )
         .left("nothing was changed by the check; the backfill is kept")
         .hint("mend these rows and `pgshift resume`, which verifies again, or `pgshift revert`"));
     }
-    let waited: Duration = control.waited().values().sum();
-    let result = serde_json::json!({ "wrong": 0 });
-    record_done(session, ordinal, &done_event(ordinal, step, begun.elapsed(), waited), Some(&result))
-        .await?;
-    Ok(waited)
+    Ok(())
 }
 
 async fn scan(
@@ -89,12 +140,18 @@ async fn scan(
     for leaf in &table.leaves {
         let heap = leaf.access_method == "heap";
         let sql = spec.sql(&leaf.name, heap);
-        let Some(state) = relation_state(client, leaf.oid).await? else { continue };
+        let Some(state) = relation_state(client, leaf.oid).await? else {
+            continue;
+        };
         let mut sizer = ChunkSizer::adaptive(64, 65_536, RANGE_TARGET, u64::MAX);
         let mut next = 0;
         while next < state.blocks.max(1) {
             control.gate(Duration::ZERO).await?;
-            let units = if heap { sizer.size() } else { state.blocks.max(1) as u64 };
+            let units = if heap {
+                sizer.size()
+            } else {
+                state.blocks.max(1) as u64
+            };
             let end = next + units as i64;
             let started = Instant::now();
             let range = heap.then_some((next, end));
@@ -145,18 +202,26 @@ async fn one(
         ))
         .await
         .map_err(from_pg)?;
-    let tids = range.map(|(lo, hi)| [crate::backfill::spec::tid(lo), crate::backfill::spec::tid(hi)]);
+    let tids = range.map(|(lo, hi)| {
+        [
+            crate::backfill::spec::tid(lo),
+            crate::backfill::spec::tid(hi),
+        ]
+    });
     let result = match &tids {
         Some([lo, hi]) => client.query_one(sql, &[lo, hi]).await,
         None => client.query_one(sql, &[]).await,
     };
     client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
     let row = result.map_err(|e| {
-        from_pg(e).context(format!("{} cannot be verified", spec.table)).hint(
-            "the expression fails for a row; mend the row and `pgshift resume`",
-        )
+        from_pg(e)
+            .context(format!("{} cannot be verified", spec.table))
+            .hint("the expression fails for a row; mend the row and `pgshift resume`")
     })?;
-    Ok(Found { wrong: row.get(0), keys: row.get::<_, Option<Vec<String>>>(1).unwrap_or_default() })
+    Ok(Found {
+        wrong: row.get(0),
+        keys: row.get::<_, Option<Vec<String>>>(1).unwrap_or_default(),
+    })
 }
 
 /// The author's check: no row, or one row of zero, false or null.
@@ -167,29 +232,48 @@ pub(super) async fn check(
     sql: &str,
 ) -> Result<Duration> {
     let begun = Instant::now();
+    author(session, sql).await?;
+    record_done(
+        session,
+        ordinal,
+        &done_event(ordinal, step, begun.elapsed(), Duration::ZERO),
+        None,
+    )
+    .await?;
+    Ok(Duration::ZERO)
+}
+
+async fn author(session: &Session, sql: &str) -> Result<()> {
     let client = &session.work;
     client
-        .batch_execute("BEGIN READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '2s'")
+        .batch_execute(
+            "BEGIN READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '2s'",
+        )
         .await
         .map_err(from_pg)?;
     let work = async { client.simple_query(sql).await.map_err(from_pg) };
     let result = cancel_on_stop(session, work).await;
     if result.as_ref().is_err_and(Error::is_connection) {
-        result?;
-        return Ok(Duration::ZERO);
+        return result.map(drop);
     }
     client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
     let rows: Vec<Vec<String>> = result?
         .iter()
         .filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(
-                (0..row.len()).map(|n| row.get(n).unwrap_or("null").to_owned()).collect(),
+                (0..row.len())
+                    .map(|n| row.get(n).unwrap_or("null").to_owned())
+                    .collect(),
             ),
             _ => None,
         })
         .collect();
     if !nothing_wrong(&rows) {
-        let shown: Vec<_> = rows.iter().take(KEYS_TOLD).map(|row| row.join(", ")).collect();
+        let shown: Vec<_> = rows
+            .iter()
+            .take(KEYS_TOLD)
+            .map(|row| row.join(", "))
+            .collect();
         return Err(Error::new(
             ErrorKind::Findings,
             format!("the verify query found: {}", shown.join("; ")),
@@ -197,9 +281,7 @@ pub(super) async fn check(
         .left("nothing was changed by the check")
         .hint("mend these rows and `pgshift resume`, which verifies again, or `pgshift revert`"));
     }
-    record_done(session, ordinal, &done_event(ordinal, step, begun.elapsed(), Duration::ZERO), None)
-        .await?;
-    Ok(Duration::ZERO)
+    Ok(())
 }
 
 /// No row, or a single value that is zero, false or null.
@@ -219,7 +301,9 @@ mod tests {
     fn zero_false_null_and_no_row_are_fine() {
         let row = |v: &str| vec![vec![v.to_owned()]];
         assert!(nothing_wrong(&[]));
-        assert!(nothing_wrong(&row("0")) && nothing_wrong(&row("f")) && nothing_wrong(&row("null")));
+        assert!(
+            nothing_wrong(&row("0")) && nothing_wrong(&row("f")) && nothing_wrong(&row("null"))
+        );
         assert!(!nothing_wrong(&row("1")) && !nothing_wrong(&row("t")));
         assert!(!nothing_wrong(&[row("0"), row("0")].concat()));
         assert!(!nothing_wrong(&[vec!["0".to_owned(), "0".to_owned()]]));

@@ -35,7 +35,10 @@ pub struct PlannedBackfill {
 ///
 /// # Errors
 /// Refusals, each with the reason and the way out.
-pub fn decide(draft: &Draft<'_>, probed: &Probed) -> Result<(Vec<PlannedBackfill>, Vec<SyncGroup>)> {
+pub fn decide(
+    draft: &Draft<'_>,
+    probed: &Probed,
+) -> Result<(Vec<PlannedBackfill>, Vec<SyncGroup>)> {
     let decider = Decider { draft, probed };
     let synced: Vec<bool> = draft
         .backfills
@@ -46,7 +49,12 @@ pub fn decide(draft: &Draft<'_>, probed: &Probed) -> Result<(Vec<PlannedBackfill
     let groups = decider.groups(&synced)?;
     let mut planned = Vec::new();
     for (index, statement) in draft.backfills.iter().enumerate() {
-        planned.push(decider.backfill(statement, &probed.answers[index], synced[index], &groups)?);
+        planned.push(decider.backfill(
+            statement,
+            &probed.answers[index],
+            synced[index],
+            &groups,
+        )?);
     }
     Ok((planned, groups))
 }
@@ -75,7 +83,11 @@ impl Decider<'_, '_> {
         let wanted = statement.options.sync;
         if statement.delete {
             return if wanted == Some(true) {
-                Err(self.draft.refused(span, "a DELETE has nothing to keep in sync", "leave sync out"))
+                Err(self.draft.refused(
+                    span,
+                    "a DELETE has nothing to keep in sync",
+                    "leave sync out",
+                ))
             } else {
                 Ok(false)
             };
@@ -109,10 +121,15 @@ impl Decider<'_, '_> {
         let sync = wanted.unwrap_or(statement.all_new && own.is_empty());
         if sync {
             let table = self.table(&statement.table);
-            if let Some(column) = reads.iter().find(|c| table.column(c).is_some_and(|c| c.generated)) {
+            if let Some(column) = reads
+                .iter()
+                .find(|c| table.column(c).is_some_and(|c| c.generated))
+            {
                 return Err(self.draft.refused(
                     span,
-                    format!("it reads {column}, a generated column, which a BEFORE trigger sees as null"),
+                    format!(
+                        "it reads {column}, a generated column, which a BEFORE trigger sees as null"
+                    ),
                     "write the generation expression itself instead of the column's name \
                      (PostgreSQL docs, \"Generated Columns\")",
                 ));
@@ -124,11 +141,15 @@ impl Decider<'_, '_> {
     fn groups(&self, synced: &[bool]) -> Result<Vec<SyncGroup>> {
         let draft = self.draft;
         let mut forward: BTreeMap<QName, Vec<Mapping>> = BTreeMap::new();
-        for ((statement, answer), sync) in draft.backfills.iter().zip(&self.probed.answers).zip(synced)
+        for ((statement, answer), sync) in
+            draft.backfills.iter().zip(&self.probed.answers).zip(synced)
         {
             if *sync {
                 let mapping = self.mapping(statement, answer);
-                forward.entry(statement.table.clone()).or_default().push(mapping);
+                forward
+                    .entry(statement.table.clone())
+                    .or_default()
+                    .push(mapping);
             }
         }
         let mut reverse: BTreeMap<QName, Vec<(usize, Mapping)>> = BTreeMap::new();
@@ -155,13 +176,19 @@ impl Decider<'_, '_> {
                 ));
             }
             let mapping = self.mapping(statement, answer);
-            reverse.entry(statement.table.clone()).or_default().push((index, mapping));
+            reverse
+                .entry(statement.table.clone())
+                .or_default()
+                .push((index, mapping));
         }
         let mut groups = Vec::new();
         for (name, mappings) in forward {
             let table = self.table(&name);
-            let (indexes, reverse): (Vec<usize>, Vec<Mapping>) =
-                reverse.remove(&name).unwrap_or_default().into_iter().unzip();
+            let (indexes, reverse): (Vec<usize>, Vec<Mapping>) = reverse
+                .remove(&name)
+                .unwrap_or_default()
+                .into_iter()
+                .unzip();
             let components = sync::components(mappings, reverse).map_err(|n| {
                 draft.wrong(
                     draft.reverses[indexes[n]].statement.span,
@@ -254,17 +281,29 @@ impl Decider<'_, '_> {
         let mut notes = Vec::new();
         let strategy = self.strategy(statement, answer, sync, table, &mut notes)?;
         let mapping = self.mapping(statement, answer);
-        let key: Vec<String> = table.primary_key().map(<[String]>::to_vec).unwrap_or_default();
+        let key: Vec<String> = table
+            .primary_key()
+            .map(<[String]>::to_vec)
+            .unwrap_or_default();
         let fills_new = statement.all_new;
         let protects = sync || fills_new;
-        let own = mapping.reads.iter().any(|r| mapping.targets.iter().any(|t| t.column == r.column));
-        let condition =
-            if protects { mapping.condition.clone() } else { statement.where_.as_ref().map(|w| w.text.clone()) };
+        let own = mapping
+            .reads
+            .iter()
+            .any(|r| mapping.targets.iter().any(|t| t.column == r.column));
+        let condition = if protects {
+            mapping.condition.clone()
+        } else {
+            statement.where_.as_ref().map(|w| w.text.clone())
+        };
         let component = groups
             .iter()
             .filter(|g| g.table == statement.table)
             .flat_map(|g| &g.components)
-            .find(|c| c.targets().any(|t| t.column == mapping.targets.first().map_or("", |m| &m.column)));
+            .find(|c| {
+                c.targets()
+                    .any(|t| t.column == mapping.targets.first().map_or("", |m| &m.column))
+            });
         let need = (protects && !statement.delete && !own).then(|| need(&mapping, component));
         let wrong = match component {
             Some(component) if sync => Some(wrong(&mapping, component)),
@@ -292,7 +331,9 @@ impl Decider<'_, '_> {
                         format!("{} = {text}{end}", ident(&a.column))
                     })
                     .collect();
-                Verb::Update { set: set.join(", ") }
+                Verb::Update {
+                    set: set.join(", "),
+                }
             },
             from: mapping.from.clone(),
             condition: condition.clone(),
@@ -313,7 +354,14 @@ impl Decider<'_, '_> {
             search_path: search_path(self.draft),
         });
         let warnings = self.warnings(statement, sync, table);
-        Ok(PlannedBackfill { spec, verify, sync, span, notes, warnings })
+        Ok(PlannedBackfill {
+            spec,
+            verify,
+            sync,
+            span,
+            notes,
+            warnings,
+        })
     }
 
     fn strategy(
@@ -333,7 +381,11 @@ impl Decider<'_, '_> {
                 "it needs a primary key, so that each row is met exactly once",
                 "add one, or write to a new column (a sync trigger then makes one pass complete)",
             ))?;
-            if statement.assignments.iter().any(|a| key.contains(&a.column)) {
+            if statement
+                .assignments
+                .iter()
+                .any(|a| key.contains(&a.column))
+            {
                 return Err((
                     "it writes to the primary key, which it would have to follow",
                     "write to a new column and swap",
@@ -349,7 +401,8 @@ impl Decider<'_, '_> {
                     .collect(),
             })
         };
-        let refuse = |(why, way): (&str, &str)| draft.refused(span, format!("{}: {why}", table.name), way);
+        let refuse =
+            |(why, way): (&str, &str)| draft.refused(span, format!("{}: {why}", table.name), way);
         match (wanted, sync) {
             (Some(migration::Strategy::Keyset), _) => keyset().map_err(refuse),
             (Some(migration::Strategy::Ctid), false) if !statement.delete => Err(refuse((
@@ -357,7 +410,10 @@ impl Decider<'_, '_> {
                 "leave strategy=ctid out",
             ))),
             (_, true) if heap => {
-                notes.push("walked by blocks (ctid), once: the sync trigger makes later writes right".to_owned());
+                notes.push(
+                    "walked by blocks (ctid), once: the sync trigger makes later writes right"
+                        .to_owned(),
+                );
                 Ok(Strategy::Ctid)
             }
             (_, true) => {
@@ -365,7 +421,10 @@ impl Decider<'_, '_> {
                 keyset().map_err(refuse)
             }
             (_, false) => {
-                let own = statement.assignments.iter().any(|a| answer.all().contains(&a.column));
+                let own = statement
+                    .assignments
+                    .iter()
+                    .any(|a| answer.all().contains(&a.column));
                 match keyset() {
                     Ok(keyset) => {
                         notes.push(if own {
@@ -388,10 +447,19 @@ impl Decider<'_, '_> {
     fn warnings(&self, statement: &DraftStatement<'_>, sync: bool, table: &Table) -> Vec<String> {
         let mut warnings = Vec::new();
         let fires = |t: &&crate::catalog::Trigger| {
-            t.enabled && if statement.delete { t.on_delete } else { t.on_update }
+            t.enabled
+                && if statement.delete {
+                    t.on_delete
+                } else {
+                    t.on_update
+                }
         };
-        let firing: Vec<&str> =
-            table.triggers.iter().filter(fires).map(|t| t.name.as_str()).collect();
+        let firing: Vec<&str> = table
+            .triggers
+            .iter()
+            .filter(fires)
+            .map(|t| t.name.as_str())
+            .collect();
         if !firing.is_empty() {
             warnings.push(format!(
                 "triggers of {} fire for the backfilled rows: {}",
@@ -406,9 +474,18 @@ impl Decider<'_, '_> {
                 from.text
             ));
         }
-        if sync && !self.draft.reverses.iter().any(|r| r.table == statement.table) {
-            let columns: Vec<_> =
-                statement.assignments.iter().map(|a| a.column.as_str()).collect();
+        if sync
+            && !self
+                .draft
+                .reverses
+                .iter()
+                .any(|r| r.table == statement.table)
+        {
+            let columns: Vec<_> = statement
+                .assignments
+                .iter()
+                .map(|a| a.column.as_str())
+                .collect();
             warnings.push(format!(
                 "no reverse section for {}: what the new application version writes to {} does not \
                  reach the old columns and is lost by a revert",
@@ -424,7 +501,12 @@ fn join(pieces: &[Piece]) -> Option<String> {
     match pieces {
         [] => None,
         [one] => Some(one.text.clone()),
-        many => Some(many.iter().map(|p| paren(&p.text)).collect::<Vec<_>>().join(" AND ")),
+        many => Some(
+            many.iter()
+                .map(|p| paren(&p.text))
+                .collect::<Vec<_>>()
+                .join(" AND "),
+        ),
     }
 }
 
@@ -447,7 +529,11 @@ fn need(mapping: &Mapping, component: Option<&Component>) -> String {
         .targets
         .iter()
         .map(|t| {
-            if t.volatile { "true".to_owned() } else { format!("{} IS NOT NULL", paren(&t.expr)) }
+            if t.volatile {
+                "true".to_owned()
+            } else {
+                format!("{} IS NOT NULL", paren(&t.expr))
+            }
         })
         .collect();
     if has_value.iter().any(|v| v == "true") {
@@ -491,9 +577,15 @@ fn wrong(mapping: &Mapping, component: &Component) -> String {
                 columns.extend(m.targets.iter().map(|t| t.column.as_str()));
                 columns.sort_unstable();
                 columns.dedup();
-                let row: Vec<_> =
-                    columns.iter().map(|c| format!("{alias}.{0} AS {0}", ident(c))).collect();
-                let from = m.from.as_ref().map(|f| format!(", {f}\n")).unwrap_or_default();
+                let row: Vec<_> = columns
+                    .iter()
+                    .map(|c| format!("{alias}.{0} AS {0}", ident(c)))
+                    .collect();
+                let from = m
+                    .from
+                    .as_ref()
+                    .map(|f| format!(", {f}\n"))
+                    .unwrap_or_default();
                 let mut filter: Vec<String> = m.condition.iter().map(|c| paren(c)).collect();
                 filter.extend(m.targets.iter().map(|t| equal(&range, t)));
                 format!(
@@ -504,9 +596,15 @@ fn wrong(mapping: &Mapping, component: &Component) -> String {
             })
             .collect();
         // A reverse mapping vouches only for rows that have a value to map back.
-        let set: Vec<_> =
-            component.targets().map(|t| format!("{alias}.{} IS NOT NULL", ident(&t.column))).collect();
-        right = format!("({right} OR (({}) AND {}))", set.join(" OR "), reverse.join(" AND "));
+        let set: Vec<_> = component
+            .targets()
+            .map(|t| format!("{alias}.{} IS NOT NULL", ident(&t.column)))
+            .collect();
+        right = format!(
+            "({right} OR (({}) AND {}))",
+            set.join(" OR "),
+            reverse.join(" AND ")
+        );
     }
     // Three-valued logic: what is not known to be right is wrong.
     format!("{right} IS NOT TRUE")

@@ -44,8 +44,18 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
     builder.sync(&groups);
     builder.backfill(&backfills);
     builder.verify(&backfills);
-    let Builder { after, moved_defaults, mut steps, mut warnings, .. } = builder;
-    let verify: Vec<Step> = steps.iter().filter(|s| s.phase == Phase::Verify).cloned().collect();
+    let Builder {
+        after,
+        moved_defaults,
+        mut steps,
+        mut warnings,
+        ..
+    } = builder;
+    let verify: Vec<Step> = steps
+        .iter()
+        .filter(|s| s.phase == Phase::Verify)
+        .cloned()
+        .collect();
     let contract = contract::build(draft, &after, &groups, &moved_defaults, &verify)?;
     steps.extend(contract.steps);
     steps.extend(contract.purge);
@@ -104,9 +114,14 @@ struct Builder<'d, 'a> {
 
 /// Tables that a migration changes.
 fn changed_tables(draft: &Draft<'_>) -> Vec<QName> {
-    let names = draft.sections.statements().flat_map(|k| relations(&k.action));
-    let tables: BTreeSet<QName> =
-        names.filter_map(|n| draft.table(&n)).map(|t| t.name.clone()).collect();
+    let names = draft
+        .sections
+        .statements()
+        .flat_map(|k| relations(&k.action));
+    let tables: BTreeSet<QName> = names
+        .filter_map(|n| draft.table(&n))
+        .map(|t| t.name.clone())
+        .collect();
     tables.into_iter().collect()
 }
 
@@ -178,13 +193,14 @@ impl Builder<'_, '_> {
                     "put it into a `-- pgshift: backfill` section",
                 ));
             }
-            Action::DropTable { names, .. }
-                if names.iter().any(|n| draft.table(n).is_some()) =>
-            {
+            Action::DropTable { names, .. } if names.iter().any(|n| draft.table(n).is_some()) => {
                 return Err(belongs_to_contract(draft, span));
             }
             Action::AlterTable { name, ops, .. } if draft.table(name).is_some() => {
-                if ops.iter().any(|op| matches!(op.kind, AlterOpKind::DropColumn { .. })) {
+                if ops
+                    .iter()
+                    .any(|op| matches!(op.kind, AlterOpKind::DropColumn { .. }))
+                {
                     return Err(belongs_to_contract(draft, span));
                 }
                 return self.expand_alter(known, name);
@@ -201,7 +217,9 @@ impl Builder<'_, '_> {
         {
             for step in &mut steps {
                 step.phase = Phase::Validate;
-                step.notes.push("after the backfill: it is faster then, and the index smaller".to_owned());
+                step.notes.push(
+                    "after the backfill: it is faster then, and the index smaller".to_owned(),
+                );
             }
         }
         for step in &mut steps {
@@ -213,9 +231,14 @@ impl Builder<'_, '_> {
     /// ALTER TABLE of an existing table, divided where parts of it belong elsewhere.
     fn expand_alter(&mut self, known: &Known<'_>, name: &RelName) -> Result<Vec<Step>> {
         let draft = self.draft;
-        let Action::AlterTable { ops, head, .. } = &known.action else { return Ok(Vec::new()) };
+        let Action::AlterTable { ops, head, .. } = &known.action else {
+            return Ok(Vec::new());
+        };
         let sql = &known.statement.sql;
-        let table = draft.table(name).map(|t| t.name.clone()).unwrap_or_else(|| QName::new("", ""));
+        let table = draft
+            .table(name)
+            .map(|t| t.name.clone())
+            .unwrap_or_else(|| QName::new("", ""));
         let line = line(draft, known.statement.span);
         let head = head.of(sql);
         let synced = self.synced.clone();
@@ -258,7 +281,11 @@ impl Builder<'_, '_> {
                     self.move_default(&table, column, expr, line);
                 }
                 _ => {
-                    let sql = if ops.len() == 1 { sql.clone() } else { format!("{head} {text}") };
+                    let sql = if ops.len() == 1 {
+                        sql.clone()
+                    } else {
+                        format!("{head} {text}")
+                    };
                     let mut part = self.part(known, &sql)?;
                     if matches!(op.kind, AlterOpKind::AddConstraint(_))
                         && self.names_synced(&table, text)
@@ -286,7 +313,14 @@ impl Builder<'_, '_> {
     }
 
     fn part(&self, known: &Known<'_>, sql: &str) -> Result<Vec<Step>> {
-        text_steps(self.draft, &self.after, sql, known.statement.span, Phase::Expand, &self.created)
+        text_steps(
+            self.draft,
+            &self.after,
+            sql,
+            known.statement.span,
+            Phase::Expand,
+            &self.created,
+        )
     }
 
     fn move_default(&mut self, table: &QName, column: &str, expr: &str, line: usize) {
@@ -335,7 +369,11 @@ impl Builder<'_, '_> {
     fn backfill(&mut self, backfills: &[PlannedBackfill]) {
         for (index, backfill) in backfills.iter().enumerate() {
             let table = &self.draft.catalog.tables[&backfill.spec.table];
-            let verb = if self.draft.backfills[index].delete { "delete from" } else { "backfill" };
+            let verb = if self.draft.backfills[index].delete {
+                "delete from"
+            } else {
+                "backfill"
+            };
             let mut step = Step::new(
                 Phase::Backfill,
                 format!("{verb} {}", backfill.spec.table),
@@ -353,7 +391,9 @@ impl Builder<'_, '_> {
                 } else {
                     "overwritten values are not kept"
                 };
-                Undo::Irreversible { reason: what.to_owned() }
+                Undo::Irreversible {
+                    reason: what.to_owned(),
+                }
             };
             self.steps.push(step);
         }
@@ -368,7 +408,11 @@ impl Builder<'_, '_> {
             (None, Some(cost)) => {
                 let blocks: i64 = table.leaves.iter().map(|l| l.blocks).sum();
                 let wanted = ((table.rows as f64 * cost) / 0.02).ceil() as i64;
-                let most = if backfill.spec.strategy == Strategy::Ctid { blocks } else { table.rows };
+                let most = if backfill.spec.strategy == Strategy::Ctid {
+                    blocks
+                } else {
+                    table.rows
+                };
                 Some(wanted.clamp(1, most.max(1)))
             }
             (None, None) => None,
@@ -389,7 +433,9 @@ impl Builder<'_, '_> {
 
     fn verify(&mut self, backfills: &[PlannedBackfill]) {
         for backfill in backfills {
-            let Some(verify) = &backfill.verify else { continue };
+            let Some(verify) = &backfill.verify else {
+                continue;
+            };
             let table = &self.draft.catalog.tables[&verify.table];
             let mut step = Step::new(
                 Phase::Verify,
@@ -407,7 +453,9 @@ impl Builder<'_, '_> {
                 Step::new(
                     Phase::Verify,
                     "check that the author's query finds nothing wrong",
-                    Work::Check { sql: known.statement.sql.clone() },
+                    Work::Check {
+                        sql: known.statement.sql.clone(),
+                    },
                 )
                 .line(line(self.draft, known.statement.span)),
             );
@@ -425,7 +473,10 @@ fn belongs_to_contract(draft: &Draft<'_>, span: Span) -> Error {
 
 /// A lock on an existing table.
 pub(super) fn lock_on(table: &QName, mode: LockMode) -> LockOn {
-    LockOn { relation: Some(RelName::from(table)), mode }
+    LockOn {
+        relation: Some(RelName::from(table)),
+        mode,
+    }
 }
 
 /// The step that removes a sync trigger and its function.
@@ -446,7 +497,14 @@ pub(super) fn ordinary(
     phase: Phase,
     created: &BTreeSet<RelName>,
 ) -> Result<Vec<Step>> {
-    text_steps(draft, catalog, &known.statement.sql, known.statement.span, phase, created)
+    text_steps(
+        draft,
+        catalog,
+        &known.statement.sql,
+        known.statement.span,
+        phase,
+        created,
+    )
 }
 
 /// The steps of a statement's text, in its safe form.
@@ -503,7 +561,11 @@ pub(super) fn text_steps(
 pub(super) fn concurrent(phase: Phase, sql: &str, catalog: &Catalog) -> Step {
     let action = understand(sql);
     let (index, drops) = match &action {
-        Action::CreateIndex { name: Some(name), table, .. } => {
+        Action::CreateIndex {
+            name: Some(name),
+            table,
+            ..
+        } => {
             let schema = catalog
                 .table(table.schema.as_deref(), &table.name)
                 .map(|t| t.name.schema.clone())
@@ -519,15 +581,15 @@ pub(super) fn concurrent(phase: Phase, sql: &str, catalog: &Catalog) -> Step {
         }
         _ => (None, false),
     };
-    let work = Work::Concurrent { sql: sql.to_owned(), index, drops };
+    let work = Work::Concurrent {
+        sql: sql.to_owned(),
+        index,
+        drops,
+    };
     Step::new(phase, title(&action, sql), work)
 }
 
-fn existing_locks(
-    action: &Action,
-    catalog: &Catalog,
-    created: &BTreeSet<RelName>,
-) -> Vec<LockOn> {
+fn existing_locks(action: &Action, catalog: &Catalog, created: &BTreeSet<RelName>) -> Vec<LockOn> {
     locks(action, catalog)
         .into_iter()
         .filter(|l| l.relation.as_ref().is_none_or(|r| !created.contains(r)))
@@ -569,7 +631,8 @@ pub(super) fn attach_reverts(draft: &Draft<'_>, steps: &mut [Step], reverts: &[K
             } else {
                 concurrent(Phase::Revert, sql, draft.catalog)
             };
-            step.locks(locks(&known.action, draft.catalog)).line(line(draft, known.statement.span))
+            step.locks(locks(&known.action, draft.catalog))
+                .line(line(draft, known.statement.span))
         })
         .collect();
     let mut undo = Some(undo);
@@ -648,7 +711,8 @@ mod tests {
             Some("ADD COLUMN a int CHECK (a > 0)")
         );
         assert_eq!(
-            without_default("ADD COLUMN \"default\" text DEFAULT 'default'", "'default'").as_deref(),
+            without_default("ADD COLUMN \"default\" text DEFAULT 'default'", "'default'")
+                .as_deref(),
             Some("ADD COLUMN \"default\" text")
         );
         assert_eq!(without_default("ADD COLUMN a int", "1"), None);
@@ -657,12 +721,22 @@ mod tests {
     #[test]
     fn a_revert_goes_backwards_and_skips_what_was_not_committed() {
         let step = |name: &str| {
-            Step::sql(Phase::Expand, name, vec![])
-                .undo(Undo::steps(vec![Step::sql(Phase::Expand, format!("undo {name}"), vec![])]))
+            Step::sql(Phase::Expand, name, vec![]).undo(Undo::steps(vec![Step::sql(
+                Phase::Expand,
+                format!("undo {name}"),
+                vec![],
+            )]))
         };
         let mut lost = step("c");
-        lost.undo = Undo::Irreversible { reason: "gone".into() };
-        let done = [(step("a"), true), (step("b"), true), (lost, true), (step("d"), false)];
+        lost.undo = Undo::Irreversible {
+            reason: "gone".into(),
+        };
+        let done = [
+            (step("a"), true),
+            (step("b"), true),
+            (lost, true),
+            (step("d"), false),
+        ];
         let (steps, remaining) = revert_steps(&done);
         let titles: Vec<_> = steps.iter().map(|s| s.title.as_str()).collect();
         assert_eq!(titles, ["undo b", "undo a"]);

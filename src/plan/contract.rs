@@ -47,15 +47,22 @@ pub(super) fn build(
         contract: Contract::default(),
     };
     // A full verify once more: READY may be days ago.
-    builder.contract.steps.extend(verify.iter().cloned().map(|mut step| {
-        step.phase = Phase::Contract;
-        step
-    }));
+    builder
+        .contract
+        .steps
+        .extend(verify.iter().cloned().map(|mut step| {
+            step.phase = Phase::Contract;
+            step
+        }));
     let first = builder.contract.steps.len();
     for known in &draft.sections.contract {
         builder.statement(known)?;
     }
-    attach_reverts(draft, &mut builder.contract.steps[first..], &draft.sections.revert_contract);
+    attach_reverts(
+        draft,
+        &mut builder.contract.steps[first..],
+        &draft.sections.revert_contract,
+    );
     for group in groups {
         if !builder.switched.contains(&group.table) {
             builder.end_sync(group);
@@ -93,7 +100,11 @@ pub(super) fn build(
     purge.append(&mut builder.contract.purge);
     builder.contract.purge = purge
         .into_iter()
-        .map(|s| s.undo(Undo::Irreversible { reason: "purge is final".to_owned() }))
+        .map(|s| {
+            s.undo(Undo::Irreversible {
+                reason: "purge is final".to_owned(),
+            })
+        })
         .collect();
     Ok(builder.contract)
 }
@@ -114,15 +125,28 @@ impl Builder<'_, '_> {
         let draft = self.draft;
         let span = known.statement.span;
         match &known.action {
-            Action::AlterTable { name, ops, head, .. }
-                if ops.iter().any(|op| matches!(op.kind, AlterOpKind::DropColumn { .. })) =>
+            Action::AlterTable {
+                name, ops, head, ..
+            } if ops
+                .iter()
+                .any(|op| matches!(op.kind, AlterOpKind::DropColumn { .. })) =>
             {
                 let Some(table) = draft.table(name) else {
                     return self.ordinary(known);
                 };
                 for op in ops {
-                    if let AlterOpKind::DropColumn { name, if_exists, cascade } = &op.kind {
-                        let at = Dropped { op, known, if_exists: *if_exists, cascade: *cascade };
+                    if let AlterOpKind::DropColumn {
+                        name,
+                        if_exists,
+                        cascade,
+                    } = &op.kind
+                    {
+                        let at = Dropped {
+                            op,
+                            known,
+                            if_exists: *if_exists,
+                            cascade: *cascade,
+                        };
                         self.drop_column(table, name, &at)?;
                     } else {
                         let sql = &known.statement.sql;
@@ -169,7 +193,11 @@ impl Builder<'_, '_> {
     }
 
     fn renamed(&self, table: &QName) -> Vec<Renamed> {
-        self.renamed.iter().filter(|(t, _)| t == table).map(|(_, r)| r.clone()).collect()
+        self.renamed
+            .iter()
+            .filter(|(t, _)| t == table)
+            .map(|(_, r)| r.clone())
+            .collect()
     }
 
     /// Renames a column away, and turns the sync trigger to reverse in the same transaction.
@@ -183,7 +211,9 @@ impl Builder<'_, '_> {
             return Err(draft.wrong(span, format!("{} has no column {name}", table.name), ""));
         };
         self.droppable(table, name, at.cascade, span)?;
-        let in_key = table.primary_key().is_some_and(|k| k.iter().any(|c| c == name));
+        let in_key = table
+            .primary_key()
+            .is_some_and(|k| k.iter().any(|c| c == name));
         if in_key && column.default.is_none() && column.identity.is_none() {
             return Err(draft.refused(
                 span,
@@ -191,10 +221,20 @@ impl Builder<'_, '_> {
                 "give the table another primary key first",
             ));
         }
-        let now = derived_name("_pgshift_dropped_", name, &format!("{} {} {name}", draft.migration.id, table.name));
+        let now = derived_name(
+            "_pgshift_dropped_",
+            name,
+            &format!("{} {} {name}", draft.migration.id, table.name),
+        );
         let (t, old, new) = (qname(&table.name), ident(name), ident(&now));
         let before = self.renamed(&table.name);
-        self.renamed.push((table.name.clone(), Renamed { column: name.to_owned(), now: now.clone() }));
+        self.renamed.push((
+            table.name.clone(),
+            Renamed {
+                column: name.to_owned(),
+                now: now.clone(),
+            },
+        ));
         let after = self.renamed(&table.name);
 
         let mut sql = vec![format!("ALTER TABLE {t} RENAME COLUMN {old} TO {new}")];
@@ -227,12 +267,20 @@ impl Builder<'_, '_> {
         if !feeds {
             lost.push(format!(
                 "rows inserted after contract have no value in {name}{}",
-                if relax { ", and NOT NULL comes back only where every row has one" } else { "" }
+                if relax {
+                    ", and NOT NULL comes back only where every row has one"
+                } else {
+                    ""
+                }
             ));
         }
         let mut undo = vec![
-            Step::sql(Phase::Revert, format!("bring back column {name} of {}", table.name), back)
-                .locks(vec![lock_on(&table.name, LockMode::AccessExclusive)]),
+            Step::sql(
+                Phase::Revert,
+                format!("bring back column {name} of {}", table.name),
+                back,
+            )
+            .locks(vec![lock_on(&table.name, LockMode::AccessExclusive)]),
         ];
         if relax {
             // The safe way back to NOT NULL: as for any column, scanned without a blocking lock.
@@ -242,11 +290,15 @@ impl Builder<'_, '_> {
                 if_exists: false,
                 head: Span::default(),
                 ops: vec![AlterOp {
-                    kind: AlterOpKind::DropNotNull { column: name.to_owned() },
+                    kind: AlterOpKind::DropNotNull {
+                        column: name.to_owned(),
+                    },
                     span: Span::default(),
                 }],
             };
-            if let Undo::Steps { steps, .. } = undo_of(inverse(&relaxed, draft.catalog), draft.catalog) {
+            if let Undo::Steps { steps, .. } =
+                undo_of(inverse(&relaxed, draft.catalog), draft.catalog)
+            {
                 undo.extend(steps);
             }
         }
@@ -254,7 +306,9 @@ impl Builder<'_, '_> {
         let mut step = Step::sql(Phase::Contract, title, sql)
             .locks(vec![lock_on(&table.name, LockMode::AccessExclusive)])
             .undo(Undo::Steps { steps: undo, lost })
-            .note(format!("renamed to {now} until purge, so that it can come back"))
+            .note(format!(
+                "renamed to {now} until purge, so that it can come back"
+            ))
             .line(line(draft, at.known.statement.span));
         if feeds {
             step = step.note("the sync trigger goes on writing it, for a revert");
@@ -284,7 +338,11 @@ impl Builder<'_, '_> {
         if !dependents.is_empty() {
             return Err(draft.refused(
                 span,
-                format!("{} depend on column {name} of {}", dependents.join(", "), table.name),
+                format!(
+                    "{} depend on column {name} of {}",
+                    dependents.join(", "),
+                    table.name
+                ),
                 "change or drop them in an earlier migration",
             ));
         }
@@ -293,10 +351,17 @@ impl Builder<'_, '_> {
                 && c.columns.iter().any(|c| c == name)
         });
         if keyed && !table.referenced_by.is_empty() {
-            let tables: Vec<_> = table.referenced_by.iter().map(|(t, _)| t.to_string()).collect();
+            let tables: Vec<_> = table
+                .referenced_by
+                .iter()
+                .map(|(t, _)| t.to_string())
+                .collect();
             return Err(draft.refused(
                 span,
-                format!("{name} is in a key that foreign keys of {} may reference", tables.join(", ")),
+                format!(
+                    "{name} is in a key that foreign keys of {} may reference",
+                    tables.join(", ")
+                ),
                 "drop those foreign keys in an earlier migration",
             ));
         }
@@ -313,24 +378,39 @@ impl Builder<'_, '_> {
             ));
         };
         if self.group(&table.name).is_some() {
-            return Err(draft.refused(span, "this migration backfills the table that it drops", ""));
+            return Err(draft.refused(
+                span,
+                "this migration backfills the table that it drops",
+                "",
+            ));
         }
         for column in &table.columns {
             self.droppable(table, &column.name, cascade, span)?;
         }
         if !table.referenced_by.is_empty() {
-            let tables: Vec<_> = table.referenced_by.iter().map(|(t, _)| t.to_string()).collect();
+            let tables: Vec<_> = table
+                .referenced_by
+                .iter()
+                .map(|(t, _)| t.to_string())
+                .collect();
             return Err(draft.refused(
                 span,
-                format!("foreign keys of {} reference {}", tables.join(", "), table.name),
+                format!(
+                    "foreign keys of {} reference {}",
+                    tables.join(", "),
+                    table.name
+                ),
                 "drop them in an earlier migration",
             ));
         }
-        let now = derived_name("_pgshift_dropped_", &table.name.name, &format!("{} {}", draft.migration.id, table.name));
+        let now = derived_name(
+            "_pgshift_dropped_",
+            &table.name.name,
+            &format!("{} {}", draft.migration.id, table.name),
+        );
         let away = QName::new(&*table.name.schema, &*now);
-        let rename = |from: &QName, to: &str| {
-            format!("ALTER TABLE {} RENAME TO {}", qname(from), ident(to))
-        };
+        let rename =
+            |from: &QName, to: &str| format!("ALTER TABLE {} RENAME TO {}", qname(from), ident(to));
         let exclusive = |name: &QName| vec![lock_on(name, LockMode::AccessExclusive)];
         self.contract.steps.push(
             Step::sql(
@@ -347,7 +427,9 @@ impl Builder<'_, '_> {
                 )
                 .locks(exclusive(&away)),
             ]))
-            .note(format!("renamed to {now} until purge, so that it can come back"))
+            .note(format!(
+                "renamed to {now} until purge, so that it can come back"
+            ))
             .line(line(draft, span)),
         );
         self.contract.purge.push(
@@ -382,11 +464,17 @@ impl Builder<'_, '_> {
         } else {
             vec![lock_on(&group.table, LockMode::AccessExclusive)]
         };
-        let undo = Step::sql(Phase::Revert, format!("restore the sync trigger of {}", group.table), back)
-            .locks(vec![lock_on(&group.table, LockMode::ShareRowExclusive)]);
-        self.contract
-            .steps
-            .push(Step::sql(Phase::Contract, title, sql).locks(lock).undo(Undo::steps(vec![undo])));
+        let undo = Step::sql(
+            Phase::Revert,
+            format!("restore the sync trigger of {}", group.table),
+            back,
+        )
+        .locks(vec![lock_on(&group.table, LockMode::ShareRowExclusive)]);
+        self.contract.steps.push(
+            Step::sql(Phase::Contract, title, sql)
+                .locks(lock)
+                .undo(Undo::steps(vec![undo])),
+        );
     }
 }
 

@@ -79,9 +79,23 @@ pub fn wanted(migration: &Migration) -> Vec<(Option<String>, String)> {
 pub fn relations(action: &Action) -> Vec<RelName> {
     let one = |name: &RelName| vec![name.clone()];
     match action {
-        Action::CreateTable { name, references, partition_of, inherits, like, .. } => {
+        Action::CreateTable {
+            name,
+            references,
+            partition_of,
+            inherits,
+            like,
+            ..
+        } => {
             let mut all = one(name);
-            all.extend(references.iter().chain(partition_of).chain(inherits).chain(like).cloned());
+            all.extend(
+                references
+                    .iter()
+                    .chain(partition_of)
+                    .chain(inherits)
+                    .chain(like)
+                    .cloned(),
+            );
             all
         }
         Action::DropTable { names, .. }
@@ -181,7 +195,8 @@ impl<'a> Draft<'a> {
 
     /// A refusal at a span.
     pub fn refused(&self, span: Span, message: impl Into<String>, help: &str) -> Error {
-        self.wrong(span, message, help).with_kind(ErrorKind::Refused)
+        self.wrong(span, message, help)
+            .with_kind(ErrorKind::Refused)
     }
 
     /// The table that a name means.
@@ -195,11 +210,17 @@ impl<'a> Draft<'a> {
     }
 
     fn collect_new_columns(&mut self, known: &Known<'a>) -> Result<()> {
-        let Action::AlterTable { name, ops, .. } = &known.action else { return Ok(()) };
-        let Some(table) = self.table(name) else { return Ok(()) };
+        let Action::AlterTable { name, ops, .. } = &known.action else {
+            return Ok(());
+        };
+        let Some(table) = self.table(name) else {
+            return Ok(());
+        };
         let offset = known.statement.span.start;
         for op in ops {
-            let AlterOpKind::AddColumn(def) = &op.kind else { continue };
+            let AlterOpKind::AddColumn(def) = &op.kind else {
+                continue;
+            };
             let span = op.span.shift(offset);
             if table.column(&def.name).is_some() {
                 if def.if_not_exists {
@@ -212,7 +233,10 @@ impl<'a> Draft<'a> {
                 ));
             }
             let key = (table.name.clone(), def.name.clone());
-            let new = NewColumn { def: (**def).clone(), span };
+            let new = NewColumn {
+                def: (**def).clone(),
+                span,
+            };
             if self.new_columns.insert(key, new).is_some() {
                 return Err(self.wrong(span, format!("column {} is added twice", def.name), ""));
             }
@@ -234,11 +258,29 @@ impl<'a> Draft<'a> {
             if let Action::Delete { .. } = known.action {
                 let d = dml::parse_delete(&statement.sql).map_err(at)?;
                 let alias = d.range_name().to_owned();
-                (d.table, d.only, alias, Vec::new(), d.using, d.where_, d.conjuncts, true)
+                (
+                    d.table,
+                    d.only,
+                    alias,
+                    Vec::new(),
+                    d.using,
+                    d.where_,
+                    d.conjuncts,
+                    true,
+                )
             } else {
                 let u = dml::parse_update(&statement.sql).map_err(at)?;
                 let alias = u.range_name().to_owned();
-                (u.table, u.only, alias, u.assignments, u.from, u.where_, u.conjuncts, false)
+                (
+                    u.table,
+                    u.only,
+                    alias,
+                    u.assignments,
+                    u.from,
+                    u.where_,
+                    u.conjuncts,
+                    false,
+                )
             };
         let table = self.backfilled_table(&table_ref, only, offset)?;
         let mut all_new = !delete;
@@ -267,7 +309,10 @@ impl<'a> Draft<'a> {
     /// The table of a backfill, where it is one that can be walked in chunks.
     fn backfilled_table(&self, name: &TableRef, only: bool, offset: usize) -> Result<&'a Table> {
         let span = name.span.shift(offset);
-        let shown = name.schema.as_ref().map_or(name.name.clone(), |s| format!("{s}.{}", name.name));
+        let shown = name
+            .schema
+            .as_ref()
+            .map_or(name.name.clone(), |s| format!("{s}.{}", name.name));
         let Some(table) = self.catalog.table(name.schema.as_deref(), &name.name) else {
             let known = |t: &&Table| t.name.name.eq_ignore_ascii_case(&name.name);
             let near = self.catalog.tables.values().find(known);
@@ -291,7 +336,11 @@ impl<'a> Draft<'a> {
                 ));
             }
         }
-        if table.leaves.iter().any(|leaf| leaf.kind == RelKind::Foreign) {
+        if table
+            .leaves
+            .iter()
+            .any(|leaf| leaf.kind == RelKind::Foreign)
+        {
             return Err(self.refused(
                 span,
                 format!("{} has a foreign table as a partition", table.name),
@@ -302,7 +351,10 @@ impl<'a> Draft<'a> {
         if table.inherited {
             return Err(self.refused(
                 span,
-                format!("{} has inheritance children that are not partitions", table.name),
+                format!(
+                    "{} has inheritance children that are not partitions",
+                    table.name
+                ),
                 "triggers are not inherited; migrate each table of the hierarchy by itself",
             ));
         }
@@ -316,7 +368,10 @@ impl<'a> Draft<'a> {
         if table.row_security {
             return Err(self.refused(
                 span,
-                format!("row security hides rows of {} from role {}", table.name, self.catalog.role),
+                format!(
+                    "row security hides rows of {} from role {}",
+                    table.name, self.catalog.role
+                ),
                 "run pgshift as the table's owner (without FORCE ROW LEVEL SECURITY) or as a role \
                  with BYPASSRLS",
             ));
@@ -355,7 +410,10 @@ impl<'a> Draft<'a> {
             return Ok(true);
         }
         let Some(column) = table.column(&assignment.column) else {
-            let near = near(&assignment.column, table.columns.iter().map(|c| c.name.as_str()));
+            let near = near(
+                &assignment.column,
+                table.columns.iter().map(|c| c.name.as_str()),
+            );
             let help = near.map_or(String::new(), |n| format!("did you mean {n}?"));
             return Err(self.wrong(
                 span,

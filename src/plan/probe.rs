@@ -44,7 +44,11 @@ pub struct Copy {
 impl Copy {
     /// CREATE TEMP TABLE … LIKE.
     pub fn create_sql(&self) -> String {
-        format!("CREATE TEMP TABLE {} (LIKE {})", ident(&self.name), qname(&self.table))
+        format!(
+            "CREATE TEMP TABLE {} (LIKE {})",
+            ident(&self.name),
+            qname(&self.table)
+        )
     }
 
     /// ALTER TABLE … ADD COLUMN of one added column.
@@ -100,7 +104,12 @@ pub struct Answer {
 impl Answer {
     /// All of them.
     pub fn all(&self) -> BTreeSet<String> {
-        self.expressions.iter().flatten().chain(&self.condition).cloned().collect()
+        self.expressions
+            .iter()
+            .flatten()
+            .chain(&self.condition)
+            .cloned()
+            .collect()
     }
 }
 
@@ -114,20 +123,27 @@ pub fn probe(draft: &Draft<'_>) -> Probe {
             | Action::CreateDomain { .. }
             | Action::CreateSchema { .. }
             | Action::CreateSequence { .. } => true,
-            Action::CreateTable { references, partition_of, inherits, .. } => {
-                references.is_empty() && partition_of.is_none() && inherits.is_empty()
-            }
+            Action::CreateTable {
+                references,
+                partition_of,
+                inherits,
+                ..
+            } => references.is_empty() && partition_of.is_none() && inherits.is_empty(),
             _ => false,
         };
         if harmless {
-            probe.prelude.push((known.statement.sql.clone(), known.statement.span));
+            probe
+                .prelude
+                .push((known.statement.sql.clone(), known.statement.span));
         }
     }
     for statement in draft.backfills.iter().chain(&draft.reverses) {
         let name = copy_of(&mut probe.copies, draft, &statement.table);
         let texts = statement.assignments.iter().map(|a| a.expr.text.as_str());
         for text in texts.chain(statement.where_.iter().map(|w| w.text.as_str())) {
-            probe.functions.extend(function_names(text).into_iter().map(|(_, name)| name));
+            probe
+                .functions
+                .extend(function_names(text).into_iter().map(|(_, name)| name));
         }
         probe.questions.push(question(statement, &name));
     }
@@ -145,7 +161,11 @@ fn copy_of(copies: &mut Vec<Copy>, draft: &Draft<'_>, table: &QName) -> String {
         .filter(|((t, _), _)| t == table)
         .map(|((_, column), new)| (column.clone(), new.def.type_text.clone(), new.span))
         .collect();
-    copies.push(Copy { table: table.clone(), name: name.clone(), add });
+    copies.push(Copy {
+        table: table.clone(),
+        name: name.clone(),
+        add,
+    });
     name
 }
 
@@ -154,7 +174,9 @@ fn question(statement: &DraftStatement<'_>, copy: &str) -> Question {
     let target = format!("pg_temp.{} AS {}", ident(copy), ident(&statement.alias));
     let filter = |sql: MappedSql, pieces: &[Piece]| {
         pieces.iter().enumerate().fold(sql, |sql, (n, piece)| {
-            sql.ours(if n == 0 { " WHERE (" } else { " AND (" }).author(piece, offset).ours(")")
+            sql.ours(if n == 0 { " WHERE (" } else { " AND (" })
+                .author(piece, offset)
+                .ours(")")
         })
     };
     let also = |sql: MappedSql, word: &str| match &statement.from {
@@ -163,13 +185,20 @@ fn question(statement: &DraftStatement<'_>, copy: &str) -> Question {
     };
     let whole: Vec<Piece> = statement.where_.iter().cloned().collect();
     let explain = if statement.delete {
-        let sql = MappedSql::default().ours("EXPLAIN DELETE FROM ").ours(&target);
+        let sql = MappedSql::default()
+            .ours("EXPLAIN DELETE FROM ")
+            .ours(&target);
         filter(also(sql, " USING "), &whole)
     } else {
-        let mut sql = MappedSql::default().ours("EXPLAIN UPDATE ").ours(&target).ours(" SET ");
+        let mut sql = MappedSql::default()
+            .ours("EXPLAIN UPDATE ")
+            .ours(&target)
+            .ours(" SET ");
         for (n, a) in statement.assignments.iter().enumerate() {
             let comma = if n == 0 { "" } else { ", " };
-            sql = sql.ours(&format!("{comma}{} = ", ident(&a.column))).author(&a.expr, offset);
+            sql = sql
+                .ours(&format!("{comma}{} = ", ident(&a.column)))
+                .author(&a.expr, offset);
         }
         filter(also(sql, " FROM "), &whole)
     };
@@ -178,12 +207,27 @@ fn question(statement: &DraftStatement<'_>, copy: &str) -> Question {
         .assignments
         .iter()
         .map(|a| {
-            source(MappedSql::default().ours("SELECT (").author(&a.expr, offset).ours(") AS c"))
+            source(
+                MappedSql::default()
+                    .ours("SELECT (")
+                    .author(&a.expr, offset)
+                    .ours(") AS c"),
+            )
         })
         .collect();
-    let condition = (!statement.conditions.is_empty())
-        .then(|| filter(source(MappedSql::default().ours("SELECT 1 AS c")), &statement.conditions));
-    Question { copy: copy.to_owned(), span: statement.statement.span, explain, expressions, condition }
+    let condition = (!statement.conditions.is_empty()).then(|| {
+        filter(
+            source(MappedSql::default().ours("SELECT 1 AS c")),
+            &statement.conditions,
+        )
+    });
+    Question {
+        copy: copy.to_owned(),
+        span: statement.statement.span,
+        explain,
+        expressions,
+        condition,
+    }
 }
 
 /// Answers from the text alone, for a role that may not make temporary tables: every identifier
@@ -200,14 +244,24 @@ pub fn from_text(draft: &Draft<'_>) -> Vec<Answer> {
                     .filter(|(qualifier, name, _)| {
                         qualifier.as_ref().is_none_or(|q| *q == statement.alias)
                             && (draft.new_column(&statement.table, name).is_some()
-                                || draft.catalog.tables[&statement.table].column(name).is_some())
+                                || draft.catalog.tables[&statement.table]
+                                    .column(name)
+                                    .is_some())
                     })
                     .map(|(_, name, _)| name)
                     .collect::<BTreeSet<_>>()
             };
             Answer {
-                expressions: statement.assignments.iter().map(|a| names(&a.expr.text)).collect(),
-                condition: statement.conditions.iter().flat_map(|c| names(&c.text)).collect(),
+                expressions: statement
+                    .assignments
+                    .iter()
+                    .map(|a| names(&a.expr.text))
+                    .collect(),
+                condition: statement
+                    .conditions
+                    .iter()
+                    .flat_map(|c| names(&c.text))
+                    .collect(),
             }
         })
         .collect()

@@ -14,7 +14,10 @@ pub struct Known<'a> {
 
 impl<'a> Known<'a> {
     fn new(statement: &'a Statement) -> Self {
-        Self { statement, action: understand(&statement.sql) }
+        Self {
+            statement,
+            action: understand(&statement.sql),
+        }
     }
 }
 
@@ -47,7 +50,8 @@ impl<'a> Sections<'a> {
             match section.kind {
                 SectionKind::Expand => all.expand.extend(known),
                 SectionKind::Backfill => {
-                    all.backfill.extend(known.map(|k| (k, section.options.clone())));
+                    all.backfill
+                        .extend(known.map(|k| (k, section.options.clone())));
                 }
                 SectionKind::Reverse => all.reverse.extend(known),
                 SectionKind::Verify => all.verify.extend(known),
@@ -86,9 +90,9 @@ impl<'a> Sections<'a> {
 fn removes(action: &Action) -> bool {
     match action {
         Action::DropTable { .. } => true,
-        Action::AlterTable { ops, .. } => {
-            ops.iter().any(|op| matches!(op.kind, AlterOpKind::DropColumn { .. }))
-        }
+        Action::AlterTable { ops, .. } => ops
+            .iter()
+            .any(|op| matches!(op.kind, AlterOpKind::DropColumn { .. })),
         _ => false,
     }
 }

@@ -9,9 +9,17 @@ pub fn title(action: &Action, sql: &str) -> String {
         Action::CreateTable { name, .. } => format!("create table {name}"),
         Action::AlterTable { name, ops, .. } => {
             let all: Option<Vec<String>> = ops.iter().map(|op| op_title(&op.kind)).collect();
-            all.map_or_else(|| beginning(sql), |all| format!("{name}: {}", all.join(", ")))
+            all.map_or_else(
+                || beginning(sql),
+                |all| format!("{name}: {}", all.join(", ")),
+            )
         }
-        Action::CreateIndex { name, table, unique, .. } => {
+        Action::CreateIndex {
+            name,
+            table,
+            unique,
+            ..
+        } => {
             let unique = if *unique { "unique " } else { "" };
             match name {
                 Some(name) => format!("create {unique}index {} on {table}", name.name),
@@ -35,7 +43,10 @@ fn op_title(op: &AlterOpKind) -> Option<String> {
         AlterOpKind::SetDefault { column, expr } => format!("set default of {column} to {expr}"),
         AlterOpKind::DropDefault { column } => format!("drop default of {column}"),
         AlterOpKind::AddConstraint(def) => {
-            format!("add constraint {}", def.name.as_deref().unwrap_or("(unnamed)"))
+            format!(
+                "add constraint {}",
+                def.name.as_deref().unwrap_or("(unnamed)")
+            )
         }
         AlterOpKind::DropConstraint { name, .. } => format!("drop constraint {name}"),
         AlterOpKind::ValidateConstraint { name } => format!("validate constraint {name}"),
@@ -75,9 +86,18 @@ mod tests {
 
     #[test]
     fn says_what_a_statement_does() {
-        assert_eq!(of("ALTER TABLE a.b ADD c bigint, DROP COLUMN d"), "a.b: add column c bigint, drop column d");
-        assert_eq!(of("create unique index concurrently i on t (a)"), "create unique index i on t");
-        assert_eq!(of("COMMENT -- x\n  ON TABLE t\n IS 'y'"), "COMMENT ON TABLE t IS 'y'");
+        assert_eq!(
+            of("ALTER TABLE a.b ADD c bigint, DROP COLUMN d"),
+            "a.b: add column c bigint, drop column d"
+        );
+        assert_eq!(
+            of("create unique index concurrently i on t (a)"),
+            "create unique index i on t"
+        );
+        assert_eq!(
+            of("COMMENT -- x\n  ON TABLE t\n IS 'y'"),
+            "COMMENT ON TABLE t IS 'y'"
+        );
         assert!(of(&format!("SELECT '{}'", "x".repeat(100))).ends_with('…'));
     }
 }

@@ -38,10 +38,17 @@ fn from_row(row: &Row) -> Checkpoint {
     Checkpoint {
         range_no: row.get("range_no"),
         relation: row.get("relation"),
-        name: QName::new(row.get::<_, String>("schema_name"), row.get::<_, String>("table_name")),
+        name: QName::new(
+            row.get::<_, String>("schema_name"),
+            row.get::<_, String>("table_name"),
+        ),
         strategy: row.get("strategy"),
         filenode: row.get("filenode"),
-        blocks: BlockRange { lo: row.get("lo"), hi: row.get("hi"), next: row.get("next") },
+        blocks: BlockRange {
+            lo: row.get("lo"),
+            hi: row.get("hi"),
+            next: row.get("next"),
+        },
         cursor: row.get("cursor"),
         done: row.get("done"),
         rows: row.get("rows"),
@@ -121,15 +128,13 @@ pub async fn give_up(
 
 /// Statement that advances a ctid range in the chunk's transaction: run, ordinal, range, next
 /// block, done, rows, milliseconds.
-pub const ADVANCE_BLOCKS_SQL: &str =
-    "UPDATE pgshift.checkpoint SET next = $4::bigint, done = $5, rows = rows + $6, \
+pub const ADVANCE_BLOCKS_SQL: &str = "UPDATE pgshift.checkpoint SET next = $4::bigint, done = $5, rows = rows + $6, \
      chunks = chunks + 1, worked_ms = worked_ms + $7, updated_at = clock_timestamp() \
      WHERE run_id = $1 AND ordinal = $2 AND range_no = $3";
 
 /// Statement that advances a keyset range in the chunk's transaction: run, ordinal, range, cursor,
 /// done, rows, milliseconds.
-pub const ADVANCE_KEYS_SQL: &str =
-    "UPDATE pgshift.checkpoint SET cursor = coalesce($4::text[], cursor), done = $5, \
+pub const ADVANCE_KEYS_SQL: &str = "UPDATE pgshift.checkpoint SET cursor = coalesce($4::text[], cursor), done = $5, \
      rows = rows + $6, chunks = chunks + 1, worked_ms = worked_ms + $7, \
      updated_at = clock_timestamp() \
      WHERE run_id = $1 AND ordinal = $2 AND range_no = $3";
@@ -160,7 +165,14 @@ pub async fn record_failed(
              VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (run_id, ordinal, relation, key)
              DO UPDATE SET sqlstate = $5, message = $6, at = clock_timestamp()",
-            &[&run, &(ordinal as i32), &row.relation, &row.key, &row.sqlstate, &row.message],
+            &[
+                &run,
+                &(ordinal as i32),
+                &row.relation,
+                &row.key,
+                &row.sqlstate,
+                &row.message,
+            ],
         )
         .await
         .map_err(from_pg)?;

@@ -107,5 +107,8 @@ pub async fn verify(client: &impl GenericClient) -> Result<ChainCheck> {
         )
         .await
         .map_err(from_pg)?;
-    Ok(ChainCheck { entries: row.get(0), broken: row.get(1) })
+    Ok(ChainCheck {
+        entries: row.get(0),
+        broken: row.get(1),
+    })
 }

@@ -32,11 +32,12 @@ fn from_row(row: &Row) -> Result<MigrationRow> {
     let plan: Option<serde_json::Value> = row.get("plan");
     let id: String = row.get("id");
     Ok(MigrationRow {
-        state: state.parse().map_err(|e: String| Error::internal(e).context(&id))?,
-        plan: plan
-            .map(serde_json::from_value)
-            .transpose()
-            .map_err(|e| Error::internal(format!("the recorded plan of {id} cannot be read: {e}")))?,
+        state: state
+            .parse()
+            .map_err(|e: String| Error::internal(e).context(&id))?,
+        plan: plan.map(serde_json::from_value).transpose().map_err(|e| {
+            Error::internal(format!("the recorded plan of {id} cannot be read: {e}"))
+        })?,
         checksum: row.get("checksum"),
         source: row.get("source"),
         updated_at: row.get("updated_at"),
@@ -62,11 +63,16 @@ pub async fn get(client: &impl GenericClient, id: &str) -> Result<Option<Migrati
 /// recorded.
 pub async fn lock_state(client: &impl GenericClient, id: &str) -> Result<State> {
     let row = client
-        .query_opt("SELECT state FROM pgshift.migration WHERE id = $1 FOR UPDATE", &[&id])
+        .query_opt(
+            "SELECT state FROM pgshift.migration WHERE id = $1 FOR UPDATE",
+            &[&id],
+        )
         .await
         .map_err(from_pg)?;
     row.map_or(Ok(State::Pending), |row| {
-        row.get::<_, String>(0).parse().map_err(|e: String| Error::internal(e))
+        row.get::<_, String>(0)
+            .parse()
+            .map_err(|e: String| Error::internal(e))
     })
 }
 

@@ -140,7 +140,10 @@ pub async fn create(
 pub async fn open_run(client: &impl GenericClient, migration: &str) -> Result<Option<RunRow>> {
     let sql =
         format!("SELECT {RUN} FROM pgshift.run WHERE migration_id = $1 AND state = 'running'");
-    let row = client.query_opt(&sql, &[&migration]).await.map_err(from_pg)?;
+    let row = client
+        .query_opt(&sql, &[&migration])
+        .await
+        .map_err(from_pg)?;
     row.as_ref().map(run_from).transpose()
 }
 
@@ -167,7 +170,10 @@ pub async fn close(client: &impl GenericClient, run: i64, state: &str) -> Result
 /// Notes why a run stopped; it stays open.
 pub async fn set_error(client: &impl GenericClient, run: i64, error: Option<&str>) -> Result<()> {
     client
-        .execute("UPDATE pgshift.run SET error = $2 WHERE id = $1", &[&run, &error])
+        .execute(
+            "UPDATE pgshift.run SET error = $2 WHERE id = $1",
+            &[&run, &error],
+        )
         .await
         .map_err(from_pg)?;
     Ok(())
@@ -177,7 +183,10 @@ pub async fn set_error(client: &impl GenericClient, run: i64, error: Option<&str
 /// hold the row FOR SHARE.
 pub async fn raise_epoch(client: &impl GenericClient, run: i64) -> Result<i64> {
     let row = client
-        .query_one("UPDATE pgshift.run SET epoch = epoch + 1 WHERE id = $1 RETURNING epoch", &[&run])
+        .query_one(
+            "UPDATE pgshift.run SET epoch = epoch + 1 WHERE id = $1 RETURNING epoch",
+            &[&run],
+        )
         .await
         .map_err(from_pg)?;
     Ok(row.get(0))
@@ -191,7 +200,10 @@ pub const FENCE_SQL: &str = "SELECT epoch FROM pgshift.run WHERE id = $1 FOR SHA
 /// # Errors
 /// [`crate::ErrorKind::Interrupted`] where another runner has taken over.
 pub async fn fence(client: &impl GenericClient, run: i64, epoch: i64) -> Result<()> {
-    let row = client.query_opt(FENCE_SQL, &[&run]).await.map_err(from_pg)?;
+    let row = client
+        .query_opt(FENCE_SQL, &[&run])
+        .await
+        .map_err(from_pg)?;
     check_epoch(row.map(|r| r.get(0)), epoch)
 }
 
@@ -203,9 +215,11 @@ pub fn check_epoch(found: Option<i64>, ours: i64) -> Result<()> {
     if found == Some(ours) {
         return Ok(());
     }
-    Err(Error::interrupted("another runner has taken over this migration")
-        .left("this runner wrote nothing after that")
-        .hint("`pgshift status` tells who runs it"))
+    Err(
+        Error::interrupted("another runner has taken over this migration")
+            .left("this runner wrote nothing after that")
+            .hint("`pgshift status` tells who runs it"),
+    )
 }
 
 /// The recorded steps of a run, in order.
@@ -302,7 +316,12 @@ pub async fn add_waiting(
         .execute(
             "UPDATE pgshift.step SET attempts = attempts + $3, waited_ms = waited_ms + $4
              WHERE run_id = $1 AND ordinal = $2",
-            &[&run, &(ordinal as i32), &attempts, &(waited.as_millis() as i64)],
+            &[
+                &run,
+                &(ordinal as i32),
+                &attempts,
+                &(waited.as_millis() as i64),
+            ],
         )
         .await
         .map_err(from_pg)?;
@@ -354,7 +373,10 @@ pub async fn heartbeat(
 /// Gives the lease back.
 pub async fn release_lease(client: &impl GenericClient, run: i64, epoch: i64) -> Result<()> {
     client
-        .execute("DELETE FROM pgshift.lease WHERE run_id = $1 AND epoch = $2", &[&run, &epoch])
+        .execute(
+            "DELETE FROM pgshift.lease WHERE run_id = $1 AND epoch = $2",
+            &[&run, &epoch],
+        )
         .await
         .map_err(from_pg)?;
     Ok(())

@@ -14,7 +14,10 @@ const UPGRADES: [&str; VERSION as usize] = [include_str!("v1.sql")];
 /// The version found in the database; `None` where pgshift was never initialised there.
 pub async fn version(client: &Client) -> Result<Option<i32>> {
     let exists: bool = client
-        .query_one("SELECT to_regclass('pgshift.schema_version') IS NOT NULL", &[])
+        .query_one(
+            "SELECT to_regclass('pgshift.schema_version') IS NOT NULL",
+            &[],
+        )
         .await
         .map_err(from_pg)?
         .get(0);
@@ -59,10 +62,15 @@ pub async fn install(client: &mut Client) -> Result<Option<i32>> {
         }
     }
     let tx = client.transaction().await.map_err(from_pg)?;
-    tx.batch_execute("SELECT pg_advisory_xact_lock(1885827169, 0)").await.map_err(from_pg)?;
+    tx.batch_execute("SELECT pg_advisory_xact_lock(1885827169, 0)")
+        .await
+        .map_err(from_pg)?;
     // Read again under the lock: another pgshift may have done it meanwhile.
     let now: Option<i32> = if tx
-        .query_one("SELECT to_regclass('pgshift.schema_version') IS NOT NULL", &[])
+        .query_one(
+            "SELECT to_regclass('pgshift.schema_version') IS NOT NULL",
+            &[],
+        )
         .await
         .map_err(from_pg)?
         .get(0)

@@ -67,7 +67,11 @@ mod tests {
             clock.note(s(n), n * 100);
         }
         assert_eq!(clock.lag(s(10), 300), s(7));
-        assert_eq!(clock.lag(s(10), 350), s(7), "position 300 was the last one replayed in full");
+        assert_eq!(
+            clock.lag(s(10), 350),
+            s(7),
+            "position 300 was the last one replayed in full"
+        );
         assert_eq!(clock.lag(s(10), 1000), Duration::ZERO);
     }
 

@@ -1,7 +1,6 @@
-//! Integration tests.
+//! Integration tests: they need real servers, which `scripts/test.sh` starts.
 
 mod catalog;
-mod connect;
-//! Integration tests: they need real servers, which `scripts/test.sh` starts.
 mod cluster;
+mod connect;
 mod support;

@@ -1,0 +1,515 @@
+//! What the commands do, one method each, on one database.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_postgres::Client;
+
+use super::lease::{self, Lease};
+use super::{Ctx, planner, session};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
+use crate::migration::Migration;
+use crate::pg::error::from_pg;
+use crate::pg::session::{refuse_transaction_pooler, supported_version};
+use crate::plan::{Phase, Plan, Step, revert_steps};
+use crate::run::{Input, RunKind, State, transition};
+use crate::store::{self, MigrationRow, RunRow, StepState, overrides, schema};
+
+/// The operations of pgshift on one database.
+pub struct Engine {
+    ctx: Ctx,
+}
+
+/// How far `apply` goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Through {
+    /// To READY.
+    Ready,
+    /// On through contract: for development databases.
+    Contract,
+}
+
+/// How far `revert` goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevertTo {
+    /// To before the migration.
+    Start,
+    /// To READY: the contract is taken back.
+    Ready,
+}
+
+/// What a revert would do, before it does it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RevertPlan {
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// What stays as it is: (step, reason).
+    pub remaining: Vec<(String, String)>,
+}
+
+impl Engine {
+    /// Operations with this context.
+    pub fn new(ctx: Ctx) -> Self {
+        Self { ctx }
+    }
+
+    /// Connects, and refuses servers that are too old.
+    pub async fn connect(&self) -> Result<Client> {
+        let client = self.ctx.target.connect().await?;
+        supported_version(&client).await?;
+        Ok(client)
+    }
+
+    /// Connects to a database that has the state schema.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] where pgshift was never used there.
+    pub async fn connect_initialised(&self) -> Result<Client> {
+        let client = self.connect().await?;
+        match schema::version(&client).await? {
+            Some(version) => schema::check_version(version)?,
+            None => {
+                return Err(Error::refused(format!(
+                    "pgshift has not been used in database {}",
+                    self.ctx.target.dbname()
+                ))
+                .left("nothing was changed")
+                .hint("`pgshift init` prepares it; is it the right database?"));
+            }
+        }
+        Ok(client)
+    }
+
+    /// Installs or upgrades the state schema; true where it was not there.
+    pub async fn init(&self) -> Result<bool> {
+        let mut client = self.connect().await?;
+        Ok(schema::install(&mut client).await?.is_none())
+    }
+
+    /// Plans a migration against the live catalog. Changes nothing.
+    pub async fn plan(&self, migration: &Migration) -> Result<Plan> {
+        let client = self.connect().await?;
+        planner::plan(&client, migration).await
+    }
+
+    /// All migrations that the database knows; none where pgshift was never used there.
+    pub async fn recorded(&self) -> Result<Vec<MigrationRow>> {
+        let client = self.connect().await?;
+        match schema::version(&client).await? {
+            None => Ok(Vec::new()),
+            Some(version) => {
+                schema::check_version(version)?;
+                store::migrations::list(&client).await
+            }
+        }
+    }
+
+    /// Applies a migration to READY, or through contract. `saved` is a reviewed plan, which is
+    /// run as it is or refused.
+    pub async fn apply(
+        &self,
+        migration: &Migration,
+        saved: Option<&Plan>,
+        through: Through,
+    ) -> Result<State> {
+        refuse_transaction_pooler(&self.ctx.target).await?;
+        self.init().await?;
+        let id = &migration.id;
+        let lease = lease::acquire(&self.ctx, id).await?;
+        let state = store::migrations::get(&*lease.client, id)
+            .await?
+            .map_or(State::Pending, |row| row.state);
+        let state = match state {
+            State::Pending | State::Reverted => {
+                let plan = match saved {
+                    Some(saved) => {
+                        planner::check_saved(&lease.client, migration, saved).await?;
+                        saved.clone()
+                    }
+                    None => planner::plan(&lease.client, migration).await?,
+                };
+                self.start_apply(&lease, migration, &plan).await?;
+                session::execute(&self.ctx, id, Some(lease)).await?;
+                self.state(id).await?
+            }
+            State::Applying => {
+                session::execute(&self.ctx, id, Some(lease)).await?;
+                self.state(id).await?
+            }
+            other => other,
+        };
+        if through == Through::Contract && state == State::Ready {
+            return self.contract(id).await;
+        }
+        if matches!(state, State::Ready | State::Complete) {
+            return Ok(state);
+        }
+        Err(self.not_possible(id, state, RunKind::Apply))
+    }
+
+    fn not_possible(&self, id: &str, state: State, kind: RunKind) -> Error {
+        match transition(state, Input::Start(kind)) {
+            Err(no) => refused(id, &no),
+            Ok(_) => Error::internal(format!("{id} is {state} after its run")),
+        }
+    }
+
+    async fn state(&self, id: &str) -> Result<State> {
+        let client = self.connect_initialised().await?;
+        Ok(store::migrations::get(&client, id)
+            .await?
+            .map_or(State::Pending, |row| row.state))
+    }
+
+    /// Records the plan and opens the run, in one transaction.
+    async fn start_apply(&self, lease: &Lease, migration: &Migration, plan: &Plan) -> Result<()> {
+        let client = &*lease.client;
+        let id = &migration.id;
+        begin(client).await?;
+        let work = async {
+            // One opening at a time: the check of open tables must see every other one.
+            client
+                .batch_execute("SELECT pg_advisory_xact_lock(1885827169, 2)")
+                .await
+                .map_err(from_pg)?;
+            let state = store::migrations::lock_state(client, id).await?;
+            let next =
+                transition(state, Input::Start(RunKind::Apply)).map_err(|n| refused(id, &n))?;
+            for other in store::migrations::list(client).await? {
+                if other.id == *id || !other.state.is_open() {
+                    continue;
+                }
+                let tables = other.plan.map(|p| p.tables).unwrap_or_default();
+                if let Some(table) = plan.tables.iter().find(|t| tables.contains(t)) {
+                    return Err(Error::refused(format!(
+                        "{table} is between expand and contract by {} ({})",
+                        other.id, other.state
+                    ))
+                    .left("nothing was changed")
+                    .hint(format!(
+                        "`pgshift contract {0}` or `pgshift revert {0}` first",
+                        other.id
+                    )));
+                }
+            }
+            let text = migration.source.text();
+            store::migrations::record(client, id, &migration.checksum, text, next, Some(plan))
+                .await?;
+            let steps = plan.steps_of(RunKind::Apply.phases());
+            store::runs::create(client, id, RunKind::Apply, &steps).await?;
+            Ok(())
+        };
+        commit_or_roll_back(client, work.await).await
+    }
+
+    /// Finishes a migration that is READY: a full verify once more, then the contract steps.
+    pub async fn contract(&self, id: &str) -> Result<State> {
+        self.run_part(id, RunKind::Contract).await
+    }
+
+    /// Drops what contract had soft-dropped. Final.
+    pub async fn purge(&self, id: &str) -> Result<State> {
+        self.run_part(id, RunKind::Purge).await
+    }
+
+    async fn run_part(&self, id: &str, kind: RunKind) -> Result<State> {
+        refuse_transaction_pooler(&self.ctx.target).await?;
+        let client = self.connect_initialised().await?;
+        let lease = lease::acquire(&self.ctx, id).await?;
+        if let Some(open) = store::runs::open_run(&client, id).await? {
+            if open.kind != kind {
+                return Err(open_run_refused(&open));
+            }
+        } else {
+            let client = &*lease.client;
+            begin(client).await?;
+            let work = async {
+                let state = store::migrations::lock_state(client, id).await?;
+                let next = transition(state, Input::Start(kind)).map_err(|n| refused(id, &n))?;
+                let row = store::migrations::get(client, id).await?;
+                let plan = row.and_then(|r| r.plan).ok_or_else(|| no_plan(id))?;
+                store::migrations::set_state(client, id, next).await?;
+                store::runs::create(client, id, kind, &plan.steps_of(kind.phases())).await?;
+                Ok(())
+            };
+            commit_or_roll_back(client, work.await).await?;
+        }
+        session::execute(&self.ctx, id, Some(lease)).await?;
+        self.state(id).await
+    }
+
+    /// What a revert would do now.
+    pub async fn revert_plan(&self, id: &str, to: RevertTo) -> Result<RevertPlan> {
+        let client = self.connect_initialised().await?;
+        let state = store::migrations::get(&client, id)
+            .await?
+            .map_or(State::Pending, |r| r.state);
+        if state == State::Reverting {
+            let open = store::runs::open_run(&client, id).await?;
+            let steps = open.map(|run| run.steps).unwrap_or_default();
+            return Ok(RevertPlan {
+                steps,
+                remaining: Vec::new(),
+            });
+        }
+        transition(state, Input::Start(revert_kind(to))).map_err(|n| refused(id, &n))?;
+        revert_of(&client, id, to).await
+    }
+
+    /// Takes a migration back.
+    pub async fn revert(&self, id: &str, to: RevertTo) -> Result<State> {
+        refuse_transaction_pooler(&self.ctx.target).await?;
+        let first = self.connect_initialised().await?;
+        let lease = lease::acquire(&self.ctx, id).await?;
+        drop(first);
+        let client = &*lease.client;
+        let open = store::runs::open_run(client, id).await?;
+        let reverting = open
+            .as_ref()
+            .is_some_and(|r| matches!(r.kind, RunKind::Revert | RunKind::Uncontract));
+        if !reverting {
+            begin(client).await?;
+            let work = async {
+                let kind = revert_kind(to);
+                let state = store::migrations::lock_state(client, id).await?;
+                let next = transition(state, Input::Start(kind)).map_err(|n| refused(id, &n))?;
+                refuse_later(client, id).await?;
+                let plan = revert_of(client, id, to).await?;
+                if let Some(open) = open {
+                    store::runs::close(client, open.id, "abandoned").await?;
+                }
+                overrides::clear(client, id, overrides::PAUSE).await?;
+                store::migrations::set_state(client, id, next).await?;
+                store::runs::create(client, id, kind, &plan.steps).await?;
+                Ok(())
+            };
+            commit_or_roll_back(client, work.await).await?;
+        }
+        session::execute(&self.ctx, id, Some(lease)).await?;
+        self.state(id).await
+    }
+
+    /// Goes on with a run that stopped, or ends the pause of a live one. Gives the state after it;
+    /// `None` where a live runner goes on by itself.
+    pub async fn resume(&self, id: &str) -> Result<Option<State>> {
+        refuse_transaction_pooler(&self.ctx.target).await?;
+        let client = self.connect_initialised().await?;
+        let paused = overrides::clear(&client, id, overrides::PAUSE).await?;
+        if paused {
+            let event = Event::Unpaused {
+                by: self.ctx.actor.clone(),
+            };
+            store::events::append(&client, id, None, &self.ctx.actor, &event).await?;
+        }
+        let state = store::migrations::get(&client, id)
+            .await?
+            .map_or(State::Pending, |r| r.state);
+        let Some(_) = store::runs::open_run(&client, id).await? else {
+            return Err(
+                Error::refused(format!("{id} is {state}: there is nothing to resume"))
+                    .left("nothing was changed")
+                    .hint("`pgshift status` tells what can be done"),
+            );
+        };
+        let lease = match lease::acquire(&self.ctx, id).await {
+            Ok(lease) => lease,
+            // A live runner was paused and goes on now.
+            Err(error) if paused && error.kind() == ErrorKind::Refused => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        session::execute(&self.ctx, id, Some(lease)).await?;
+        self.state(id).await.map(Some)
+    }
+
+    /// Asks the runner of a migration to hold between chunks.
+    pub async fn pause(&self, id: &str) -> Result<()> {
+        let client = self.connect_initialised().await?;
+        let state = store::migrations::get(&client, id)
+            .await?
+            .map_or(State::Pending, |r| r.state);
+        if !state.in_motion() {
+            return Err(
+                Error::refused(format!("{id} is {state}: nothing runs that could pause"))
+                    .left("nothing was changed")
+                    .hint("`pgshift status` tells what can be done"),
+            );
+        }
+        overrides::set(&client, id, overrides::PAUSE, "on", &self.ctx.actor).await?;
+        let event = Event::Paused {
+            by: self.ctx.actor.clone(),
+        };
+        store::events::append(&client, id, None, &self.ctx.actor, &event).await
+    }
+
+    /// Verifies now what a migration backfilled, without changing its state. Gives the tables that
+    /// were checked.
+    pub async fn verify(&self, id: &str) -> Result<Vec<String>> {
+        let client = self.connect_initialised().await?;
+        let row = store::migrations::get(&client, id)
+            .await?
+            .ok_or_else(|| no_plan(id))?;
+        if !matches!(row.state, State::Ready | State::Applying) {
+            return Err(Error::refused(format!(
+                "{id} is {}: there is nothing to compare with",
+                row.state
+            ))
+            .hint(
+                "verify compares old and new columns while both are there: after the backfill \
+                   and before contract",
+            ));
+        }
+        let plan = row.plan.ok_or_else(|| no_plan(id))?;
+        let steps = plan.steps_of(&[Phase::Verify]);
+        super::verify::alone(&self.ctx, id, &steps).await
+    }
+
+    /// Marks migrations as applied without running them.
+    pub async fn baseline(&self, migrations: &[&Migration]) -> Result<usize> {
+        self.init().await?;
+        let client = self.connect_initialised().await?;
+        begin(&client).await?;
+        let work = async {
+            let mut marked = 0;
+            for migration in migrations {
+                let id = &migration.id;
+                let state = store::migrations::lock_state(&client, id).await?;
+                if state.is_applied() {
+                    continue;
+                }
+                let next = transition(state, Input::Baseline).map_err(|n| refused(id, &n))?;
+                let text = migration.source.text();
+                store::migrations::record(&client, id, &migration.checksum, text, next, None)
+                    .await?;
+                store::events::append(&client, id, None, &self.ctx.actor, &Event::Baselined)
+                    .await?;
+                marked += 1;
+            }
+            Ok(marked)
+        };
+        commit_or_roll_back(&client, work.await).await
+    }
+}
+
+fn revert_kind(to: RevertTo) -> RunKind {
+    match to {
+        RevertTo::Start => RunKind::Revert,
+        RevertTo::Ready => RunKind::Uncontract,
+    }
+}
+
+async fn begin(client: &Client) -> Result<()> {
+    client
+        .batch_execute("BEGIN; SET LOCAL lock_timeout = '10s'")
+        .await
+        .map_err(from_pg)
+}
+
+async fn commit_or_roll_back<T>(client: &Client, result: Result<T>) -> Result<T> {
+    match result {
+        Ok(value) => {
+            client.batch_execute("COMMIT").await.map_err(from_pg)?;
+            Ok(value)
+        }
+        Err(error) => {
+            let _ = client.batch_execute("ROLLBACK").await;
+            Err(error)
+        }
+    }
+}
+
+fn refused(id: &str, no: &crate::run::NotPossible) -> Error {
+    Error::refused(format!("{id}: {}", no.why))
+        .left("nothing was changed")
+        .hint(no.instead.clone())
+}
+
+fn no_plan(id: &str) -> Error {
+    Error::refused(format!("{id} has no recorded plan"))
+        .left("nothing was changed")
+        .hint("`pgshift status` lists the migrations that were applied here")
+}
+
+fn open_run_refused(open: &RunRow) -> Error {
+    Error::refused(format!(
+        "{}: its {} is not finished",
+        open.migration, open.kind
+    ))
+    .left("nothing was changed")
+    .hint("`pgshift resume` finishes it, `pgshift revert` takes the migration back")
+}
+
+/// A revert must not pull the ground from under a later migration of the same tables.
+async fn refuse_later(client: &Client, id: &str) -> Result<()> {
+    let all = store::migrations::list(client).await?;
+    let tables = all
+        .iter()
+        .find(|m| m.id == id)
+        .and_then(|m| m.plan.as_ref())
+        .map(|p| p.tables.clone());
+    let tables = tables.unwrap_or_default();
+    let began = |m: &MigrationRow| {
+        let id = m.id.clone();
+        async move {
+            let runs = store::runs::runs_of(client, &id).await?;
+            Ok::<i64, Error>(
+                runs.iter()
+                    .filter(|r| r.kind == RunKind::Apply)
+                    .map(|r| r.id)
+                    .max()
+                    .unwrap_or(0),
+            )
+        }
+    };
+    let Some(this) = all.iter().find(|m| m.id == id) else {
+        return Ok(());
+    };
+    let ours = began(this).await?;
+    for other in &all {
+        let shared = other
+            .plan
+            .as_ref()
+            .and_then(|p| p.tables.iter().find(|t| tables.contains(t)));
+        let Some(table) = shared else { continue };
+        let live = other.state.is_applied() && other.state != State::Purged && other.id != id;
+        if live && began(other).await? > ours {
+            return Err(Error::refused(format!(
+                "{} came after {id} and changes {table} too ({})",
+                other.id, other.state
+            ))
+            .left("nothing was changed")
+            .hint(format!("`pgshift revert {}` first", other.id)));
+        }
+    }
+    Ok(())
+}
+
+/// The way back of everything that the runs of a migration did since it was last pending.
+async fn revert_of(client: &Client, id: &str, to: RevertTo) -> Result<RevertPlan> {
+    let mut standing: Vec<RunRow> = Vec::new();
+    for run in store::runs::runs_of(client, id).await? {
+        match run.kind {
+            RunKind::Apply | RunKind::Contract => standing.push(run),
+            RunKind::Uncontract => standing.retain(|r| r.kind != RunKind::Contract),
+            RunKind::Revert => standing.clear(),
+            RunKind::Purge => {}
+        }
+    }
+    if to == RevertTo::Ready {
+        standing.retain(|r| r.kind == RunKind::Contract);
+    }
+    let mut done = Vec::new();
+    for run in &standing {
+        let recorded = store::runs::steps(client, run.id).await?;
+        for row in recorded {
+            if let Some(step) = run.steps.get(row.ordinal - 1) {
+                done.push((step.clone(), row.state == StepState::Done));
+            }
+        }
+    }
+    let (steps, remaining) = revert_steps(&done);
+    Ok(RevertPlan { steps, remaining })
+}
+
+/// Default time after which a lease without a heartbeat counts as dead.
+pub const LEASE_TTL: Duration = Duration::from_secs(15);
