@@ -27,6 +27,11 @@ impl Style {
         }
     }
 
+    /// As it is.
+    pub fn plain(self, text: &str) -> String {
+        text.to_owned()
+    }
+
     /// For headings.
     pub fn bold(self, text: &str) -> String {
         self.paint(Ansi::new().bold(), text)
