@@ -233,12 +233,33 @@ fn find_password(text: &str) -> Option<(usize, usize)> {
     Some((at, at + KEY.len()))
 }
 
+/// Words of `text`; a command in backticks is one word, so that it can be copied.
+fn words(text: &str) -> Vec<&str> {
+    let mut all = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let mut quoted = false;
+        let end = rest.find(|c: char| {
+            quoted ^= c == '`';
+            c.is_whitespace() && !quoted
+        });
+        // A backtick without its end quotes nothing.
+        let end = end
+            .or_else(|| rest.find(char::is_whitespace).filter(|_| quoted))
+            .unwrap_or(rest.len());
+        all.push(&rest[..end]);
+        rest = rest[end..].trim_start();
+    }
+    all
+}
+
 /// Words of `text` in lines of at most `width` characters; a longer word has a line of its own.
+/// A command in backticks is kept together.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut all = Vec::new();
     let mut current = String::new();
     let mut used = 0;
-    for word in text.split_whitespace() {
+    for word in words(text) {
         let long = word.chars().count();
         if used > 0 && used + 1 + long > width {
             all.push(std::mem::take(&mut current));
@@ -373,6 +394,10 @@ mod tests {
         assert!(text.lines().all(|l| l.chars().count() <= WIDTH));
         assert!(text.lines().skip(1).all(|l| l.starts_with("         word")));
         assert_eq!(hanging("x ", ""), "x\n");
+        assert_eq!(
+            wrap("run `pgshift resume 1`, or it's `one", 10),
+            ["run", "`pgshift resume 1`,", "or it's", "`one"]
+        );
     }
 
     #[test]

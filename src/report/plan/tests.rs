@@ -315,7 +315,7 @@ fn prose_is_readable_at_a_hundred_columns() {
         .collect::<Vec<_>>()
         .join("\n");
     for row in human(&plan, PLAIN).lines() {
-        let as_is = sql.contains(row.trim()) || row.contains("ctid");
+        let as_is = sql.contains(row.trim().trim_end_matches(';')) || row.contains("ctid");
         assert!(as_is || row.chars().count() <= WIDTH, "{row}");
     }
 }
