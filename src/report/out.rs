@@ -54,10 +54,10 @@ pub fn write(stream: &mut dyn Write, text: &str) -> Result<Pipe> {
     }
 }
 
-/// [`write`] to stdout, which is for data.
+/// [`write()`] to stdout, which is for data.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn stdout(text: &str) -> Result<Pipe> {
     write(&mut io::stdout().lock(), text)
 }
