@@ -10,15 +10,9 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value};
 
-use crate::event::{Event, Progress};
+use crate::event::{Event, Progress, Sink};
 use crate::report::out::{self, Pipe};
 use crate::report::text::{Style, count, counted, duration, line, millis, percent, rate, redact};
-
-/// Where events go.
-pub trait Sink: Send + Sync {
-    /// Something happened to a migration.
-    fn event(&self, migration: &str, event: &Event);
-}
 
 /// The time, given by the caller.
 pub type Clock = fn() -> DateTime<Utc>;
