@@ -1,6 +1,7 @@
 //! Names and statements that several parts of planning build in the same way.
 
 use crate::catalog::{Catalog, Constraint, ConstraintKind, RelKind, Table};
+use crate::sql::ddl::{AlterOp, AlterOpKind};
 use crate::sql::lex::{TokenKind, ident_value, lex_code};
 use crate::sql::{RelName, quote};
 
@@ -88,6 +89,30 @@ pub(crate) fn proven_not_null(table: &Table, column: &str) -> bool {
             .constraints
             .iter()
             .any(|c| c.validated && is_not_null_check(c, column))
+}
+
+/// The constraints that one ALTER TABLE drops although its own SET NOT NULL would need them as
+/// proof: the server runs all drops of a statement first, and then has to scan.
+pub(crate) fn dropped_proofs<'a>(table: &Table, ops: &'a [AlterOp]) -> Vec<&'a str> {
+    let set: Vec<&str> = ops
+        .iter()
+        .filter_map(|op| match &op.kind {
+            AlterOpKind::SetNotNull { column } => Some(column.as_str()),
+            _ => None,
+        })
+        .filter(|column| table.column(column).is_some_and(|c| !c.not_null))
+        .collect();
+    ops.iter()
+        .filter_map(|op| match &op.kind {
+            AlterOpKind::DropConstraint { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
+        .filter(|name| {
+            table.constraint(name).is_some_and(|c| {
+                c.validated && set.iter().any(|column| is_not_null_check(c, column))
+            })
+        })
+        .collect()
 }
 
 /// `CHECK ((column IS NOT NULL))`, in as many parentheses as may be.

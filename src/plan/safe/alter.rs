@@ -3,7 +3,8 @@
 use super::{Safe, SafeStep, refused, sql_name};
 use crate::catalog::{Catalog, ConstraintKind, RelKind, Table};
 use crate::plan::forms::{
-    NOT_NULL_CONSTRAINTS, constraint_name, kind, not_null_steps, proven_not_null, table,
+    NOT_NULL_CONSTRAINTS, constraint_name, dropped_proofs, kind, not_null_steps, proven_not_null,
+    table,
 };
 use crate::plan::work::{Work, op_work};
 use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ConstraintDef};
@@ -40,14 +41,26 @@ pub(super) fn safe_form(text: &str, action: &Action, catalog: &Catalog) -> Safe 
     {
         return forms.swap_remove(i).1;
     }
-    if forms.iter().all(|(_, form)| *form == Safe::AsIs) {
+    let proofs = dropped_proofs(table, ops);
+    if proofs.is_empty() && forms.iter().all(|(_, form)| *form == Safe::AsIs) {
         return Safe::AsIs;
     }
     // In one statement the server drops first and adds columns before constraints, whatever the
     // order of the text; one statement each must keep to that.
-    forms.sort_by_key(|(op, _)| pass(&op.kind));
+    // But for a CHECK that proves NOT NULL: it goes last.
+    forms.sort_by_key(|(op, _)| match &op.kind {
+        AlterOpKind::DropConstraint { name, .. } if proofs.contains(&name.as_str()) => 5,
+        kind => pass(kind),
+    });
     let mut steps = Vec::new();
     let mut reasons: Vec<String> = Vec::new();
+    if !proofs.is_empty() {
+        reasons.push(
+            "dropped in the same statement, the CHECK does not prove NOT NULL, and every row is \
+             read under a lock that blocks reads and writes"
+                .to_owned(),
+        );
+    }
     for (op, form) in forms {
         match form {
             Safe::Rewritten { steps: more, why } => {

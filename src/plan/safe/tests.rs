@@ -1,4 +1,8 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::plan::inverse::inverse;
+use crate::plan::locks::{locks, transactional};
 use crate::plan::testing::catalog;
 use crate::sql::ddl::understand;
 
@@ -213,6 +217,15 @@ fn not_null_without_a_blocking_scan() {
             "> ALTER TABLE orders DROP CONSTRAINT \"pgshift_orders_total_not_null_c629a2e3\"",
         ],
     );
+    // The end of doing it by hand, in one statement: the proof would be gone before it is needed.
+    check(
+        15,
+        "ALTER TABLE orders DROP CONSTRAINT orders_email_check, ALTER email SET NOT NULL",
+        &[
+            "> ALTER TABLE orders ALTER email SET NOT NULL",
+            "> ALTER TABLE orders DROP CONSTRAINT orders_email_check",
+        ],
+    );
     check(
         18,
         "ALTER TABLE orders ALTER COLUMN total SET NOT NULL",
@@ -358,5 +371,75 @@ fn what_has_no_safe_form_is_refused() {
             form.starts_with("! ") && form.contains(says),
             "{text}\n{form}"
         );
+    }
+}
+
+/// Statements of every kind on the tables of the test catalog.
+fn statements() -> impl Strategy<Value = String> {
+    let tables = proptest::sample::select(vec!["orders", "users", "events", "empty", "nope"]);
+    let columns = proptest::sample::select(vec!["total", "id", "email", "note", "at", "nope"]);
+    let op = proptest::sample::select(vec![
+        "ADD COLUMN x int CHECK (x > 0) UNIQUE",
+        "ADD x int DEFAULT 1 REFERENCES users",
+        "ADD x text",
+        "ALTER @ SET NOT NULL",
+        "ALTER @ DROP NOT NULL",
+        "ALTER @ TYPE text",
+        "ALTER @ SET DEFAULT NULL",
+        "ADD CHECK (@ IS NOT NULL)",
+        "ADD CONSTRAINT k FOREIGN KEY (@) REFERENCES users",
+        "ADD UNIQUE (@)",
+        "ADD PRIMARY KEY (@, id)",
+        "DROP COLUMN @",
+        "DROP CONSTRAINT orders_note_key",
+        "VALIDATE CONSTRAINT orders_total_check",
+        "ATTACH PARTITION users DEFAULT",
+        "SET (fillfactor = 70)",
+    ]);
+    let alter = (tables, columns, proptest::collection::vec(op, 1..4))
+        .prop_map(|(t, c, ops)| format!("ALTER TABLE {t} {}", ops.join(", ")).replace('@', c));
+    let corpus = proptest::sample::select(crate::sql::ddl::CORPUS).prop_map(str::to_owned);
+    prop_oneof![alter, corpus]
+}
+
+proptest! {
+    #[test]
+    fn no_step_works_long_while_it_blocks(text in statements(), major in 14_u32..=18) {
+        let catalog = catalog(major);
+        let action = understand(&text);
+        let _ = inverse(&action, &catalog);
+        let Safe::Rewritten { steps, .. } = safe_form(&text, &action, &catalog) else {
+            return Ok(());
+        };
+        for step in steps {
+            let action = understand(&step.sql);
+            prop_assert_eq!(transactional(&action), !step.concurrent, "{}", step.sql);
+            let blocks = locks(&action, &catalog).iter().any(|l| l.mode.blocks_writes());
+            // What the CHECK before it proves is not in this catalog yet.
+            let proven = step.sql.ends_with(" SET NOT NULL") || step.sql.contains(" PRIMARY KEY USING INDEX ");
+            prop_assert!(
+                !blocks || proven || rewrites_or_scans(&action, &catalog) == Work::None,
+                "{}",
+                step.sql
+            );
+        }
+    }
+
+    #[test]
+    fn never_panics_on_changed_statements(
+        text in statements(),
+        at in any::<proptest::sample::Index>(),
+        insert in "[()\\[\\],.;'\"$a é]{0,3}",
+        remove in 0..9_usize,
+    ) {
+        let mut changed: Vec<char> = text.chars().collect();
+        let at = at.index(changed.len());
+        let end = (at + remove).min(changed.len());
+        changed.splice(at..end, insert.chars());
+        let text: String = changed.into_iter().collect();
+        let (action, catalog) = (understand(&text), catalog(15));
+        let _ = safe_form(&text, &action, &catalog);
+        let _ = inverse(&action, &catalog);
+        let _ = locks(&action, &catalog);
     }
 }

@@ -6,7 +6,7 @@
 mod types;
 mod volatility;
 
-use super::forms::{proven_not_null, table};
+use super::forms::{dropped_proofs, proven_not_null, table};
 use crate::catalog::{Catalog, ConstraintKind, Table};
 use crate::sql::RelName;
 use crate::sql::ddl::{Action, AlterOpKind, ColumnDef, ConstraintDef, Generated};
@@ -33,10 +33,11 @@ pub fn rewrites_or_scans(action: &Action, catalog: &Catalog) -> Work {
     match action {
         Action::AlterTable { name, ops, .. } => {
             let table = table(catalog, name);
+            let unproven = table.is_some_and(|t| !dropped_proofs(t, ops).is_empty());
+            let scan = if unproven { Work::Scan } else { Work::None };
             ops.iter()
                 .map(|op| op_work(&op.kind, table, catalog))
-                .max()
-                .unwrap_or(Work::None)
+                .fold(scan, Ord::max)
         }
         Action::CreateIndex { .. } | Action::Reindex { .. } => Work::IndexBuild,
         Action::AlterDomain { scans: true, .. } => Work::Scan,
@@ -220,6 +221,10 @@ mod tests {
             ("ALTER TABLE orders ALTER total SET NOT NULL", Work::Scan),
             ("ALTER TABLE orders ALTER user_id SET NOT NULL", Work::None),
             ("ALTER TABLE orders ALTER email SET NOT NULL", Work::None),
+            (
+                "ALTER TABLE orders ALTER email SET NOT NULL, DROP CONSTRAINT orders_email_check",
+                Work::Scan,
+            ),
             ("ALTER TABLE orders ALTER email TYPE text", Work::Scan),
             ("ALTER TABLE orders ALTER note TYPE text", Work::None),
             ("ALTER TABLE orders ALTER id TYPE numeric", Work::Rewrite),

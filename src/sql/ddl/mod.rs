@@ -27,6 +27,9 @@ use crate::sql::lex::{Token, TokenKind, lex_code};
 use crate::sql::quote;
 use crate::sql::source::Span;
 
+#[cfg(test)]
+pub(crate) use tests::CORPUS;
+
 pub use alter::{AlterOp, AlterOpKind};
 pub use column::{ColumnDef, ConstraintDef, Generated, InlineConstraint};
 use cursor::Cursor;

@@ -3,7 +3,7 @@ use crate::catalog::ConstraintKind;
 use proptest::prelude::*;
 
 /// Real forms of DDL. Each must be understood, every sub-command too.
-pub(super) const CORPUS: &[&str] = &[
+pub(crate) const CORPUS: &[&str] = &[
     "ALTER TABLE orders ADD COLUMN total_cents bigint",
     "ALTER TABLE orders ADD total_cents bigint, ADD COLUMN IF NOT EXISTS note text",
     "alter table only \"Sales\".\"Order\" add column \"Né\" numeric(10, 2) default 0.00 not null",
