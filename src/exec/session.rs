@@ -155,7 +155,7 @@ async fn once(ctx: &Ctx, migration: &str, lease: Option<Lease>) -> Result<()> {
         run: Some(run.id),
         epoch,
         lease: lease.client.clone(),
-        work: ctx.target.connect().await?,
+        work: lease::connect(ctx).await?,
         progress: Mutex::default(),
     });
     if let Some(from) = lease.took_over {

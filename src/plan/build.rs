@@ -73,6 +73,11 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
         );
     }
     steps.sort_by_key(|s| s.phase);
+    if let Some(longest) = draft.migration.options.lock_timeout {
+        for step in &mut steps {
+            step.set_lock_timeout(longest);
+        }
+    }
     let mut seen = BTreeSet::new();
     warnings.retain(|w| seen.insert(w.clone()));
     Ok(Plan {
