@@ -44,8 +44,11 @@ pub fn render(error: &Error, color: bool) -> String {
             let _ = writeln!(text, "{}: {}", style.bad("error"), style.bold(&message));
         }
     }
-    for cause in causes(error) {
-        text.push_str(&hanging("  cause: ", &cause));
+    // What the server said is the message already.
+    if error.sqlstate().is_none() {
+        for cause in causes(error) {
+            text.push_str(&hanging("  cause: ", &cause));
+        }
     }
     if let Some(code) = error.sqlstate() {
         let _ = writeln!(text, "  SQLSTATE {}", line(code));
