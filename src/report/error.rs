@@ -44,11 +44,8 @@ pub fn render(error: &Error, color: bool) -> String {
             let _ = writeln!(text, "{}: {}", style.bad("error"), style.bold(&message));
         }
     }
-    // What the server said is the message already.
-    if error.sqlstate().is_none() {
-        for cause in causes(error) {
-            text.push_str(&hanging("  cause: ", &cause));
-        }
+    for cause in causes(error) {
+        text.push_str(&hanging("  cause: ", &cause));
     }
     if let Some(code) = error.sqlstate() {
         let _ = writeln!(text, "  SQLSTATE {}", line(code));
@@ -100,12 +97,20 @@ fn safe(text: &str) -> String {
 
 /// The chain of causes, without those that an error before has already quoted.
 fn causes(error: &Error) -> Vec<String> {
+    // Of a server's error the message says all; the driver's own wording adds nothing.
+    let driver = |text: &str| {
+        error.sqlstate().is_some()
+            && (text == "db error"
+                || ["ERROR: ", "FATAL: ", "PANIC: "]
+                    .iter()
+                    .any(|s| text.starts_with(s)))
+    };
     let mut said = safe(error.message());
     let mut all = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {
         let text = safe(&cause.to_string());
-        if !text.is_empty() && !said.contains(&text) && all.len() < CAUSES {
+        if !text.is_empty() && !driver(&text) && !said.contains(&text) && all.len() < CAUSES {
             said.push('\n');
             said.push_str(&text);
             all.push(text);
