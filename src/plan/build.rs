@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::lock::{LockMode, LockOn};
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOpKind, RelName, understand};
-use crate::sql::lex::{ident_value, lex_code};
+use crate::sql::lex::{ident_value, is_keyword, lex_code};
 use crate::sql::quote::{ident, qname};
 
 use super::backfills::{PlannedBackfill, decide};
@@ -146,6 +146,18 @@ fn synced_columns(groups: &[SyncGroup]) -> BTreeSet<(QName, String)> {
 /// The catalog with the columns that expand adds.
 fn with_new_columns(draft: &Draft<'_>, probed: &Probed) -> Catalog {
     let mut after = draft.catalog.clone();
+    for known in &draft.sections.expand {
+        if let Action::CreateDomain { name } = &known.action
+            && constrains(&known.statement.sql)
+        {
+            let schema = name
+                .schema
+                .clone()
+                .or_else(|| after.search_path.first().cloned());
+            let name = QName::new(schema.unwrap_or_default(), name.name.as_str());
+            after.constrained_domains.insert(name);
+        }
+    }
     for ((table, name), new) in &draft.new_columns {
         let (type_name, has_equality) = probed
             .types
@@ -166,6 +178,13 @@ fn with_new_columns(draft: &Draft<'_>, probed: &Probed) -> Catalog {
         }
     }
     after
+}
+
+/// True where a CREATE DOMAIN has a CHECK or NOT NULL.
+fn constrains(sql: &str) -> bool {
+    lex_code(sql)
+        .into_iter()
+        .any(|t| is_keyword(t, sql, "CHECK") || is_keyword(t, sql, "NOT"))
 }
 
 /// Line of a span in the draft's file.
@@ -729,7 +748,7 @@ pub(super) fn attach_reverts(draft: &Draft<'_>, steps: &mut [Step], reverts: &[K
 fn without_default(text: &str, default: &str) -> Option<String> {
     let mut found = None;
     for token in lex_code(text) {
-        if crate::sql::lex::is_keyword(token, text, "DEFAULT") {
+        if is_keyword(token, text, "DEFAULT") {
             let rest = &text[token.span.end..];
             let gap = rest.len() - rest.trim_start().len();
             if rest[gap..].starts_with(default) {

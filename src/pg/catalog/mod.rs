@@ -116,6 +116,7 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
         search_path: get(&server, "search_path")?,
         tables: BTreeMap::new(),
         relations: BTreeMap::new(),
+        constrained_domains: relations::constrained_domains(client).await?,
     };
     let mut mentioned = BTreeSet::new();
     for relation in resolved {
