@@ -30,6 +30,7 @@ use super::work::{Work as DdlWork, rewrites_or_scans};
 /// # Errors
 /// Refusals and errors of the file, with places, reasons and the way out.
 pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
+    super::targets::check(draft)?;
     let (backfills, groups) = decide(draft, probed)?;
     let mut builder = Builder {
         draft,
