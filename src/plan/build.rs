@@ -46,7 +46,9 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
     builder.expand()?;
     builder.sync(&groups);
     builder.backfill(&backfills);
-    builder.verify(&backfills);
+    builder
+        .steps
+        .extend(verify_steps(draft, &backfills, Phase::Verify));
     let Builder {
         after,
         moved_defaults,
@@ -54,11 +56,7 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
         mut warnings,
         ..
     } = builder;
-    let verify: Vec<Step> = steps
-        .iter()
-        .filter(|s| s.phase == Phase::Verify)
-        .cloned()
-        .collect();
+    let verify = verify_steps(draft, &backfills, Phase::Contract);
     let contract = contract::build(draft, &after, &groups, &moved_defaults, &verify)?;
     steps.extend(contract.steps);
     steps.extend(contract.purge);
@@ -457,37 +455,50 @@ impl Builder<'_, '_> {
             }),
         }
     }
+}
 
-    fn verify(&mut self, backfills: &[PlannedBackfill]) {
-        for backfill in backfills {
-            let Some(verify) = &backfill.verify else {
-                continue;
-            };
-            let table = &self.draft.catalog.tables[&verify.table];
-            let mut step = Step::new(
-                Phase::Verify,
-                format!("verify every row of {}", verify.table),
-                Work::Verify(Box::new(verify.clone())),
-            )
-            .locks(vec![lock_on(&verify.table, LockMode::AccessShare)])
-            .line(line(self.draft, backfill.span));
-            step.estimate.rows = Some(table.rows);
-            step.estimate.bytes = Some(table.bytes);
-            self.steps.push(step);
-        }
-        for known in &self.draft.sections.verify {
-            self.steps.push(
-                Step::new(
-                    Phase::Verify,
-                    "check that the author's query finds nothing wrong",
-                    Work::Check {
-                        sql: known.statement.sql.clone(),
-                    },
-                )
-                .line(line(self.draft, known.statement.span)),
+/// The checks before READY, and those once more before contract.
+fn verify_steps(draft: &Draft<'_>, backfills: &[PlannedBackfill], phase: Phase) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for backfill in backfills {
+        let spec = if phase == Phase::Verify {
+            &backfill.verify
+        } else {
+            &backfill.verify_later
+        };
+        let Some(spec) = spec else { continue };
+        let table = &draft.catalog.tables[&spec.table];
+        let mut step = Step::new(
+            phase,
+            format!("verify every row of {}", spec.table),
+            Work::Verify(Box::new(spec.clone())),
+        )
+        .locks(vec![lock_on(&spec.table, LockMode::AccessShare)])
+        .line(line(draft, backfill.span));
+        if phase != Phase::Verify && backfill.verify_later != backfill.verify {
+            step.notes.push(
+                "without a reverse section the new application version may have written any \
+                 value by now: only a row without one is wrong"
+                    .to_owned(),
             );
         }
+        step.estimate.rows = Some(table.rows);
+        step.estimate.bytes = Some(table.bytes);
+        steps.push(step);
     }
+    for known in &draft.sections.verify {
+        steps.push(
+            Step::new(
+                phase,
+                "check that the author's query finds nothing wrong",
+                Work::Check {
+                    sql: known.statement.sql.clone(),
+                },
+            )
+            .line(line(draft, known.statement.span)),
+        );
+    }
+    steps
 }
 
 fn belongs_to_contract(draft: &Draft<'_>, span: Span) -> Error {
