@@ -1,7 +1,10 @@
 //! Integration tests: they need real servers, which `scripts/test.sh` starts.
 
+mod cases;
 mod catalog;
 mod cluster;
 mod connect;
+mod examples;
+mod lifecycle;
 mod saved_plan;
 mod support;
