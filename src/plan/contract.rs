@@ -153,8 +153,15 @@ impl Builder<'_, '_> {
                 }
                 Ok(())
             }
-            Action::DropTable { names, cascade, .. } => {
+            Action::DropTable {
+                names,
+                cascade,
+                if_exists,
+            } => {
                 for name in names {
+                    if *if_exists && draft.table(name).is_none() {
+                        continue;
+                    }
                     self.drop_table(name, *cascade, span)?;
                 }
                 Ok(())
