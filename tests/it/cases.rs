@@ -7,6 +7,7 @@ mod names;
 mod options;
 mod roles;
 mod runs;
+mod statements;
 mod tables;
 mod triggers;
 

@@ -118,7 +118,7 @@ impl Project {
                  WHERE pronamespace = to_regnamespace('pgshift') AND proname LIKE 'sync%'
                  UNION ALL
                  SELECT 'column ' || attname FROM pg_attribute
-                 WHERE attname LIKE '%pgshift%' AND NOT attisdropped
+                 WHERE attname LIKE '\\_pgshift\\_%' AND NOT attisdropped
                  UNION ALL
                  SELECT 'relation ' || relname FROM pg_class
                  WHERE relname LIKE '%pgshift%'

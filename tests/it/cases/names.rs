@@ -158,3 +158,42 @@ async fn a_schema_outside_of_the_search_path() {
     )
     .await;
 }
+
+/// Names that mean something to the server, or to the trigger's language.
+#[tokio::test]
+async fn names_that_are_words() {
+    Life {
+        name: "words",
+        setup: r#"
+            CREATE TABLE "new" ("select" int PRIMARY KEY, "old" int NOT NULL, "found" int NOT NULL,
+                pgshift_row int, "new" int);
+            INSERT INTO "new" SELECT n, n, n, n FROM generate_series(1, 1000) n;"#,
+        migration: r#"
+            -- pgshift: expand
+            ALTER TABLE "new" ADD COLUMN "tg_op" int, ADD COLUMN "user" int;
+            -- pgshift: backfill
+            UPDATE "new" SET tg_op = new.old * 2 + found, "user" = pgshift_row;
+            -- pgshift: reverse
+            UPDATE "new" SET "old" = (tg_op - found) / 2, pgshift_row = "user";
+            -- pgshift: contract
+            ALTER TABLE "new" ALTER COLUMN tg_op SET NOT NULL;
+            ALTER TABLE "new" DROP COLUMN "old", DROP COLUMN pgshift_row;"#,
+        traffic: Some(|n| match n % 2 {
+            0 => format!(r#"INSERT INTO "new" VALUES ({}, 1, 2, 3)"#, 10_000 + n),
+            _ => format!(r#"UPDATE "new" SET old = old + 1 WHERE "select" = {}"#, n % 1000),
+        }),
+        ready: &[r#"SELECT bool_and(tg_op = old * 2 + found
+                        AND "user" IS NOT DISTINCT FROM pgshift_row) FROM "new""#],
+        new_version: Some((
+            r#"UPDATE "new" SET tg_op = 100 + found WHERE "select" = 1"#,
+            r#"UPDATE "new" SET tg_op = 200 + found, "user" = 5 WHERE "select" = 2"#,
+            &[
+                r#"SELECT array_agg(old ORDER BY "select") = '{50,100}' FROM "new" WHERE "select" < 3"#,
+                r#"SELECT pgshift_row = 5 FROM "new" WHERE "select" = 2"#,
+            ],
+        )),
+        ..Life::default()
+    }
+    .live()
+    .await;
+}

@@ -196,3 +196,208 @@ async fn what_holds_no_rows_of_its_own_is_refused() {
         assert_eq!(project.state().await, "pending");
     }
 }
+
+/// Keys are kept as text between chunks. What the database's settings make of text must not matter:
+/// in summer Dublin has `IST`, which is read as Israel's time, and few digits are rounded.
+#[tokio::test]
+async fn keys_of_every_type_in_a_strange_locale() {
+    let settings = [
+        "DateStyle TO 'SQL, DMY'",
+        "TimeZone TO 'Europe/Dublin'",
+        "extra_float_digits TO -9",
+        "bytea_output TO 'escape'",
+        "IntervalStyle TO 'sql_standard'",
+    ];
+    let settings: Vec<_> = settings
+        .iter()
+        .map(|s| {
+            let s = s.replace('\'', "''");
+            format!("EXECUTE format('ALTER DATABASE %I SET {s}', current_database());")
+        })
+        .collect();
+    for (kind, key) in [
+        (
+            "timestamptz",
+            "timestamptz '2026-06-13 00:00+00' + n * interval '1 minute'",
+        ),
+        ("float8", "1 + n / 1e7::float8"),
+        ("char(5)", "'k' || n"),
+        ("bytea", "decode(md5(n::text), 'hex')"),
+        ("interval", "n * interval '7 hours' - interval '50 days'"),
+        ("numeric", "n / 7.0"),
+        ("date", "date '2000-01-01' + n"),
+    ] {
+        let project = Project::new(
+            &format!("key_{}", &kind[..4]),
+            &format!(
+                "CREATE TABLE t (k {kind} PRIMARY KEY, a int NOT NULL);
+                 INSERT INTO t SELECT {key}, n FROM generate_series(1, 400) n;
+                 DO $do$ BEGIN {} END $do$;",
+                settings.join("\n")
+            ),
+            "-- pgshift: backfill batch=9\nUPDATE t SET a = a + 100000;",
+        )
+        .await;
+        project.to("apply", "complete").await;
+        project
+            .holds(&[
+                "SELECT min(a) = 100001 AND max(a) = 100400 FROM t",
+                "SELECT rows = 400 AND chunks = 45 FROM pgshift.checkpoint",
+            ])
+            .await;
+    }
+}
+
+/// Chunks are READ COMMITTED, whatever the database's default is.
+#[tokio::test]
+async fn serializable_by_default() {
+    Life {
+        name: "serializable",
+        setup: "
+            CREATE TABLE t (id int PRIMARY KEY, a int NOT NULL);
+            INSERT INTO t SELECT n, n FROM generate_series(1, 2000) n;
+            DO $$ BEGIN
+                EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation TO serializable',
+                               current_database());
+            END $$;",
+        migration: "
+            -- pgshift: expand
+            ALTER TABLE t ADD COLUMN b int;
+            CREATE INDEX t_b ON t (b);
+            -- pgshift: backfill batch=200
+            UPDATE t SET b = a * 2;
+            -- pgshift: contract
+            ALTER TABLE t ALTER COLUMN b SET NOT NULL;",
+        traffic: Some(|n| {
+            format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED;
+                 UPDATE t SET a = a + 1 WHERE id = {}; COMMIT",
+                n % 2000
+            )
+        }),
+        ready: &["SELECT bool_and(b = a * 2) FROM t"],
+        ..Life::default()
+    }
+    .live()
+    .await;
+}
+
+/// Someone made this database read-only; it is not ours to overrule.
+#[tokio::test]
+async fn a_read_only_database_is_refused() {
+    refused(
+        "read_only",
+        "CREATE TABLE t (id int PRIMARY KEY, a int NOT NULL);
+         DO $$ BEGIN
+             EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only TO on',
+                            current_database());
+         END $$;",
+        "ALTER TABLE t ADD COLUMN b int;",
+        3,
+        &[
+            "the session is read-only (default_transaction_read_only)",
+            "ALTER DATABASE",
+        ],
+    )
+    .await;
+}
+
+/// What would break with the column is named before anything is done.
+#[tokio::test]
+async fn what_depends_on_a_dropped_column() {
+    let setup = "
+        CREATE TABLE t (id int PRIMARY KEY, a int, b int, c int,
+            g int GENERATED ALWAYS AS (c * 2) STORED, UNIQUE (b));
+        CREATE VIEW seen AS SELECT id, a FROM t;
+        CREATE TABLE r (b int REFERENCES t (b));";
+    for (column, words) in [
+        ("a", "view seen depend on column a of public.t"),
+        (
+            "b",
+            "b is in a key that foreign keys of public.r may reference",
+        ),
+        ("c", "depend on column c of public.t"),
+        ("id", "id of public.t"),
+        ("a CASCADE", "CASCADE drops what is not named here"),
+    ] {
+        refused(
+            &format!("dependent_{}", &column[..1]),
+            setup,
+            &format!("-- pgshift: contract\nALTER TABLE t DROP COLUMN {column};"),
+            3,
+            &[words, ":2:15"],
+        )
+        .await;
+    }
+}
+
+/// Indexes, checks and defaults of a dropped column come back with it.
+#[tokio::test]
+async fn what_a_dropped_column_has_of_its_own() {
+    Life {
+        name: "own",
+        setup: "
+            CREATE TABLE t (id int PRIMARY KEY, a numeric(10, 2) NOT NULL DEFAULT 1.5
+                CONSTRAINT t_a_check CHECK (a > 0), b int, UNIQUE (a, b));
+            CREATE INDEX t_a ON t (a) WHERE a > 10;
+            CREATE STATISTICS t_ab ON a, b FROM t;
+            COMMENT ON COLUMN t.a IS 'amount';
+            ALTER TABLE t ALTER COLUMN a SET STATISTICS 500;
+            INSERT INTO t SELECT n, n, n FROM generate_series(1, 1000) n;",
+        migration: "
+            -- pgshift: expand
+            ALTER TABLE t ADD COLUMN c bigint;
+            -- pgshift: backfill
+            UPDATE t SET c = a * 100;
+            -- pgshift: reverse
+            UPDATE t SET a = c / 100.0;
+            -- pgshift: contract
+            ALTER TABLE t DROP COLUMN a;",
+        traffic: Some(|n| match n % 2 {
+            0 => format!(
+                "INSERT INTO t (id, b) VALUES ({}, {})",
+                10_000 + n,
+                10_000 + n
+            ),
+            _ => format!("UPDATE t SET a = a + 0.01 WHERE id = {}", n % 1000),
+        }),
+        ready: &["SELECT bool_and(c = a * 100) FROM t"],
+        new_version: Some((
+            "INSERT INTO t (id, b, c) VALUES (-1, 1, 250)",
+            "INSERT INTO t (id, b, c) VALUES (-2, 1, 350)",
+            &["SELECT array_agg(a ORDER BY id) = '{3.50,2.50}' FROM t WHERE id < 0"],
+        )),
+        ..Life::default()
+    }
+    .live()
+    .await;
+}
+
+/// The author's condition decides which rows have a value at all.
+#[tokio::test]
+async fn rows_that_come_and_go_with_the_condition() {
+    Life {
+        name: "condition",
+        setup: "
+            CREATE TABLE t (id int PRIMARY KEY, kind text, a int NOT NULL);
+            INSERT INTO t SELECT n, (ARRAY['x', 'y', NULL])[1 + n % 3], n
+            FROM generate_series(1, 3000) n;",
+        migration: "
+            -- pgshift: expand
+            ALTER TABLE t ADD COLUMN b int;
+            -- pgshift: backfill batch=200
+            UPDATE t SET b = a * 2 WHERE kind = 'x' AND b IS NULL;",
+        traffic: Some(|n| match n % 4 {
+            0 => format!("INSERT INTO t VALUES ({}, 'x', 1)", 10_000 + n),
+            1 => format!("UPDATE t SET kind = 'x' WHERE id = {}", n % 3000),
+            2 => format!("UPDATE t SET kind = NULL WHERE id = {}", n * 7 % 3000),
+            _ => format!("UPDATE t SET a = a + 1 WHERE id = {}", n % 3000),
+        }),
+        ready: &[
+            "SELECT bool_and(b IS NOT DISTINCT FROM CASE WHEN kind = 'x' THEN a * 2 END) FROM t",
+        ],
+        ..Life::default()
+    }
+    .live()
+    .await;
+}
