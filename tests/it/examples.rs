@@ -40,7 +40,7 @@ async fn plan_is_as_reviewed(project: &Project, name: &str) {
     settings.set_prepend_module_to_snapshot(false);
     settings.set_snapshot_path("examples");
     settings.set_omit_expression(true);
-    if major >= 18 && plan.contains("NOT NULL") {
+    if major >= 18 && plan.contains("_not_null") {
         settings.set_snapshot_suffix("pg18");
     }
     settings.add_filter(r"(?m)^( {5}cost ) .*\n(?: {15}.*\n)*", "$1 …\n");
