@@ -125,7 +125,11 @@ async fn a_used_up_budget_is_an_exit_code_of_its_own() {
         "{}",
         output.stderr
     );
-    assert!(output.stderr.contains("pgshift resume"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("pgshift resume"),
+        "{}",
+        output.stderr
+    );
     assert_eq!(scene.state().await, "applying");
     client.batch_execute("ROLLBACK").await.expect("ROLLBACK");
     assert_eq!(scene.db.schema().await, before, "nothing half-done");
@@ -147,7 +151,10 @@ async fn blockers_are_ended_only_where_that_is_allowed() {
         output.stderr
     );
     assert!(scene.events("blockers_cancelled").await >= 1);
-    let error = client.batch_execute("COMMIT").await.expect_err("it was ended");
+    let error = client
+        .batch_execute("COMMIT")
+        .await
+        .expect_err("it was ended");
     assert!(client.is_closed() || error.code().is_some(), "{error}");
     let mine: i64 = scene
         .one("SELECT count(*) FROM orders WHERE note = 'mine'")

@@ -22,10 +22,7 @@ impl Vacuum {
         let task = tokio::spawn(async move {
             let mut times = 0;
             while !seen.load(Ordering::Relaxed) {
-                client
-                    .batch_execute("VACUUM orders")
-                    .await
-                    .expect("VACUUM");
+                client.batch_execute("VACUUM orders").await.expect("VACUUM");
                 times += 1;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }

@@ -30,9 +30,7 @@ fn only_after_the_column_was_gone(report: &Report) {
 }
 
 async fn kept(scene: &Scene) {
-    let written: i64 = scene
-        .one("SELECT count(DISTINCT id) FROM written")
-        .await;
+    let written: i64 = scene.one("SELECT count(DISTINCT id) FROM written").await;
     assert!(written > 50, "{written} rows written");
     let lost: i64 = scene
         .one(

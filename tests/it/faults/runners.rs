@@ -55,7 +55,11 @@ async fn of_runners_that_start_together_one_runs() {
     for one in all {
         let output = one.wait().await;
         if output.code != Some(0) {
-            assert!(output.stderr.contains("is being run by"), "{}", output.stderr);
+            assert!(
+                output.stderr.contains("is being run by"),
+                "{}",
+                output.stderr
+            );
         }
         codes.push(output.code);
     }
@@ -63,7 +67,10 @@ async fn of_runners_that_start_together_one_runs() {
     assert_eq!(codes, [Some(0), Some(3), Some(3), Some(3)]);
     assert_eq!(scene.wrong_orders().await, 0);
     scene.nothing_redone().await;
-    assert_eq!(scene.one::<i64>("SELECT count(*) FROM pgshift.run").await, 1);
+    assert_eq!(
+        scene.one::<i64>("SELECT count(*) FROM pgshift.run").await,
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,7 +130,9 @@ async fn a_frozen_runner_is_taken_over_and_writes_nothing_more() {
     assert!(output.stderr.contains("taken over"), "{}", output.stderr);
     assert_eq!(scene.one::<i64>(&last).await, before, "it wrote to the log");
     assert_eq!(
-        scene.rows::<Option<String>>("SELECT error FROM pgshift.run").await,
+        scene
+            .rows::<Option<String>>("SELECT error FROM pgshift.run")
+            .await,
         [None],
         "it wrote to the run"
     );
