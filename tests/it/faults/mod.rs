@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::Client;
 use tokio_postgres::types::FromSqlOwned;
 
-use super::support::{Cli, Db, Output, Running, Workload, message};
+use super::support::{Cli, Db, Output, Running, Workload, connect, message};
 
 /// The migration of most tests.
 const ID: &str = "20261123_orders_total_cents";
@@ -140,6 +140,16 @@ impl Scene {
         let output = running.kill().await;
         // It may have ended in the last instant.
         output.code.is_some().then_some(output)
+    }
+
+    /// Waits until the server takes sessions again: after a crash it ends those that it had.
+    async fn reconnect(&self, server: &str) {
+        *self.client.lock().await = None;
+        let begun = Instant::now();
+        while connect(server).await.is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "no server");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The first column of every row.
