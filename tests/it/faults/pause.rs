@@ -53,6 +53,8 @@ async fn a_pause_holds_until_a_resume_also_through_a_kill() {
     scene.done(&["resume", ID]).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     goes_on(&scene).await;
+    // What the runner says of itself comes with its heartbeats.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
     assert_eq!(waiting(&scene).await, "");
     assert_eq!(scene.one::<i64>("SELECT epoch FROM pgshift.run").await, 1);
 

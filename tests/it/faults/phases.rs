@@ -1,11 +1,18 @@
 //! `kill -9` in every phase, and back: the schema is that of a run that nothing disturbed.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
 use super::{ID, Scene};
+use crate::support::{Output, Running};
 
-const ROWS: u32 = 4_000;
+const ROWS: u32 = 150;
+/// Kills in all, and at least so many in each of apply, contract and revert.
 const KILLS: u32 = 24;
+const KILLS_EACH: u32 = 4;
 
-/// Index builds and constraint checks of some length, so that kills hit them.
+/// Index builds and constraint checks of some length (a sleep takes 1 ms or more), so that kills
+/// hit them.
 fn setup() -> String {
     format!(
         "CREATE FUNCTION slow(n numeric) RETURNS numeric LANGUAGE plpgsql IMMUTABLE AS
@@ -59,12 +66,28 @@ async fn undisturbed() -> [String; 3] {
 
 struct Phases {
     scene: Scene,
-    kills: u32,
-    /// Steps that kills hit, by title.
-    hit: Vec<String>,
+    /// Kills by command.
+    kills: BTreeMap<String, u32>,
+    /// Steps that were under way at a kill.
+    hit: BTreeSet<String>,
 }
 
 impl Phases {
+    fn new(scene: Scene) -> Self {
+        Self {
+            scene,
+            kills: BTreeMap::new(),
+            hit: BTreeSet::new(),
+        }
+    }
+
+    fn enough(&self) -> bool {
+        self.kills.values().sum::<u32>() >= KILLS
+            && ["apply", "contract", "revert"]
+                .iter()
+                .all(|c| self.kills.get(*c).is_some_and(|n| *n >= KILLS_EACH))
+    }
+
     async fn state(&self) -> String {
         if !self
             .scene
@@ -90,22 +113,40 @@ impl Phases {
             }
             let args: &[&str] = if state == start { command } else { &["resume"] };
             let running = self.scene.spawn(args);
-            if self.kills >= KILLS {
+            if self.enough() {
                 running.wait().await.expect(0);
                 continue;
             }
-            let time = self.scene.moment(30, 500);
-            match self.scene.kill_after(running, time).await {
+            match self.kill_some_steps_on(running).await {
                 Some(output) => {
                     output.expect(0);
                 }
                 None => {
-                    self.kills += 1;
+                    *self.kills.entry(command[0].to_owned()).or_default() += 1;
                     self.note().await;
                 }
             }
         }
         panic!("{goal} was not reached: {}", self.state().await);
+    }
+
+    /// Kills a runner at a random moment of one of its next steps.
+    async fn kill_some_steps_on(&mut self, mut running: Running) -> Option<Output> {
+        let goal = self.done().await + self.scene.rng.i64(0..3);
+        while running.running() && self.done().await < goal {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let time = self.scene.moment(0, 60);
+        self.scene.kill_after(running, time).await
+    }
+
+    async fn done(&self) -> i64 {
+        if self.state().await == "pending" {
+            return 0;
+        }
+        self.scene
+            .one("SELECT count(*) FROM pgshift.step WHERE state = 'done'")
+            .await
     }
 
     async fn note(&mut self) {
@@ -127,11 +168,7 @@ impl Phases {
 async fn killed_in_every_phase_it_ends_as_if_undisturbed() {
     let [before, ready, complete] = undisturbed().await;
     let scene = Scene::new("phases", &setup(), MIGRATION).await;
-    let mut phases = Phases {
-        scene,
-        kills: 0,
-        hit: Vec::new(),
-    };
+    let mut phases = Phases::new(scene);
     let mut rounds = 0;
     loop {
         rounds += 1;
@@ -148,14 +185,12 @@ async fn killed_in_every_phase_it_ends_as_if_undisturbed() {
             .await;
         assert_eq!(rows, i64::from(ROWS));
         phases.scene.no_invalid_index().await;
-        if phases.kills >= KILLS {
+        if phases.enough() {
             break;
         }
+        assert!(rounds < 8, "kills do not hit: {:?}", phases.kills);
     }
-    phases.hit.sort();
-    phases.hit.dedup();
-    eprintln!("{rounds} rounds, kills hit: {:#?}", phases.hit);
-    assert!(phases.hit.len() >= 5, "{:#?}", phases.hit);
+    eprintln!("{rounds} rounds, kills {:?}: {:#?}", phases.kills, phases.hit);
 }
 
 const WRONG: &str = "SELECT count(*) FROM orders WHERE total_cents IS DISTINCT FROM id";
@@ -165,26 +200,21 @@ const WRONG: &str = "SELECT count(*) FROM orders WHERE total_cents IS DISTINCT F
 async fn a_killed_run_can_be_reverted_from_anywhere() {
     let scene = Scene::new("phases_revert", &setup(), MIGRATION).await;
     let before = scene.db.schema().await;
-    let mut phases = Phases {
-        scene,
-        kills: 0,
-        hit: Vec::new(),
-    };
-    for round in 0..10 {
+    let mut phases = Phases::new(scene);
+    for round in 0..6 {
         let contract = round % 3 == 2;
         if contract {
             phases.scene.done(&["apply"]).await;
         }
         let args: &[&str] = if contract { &["contract", ID] } else { &["apply"] };
         let running = phases.scene.spawn(args);
-        let time = phases.scene.moment(60, 900);
+        let time = phases.scene.moment(60, 1_200);
         if phases.scene.kill_after(running, time).await.is_none() {
             phases.note().await;
         }
         if ["pending", "reverted"].contains(&&*phases.state().await) {
             continue;
         }
-        phases.kills = KILLS - 1;
         phases.to(&["revert", ID], "reverted").await;
         assert_eq!(
             phases.scene.db.schema().await,
