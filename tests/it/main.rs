@@ -5,6 +5,7 @@ mod catalog;
 mod cluster;
 mod connect;
 mod examples;
+mod faults;
 mod lifecycle;
 mod saved_plan;
 mod support;
