@@ -1,8 +1,192 @@
-//! The command line.
+//! The command line: one file a command. Everything that reads the environment, the clock or the
+//! terminal does it here.
 
+mod apply;
+mod baseline;
+mod config;
+mod context;
+mod contract;
 pub mod exit;
+mod files;
+mod init;
+mod log;
+mod new;
+mod pause;
+mod plan;
+mod purge;
+mod resume;
+mod revert;
+mod run_options;
+mod status;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::error::Result;
+use crate::report::out::When;
+use context::App;
+use exit::Exit;
+
+/// Zero-downtime PostgreSQL migrations: expand/contract in plain SQL, batched backfills that
+/// survive any crash, and a way back from every step.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pgshift",
+    version,
+    propagate_version = true,
+    after_help = "A migration is named by its id or a unique prefix of it. Exit codes: docs/exit-codes.md."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+struct Global {
+    /// The database, as a URL or key=value string; the PG* variables and .pgpass fill what it
+    /// does not say
+    #[arg(
+        long,
+        global = true,
+        env = "DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    database_url: Option<String>,
+    /// Folder of the migration files [default: migrations]
+    #[arg(long, global = true, value_name = "DIR")]
+    migrations: Option<PathBuf>,
+    /// Configuration file [default: pgshift.toml, where it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// What is written to standard output
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    format: Format,
+    /// Only errors on standard error
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// More: whole function bodies in plans, and the log (-vv: debug)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Colour
+    #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
+    color: When,
+    /// Do not ask before what cannot be undone
+    #[arg(short, long, global = true)]
+    yes: bool,
+}
+
+/// `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Human,
+    /// For programs; the shapes are in docs/json.md.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prepare a database and a folder for pgshift
+    Init(init::InitArgs),
+    /// Write a new migration file
+    New(new::NewArgs),
+    /// Show every step that a migration would take, its locks, cost and way back
+    Plan(plan::PlanArgs),
+    /// Run migrations to READY: expand, sync, backfill, validate, verify
+    Apply(apply::ApplyArgs),
+    /// Finish a migration that is READY
+    Contract(contract::ContractArgs),
+    /// Take a migration back
+    Revert(revert::RevertArgs),
+    /// Tell where every migration stands
+    Status(status::StatusArgs),
+    /// Make a running backfill hold
+    Pause(pause::PauseArgs),
+    /// Go on with a run that was paused, interrupted or killed
+    Resume(resume::ResumeArgs),
+    /// Compare every row of what a migration backfilled
+    Verify(verify::VerifyArgs),
+    /// Show, or check, the log of all that happened
+    Log(log::LogArgs),
+    /// Drop for good what contract had soft-dropped
+    Purge(purge::PurgeArgs),
+    /// Mark migrations as applied without running them
+    Baseline(baseline::BaselineArgs),
+}
 
 /// Runs the command line and gives the process's exit code.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are data; everything else is an error.
+            let code = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Success
+            };
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    let global = cli.global.clone();
+    let result = App::new(&cli.global).and_then(|app| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| crate::Error::internal(format!("no runtime: {e}")))?;
+        let code = runtime.block_on(run(&app, cli.command));
+        // Connections that hang must not keep the process.
+        runtime.shutdown_background();
+        code
+    });
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            context::tell_error(&global, &error);
+            Exit::from(error.kind()).into()
+        }
+    }
+}
+
+async fn run(app: &App, command: Command) -> Result<Exit> {
+    match command {
+        Command::Init(args) => init::run(app, &args).await,
+        Command::New(args) => new::run(app, &args),
+        Command::Plan(args) => plan::run(app, &args).await,
+        Command::Apply(args) => apply::run(app, &args).await,
+        Command::Contract(args) => contract::run(app, &args).await,
+        Command::Revert(args) => revert::run(app, &args).await,
+        Command::Status(args) => status::run(app, &args).await,
+        Command::Pause(args) => pause::run(app, &args).await,
+        Command::Resume(args) => resume::run(app, &args).await,
+        Command::Verify(args) => verify::run(app, &args).await,
+        Command::Log(args) => log::run(app, &args).await,
+        Command::Purge(args) => purge::run(app, &args).await,
+        Command::Baseline(args) => baseline::run(app, &args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_shows_every_command() {
+        insta::assert_snapshot!(Cli::command().render_help());
+    }
 }

@@ -62,6 +62,7 @@ struct Tally {
     rows_before: i64,
     chunks_before: i64,
     told: Mutex<Option<Instant>>,
+    fraction_before: Mutex<Option<f64>>,
 }
 
 pub(super) async fn run(
@@ -495,22 +496,22 @@ impl Job<'_> {
         }
         .clamp(0.0, 1.0);
         let rate = rows as f64 / elapsed;
-        let eta = (rate > 0.0 && fraction < 1.0)
-            .then(|| Duration::from_secs_f64(((1.0 - fraction) * total as f64 / rate).min(1e9)));
-        self.session.ctx.emit(
-            &self.session.migration,
-            &Event::Progress(Progress {
-                step: self.ordinal,
-                title: self.title.to_owned(),
-                fraction,
-                rows: t.rows_before + rows,
-                rows_total: total,
-                chunks: t.chunks_before + load(&t.chunks),
-                rate,
-                eta,
-                waiting: self.control.waiting(),
-            }),
-        );
+        // By the share done since this session began, waiting included.
+        let before = *lock(&t.fraction_before).get_or_insert(fraction);
+        let eta = (fraction > before && elapsed > 1.0).then(|| {
+            Duration::from_secs_f64((elapsed * (1.0 - fraction) / (fraction - before)).min(1e9))
+        });
+        self.session.tell(Progress {
+            step: self.ordinal,
+            title: self.title.to_owned(),
+            fraction,
+            rows: t.rows_before + rows,
+            rows_total: total,
+            chunks: t.chunks_before + load(&t.chunks),
+            rate,
+            eta,
+            waiting: self.control.waiting(),
+        });
     }
 }
 

@@ -124,6 +124,7 @@ impl Control {
             let (decision, news) = self.decide(worked);
             for event in news {
                 self.session.event(&event).await?;
+                self.session.tell_waiting(self.waiting());
             }
             match decision {
                 Decision::Proceed { pause } => {

@@ -12,6 +12,7 @@ pub mod planner;
 mod probe;
 pub mod session;
 mod verify;
+pub mod view;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! One run from wherever it stands to its end: step by step, and anew after every lost
 //! connection.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
@@ -9,12 +9,15 @@ use tokio_postgres::Client;
 use super::lease::{self, Lease};
 use super::{Ctx, backfill, concurrent, ddl, verify};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Event;
+use crate::event::{Event, Progress};
 use crate::pg::error::from_pg;
 use crate::plan::{Step, Work};
 use crate::retry::reconnect_pause;
 use crate::run::{Input, transition};
 use crate::store::{self, RunRow, StepState};
+
+/// Time between heartbeats.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// A run under one lease and one epoch.
 pub(super) struct Session {
@@ -27,6 +30,8 @@ pub(super) struct Session {
     pub(super) lease: Arc<Client>,
     /// The steps' own statements.
     pub(super) work: Client,
+    /// The last progress, which the heartbeats tell to `pgshift status`.
+    pub(super) progress: Mutex<Option<Progress>>,
 }
 
 impl Session {
@@ -44,6 +49,30 @@ impl Session {
             .await?;
         }
         Ok(())
+    }
+
+    /// Tells where a backfill or verify stands.
+    pub(super) fn tell(&self, progress: Progress) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress.clone());
+        self.ctx.emit(&self.migration, &Event::Progress(progress));
+    }
+
+    /// Tells why a backfill or verify waits, or that it goes on.
+    pub(super) fn tell_waiting(&self, waiting: Option<String>) {
+        let mut last = self
+            .progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(mut progress) = last.take() {
+            progress.waiting = waiting;
+            self.tell(progress);
+        }
+    }
+
+    fn last_progress(&self) -> Option<serde_json::Value> {
+        let last = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().and_then(|p| serde_json::to_value(p).ok())
     }
 
     /// The run's number; 0 outside a run, which no row has.
@@ -117,6 +146,7 @@ async fn once(ctx: &Ctx, migration: &str, lease: Option<Lease>) -> Result<()> {
         epoch,
         lease: lease.client.clone(),
         work: ctx.target.connect().await?,
+        progress: Mutex::default(),
     });
     if let Some(from) = lease.took_over {
         session.event(&Event::TookOver { from }).await?;
@@ -148,8 +178,15 @@ async fn once(ctx: &Ctx, migration: &str, lease: Option<Lease>) -> Result<()> {
 async fn heartbeats(session: &Session) -> Error {
     let ttl = session.ctx.settings.lease_ttl;
     loop {
-        tokio::time::sleep(ttl / 4).await;
-        let renewal = store::runs::heartbeat(&*session.lease, session.run_id(), session.epoch, ttl);
+        tokio::time::sleep(HEARTBEAT).await;
+        let progress = session.last_progress();
+        let renewal = store::runs::heartbeat(
+            &*session.lease,
+            session.run_id(),
+            session.epoch,
+            ttl,
+            progress.as_ref(),
+        );
         match tokio::time::timeout(ttl / 2, renewal).await {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => {
@@ -192,6 +229,11 @@ async fn steps(session: &Arc<Session>, run: &RunRow) -> Result<()> {
             continue;
         }
         session.check_stop()?;
+        session.tell(Progress {
+            step: ordinal,
+            title: step.title.clone(),
+            ..Progress::default()
+        });
         store::runs::start_step(&*session.lease, run.id, ordinal, step).await?;
         session
             .event(&Event::StepStarted {

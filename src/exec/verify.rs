@@ -1,7 +1,7 @@
 //! Verify steps: every row of a table against what it should be, range by range, so that no
 //! snapshot is held for long.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::SimpleQueryMessage;
@@ -61,6 +61,7 @@ pub(super) async fn alone(ctx: &Ctx, migration: &str, steps: &[Step]) -> Result<
         epoch: 0,
         lease: Arc::new(ctx.target.connect().await?),
         work: ctx.target.connect().await?,
+        progress: Mutex::default(),
     });
     let mut tables = Vec::new();
     for (index, step) in steps.iter().enumerate() {
@@ -164,22 +165,19 @@ async fn scan(
             let seen = done + next.min(state.blocks);
             let fraction = seen as f64 / total.max(1) as f64;
             let elapsed = begun.elapsed().as_secs_f64();
-            session.ctx.emit(
-                &session.migration,
-                &Event::Progress(Progress {
-                    step: ordinal,
-                    title: step.title.clone(),
-                    fraction,
-                    rows: (fraction * table.rows as f64) as i64,
-                    rows_total: table.rows,
-                    chunks: 0,
-                    rate: fraction * table.rows as f64 / elapsed.max(0.001),
-                    eta: (fraction > 0.01).then(|| {
-                        Duration::from_secs_f64(elapsed * (1.0 - fraction).max(0.0) / fraction)
-                    }),
-                    waiting: control.waiting(),
+            session.tell(Progress {
+                step: ordinal,
+                title: step.title.clone(),
+                fraction,
+                rows: (fraction * table.rows as f64) as i64,
+                rows_total: table.rows,
+                chunks: 0,
+                rate: fraction * table.rows as f64 / elapsed.max(0.001),
+                eta: (fraction > 0.01).then(|| {
+                    Duration::from_secs_f64(elapsed * (1.0 - fraction).max(0.0) / fraction)
                 }),
-            );
+                waiting: control.waiting(),
+            });
         }
         done += state.blocks;
     }

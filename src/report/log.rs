@@ -2,32 +2,13 @@
 
 use std::fmt::Write as _;
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use chrono::SecondsFormat;
 
 use crate::event::Event;
 use crate::report::progress::describe;
 use crate::report::text::{Style, line};
 
-/// An entry of the log. Its JSON is a documented shape.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Its number; without gaps.
-    pub seq: i64,
-    /// When.
-    pub at: DateTime<Utc>,
-    /// The migration.
-    pub migration: Option<String>,
-    /// The run.
-    pub run: Option<i64>,
-    /// Who: `user@host pid 123`.
-    pub actor: String,
-    /// The kind of event.
-    pub kind: String,
-    /// The event as JSON.
-    pub detail: Value,
-}
+pub use crate::store::LogEntry as Entry;
 
 /// What happened, in words; an event that this version does not know, as it was written.
 pub fn what(entry: &Entry) -> String {

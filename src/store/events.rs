@@ -1,7 +1,7 @@
 //! `pgshift.event`: the append-only, hash-chained log.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::GenericClient;
 
 use crate::error::{Error, Result};
@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::pg::error::from_pg;
 
 /// An entry of the log.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogEntry {
     /// Its number; without gaps.
     pub seq: i64,

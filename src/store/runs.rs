@@ -97,6 +97,8 @@ pub struct Lease {
     pub heartbeat_at: DateTime<Utc>,
     /// True where no sign of life came in time.
     pub expired: bool,
+    /// The last progress that it told.
+    pub progress: Option<serde_json::Value>,
 }
 
 const RUN: &str = "id, migration_id, kind, state, epoch, steps, error";
@@ -351,19 +353,20 @@ pub async fn take_lease(
     Ok(())
 }
 
-/// Renews the lease; false where another epoch holds it.
+/// Renews the lease and tells the progress; false where another epoch holds it.
 pub async fn heartbeat(
     client: &impl GenericClient,
     run: i64,
     epoch: i64,
     ttl: Duration,
+    progress: Option<&serde_json::Value>,
 ) -> Result<bool> {
     let renewed = client
         .execute(
             "UPDATE pgshift.lease SET heartbeat_at = clock_timestamp(),
-                 expires_at = clock_timestamp() + make_interval(secs => $3)
+                 expires_at = clock_timestamp() + make_interval(secs => $3), progress = $4
              WHERE run_id = $1 AND epoch = $2",
-            &[&run, &epoch, &ttl.as_secs_f64()],
+            &[&run, &epoch, &ttl.as_secs_f64(), &progress],
         )
         .await
         .map_err(from_pg)?;
@@ -386,7 +389,7 @@ pub async fn release_lease(client: &impl GenericClient, run: i64, epoch: i64) ->
 pub async fn lease(client: &impl GenericClient, run: i64) -> Result<Option<Lease>> {
     let row = client
         .query_opt(
-            "SELECT holder, backend_pid, heartbeat_at, expires_at < clock_timestamp() AS expired
+            "SELECT holder, backend_pid, heartbeat_at, expires_at < clock_timestamp() AS expired, progress
              FROM pgshift.lease WHERE run_id = $1",
             &[&run],
         )
@@ -397,5 +400,6 @@ pub async fn lease(client: &impl GenericClient, run: i64) -> Result<Option<Lease
         backend_pid: row.get("backend_pid"),
         heartbeat_at: row.get("heartbeat_at"),
         expired: row.get("expired"),
+        progress: row.get("progress"),
     }))
 }

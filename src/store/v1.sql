@@ -43,7 +43,8 @@ CREATE TABLE pgshift.lease (
     holder       text        NOT NULL,
     backend_pid  integer     NOT NULL,
     heartbeat_at timestamptz NOT NULL,
-    expires_at   timestamptz NOT NULL
+    expires_at   timestamptz NOT NULL,
+    progress     jsonb
 );
 
 -- One row a step, written in the step's own transaction where it has one.
