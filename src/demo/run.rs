@@ -55,22 +55,20 @@ impl Narrator<'_> {
     /// One thing that happens.
     pub(super) fn say(&self, text: &str) {
         let seconds = self.started.elapsed().as_secs_f64();
-        (self.tell)(&format!("[{seconds:6.1}s] {text}\n"));
+        (self.tell)(&format!("[{seconds:6.1}s] {text}"));
     }
 
     /// What a program printed, at most so many lines of it.
     pub(super) fn show(&self, text: &str, most: usize) {
         let text = lines(text);
         let all: Vec<&str> = text.trim_end().lines().collect();
-        let mut shown: String = all
-            .iter()
-            .take(most)
-            .map(|line| format!("          | {line}").trim_end().to_owned() + "\n")
-            .collect();
-        if all.len() > most {
-            shown += &format!("          | … {} more lines\n", all.len() - most);
+        for line in all.iter().take(most) {
+            (self.tell)(format!("          | {line}").trim_end());
         }
-        (self.tell)(&shown);
+        if all.len() > most {
+            let more = all.len() - most;
+            (self.tell)(&format!("          | … and {more} more lines"));
+        }
     }
 
     pub(super) fn elapsed(&self) -> Duration {
@@ -80,7 +78,7 @@ impl Narrator<'_> {
 
 /// Runs the demo: starts a primary and a standby of its own, lets an application work, and has
 /// this very binary migrate its table, be killed, resume, contract and revert. `tell` takes the
-/// narration, in whole lines. Servers, processes and files are gone when it returns, unless they
+/// narration, line by line. Servers, processes and files are gone when it returns, unless they
 /// are to be kept; also on SIGINT and SIGTERM.
 ///
 /// # Errors

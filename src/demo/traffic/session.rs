@@ -164,7 +164,7 @@ impl Session {
             // Any order, also one that another session writes or has deleted: rows must stay
             // right when a statement that knows nothing of amounts moves them.
             (65..85, _) => {
-                let id = 1 + self.rng.i64(..self.shared.loaded);
+                let id = self.rng.i64(1..=self.shared.loaded);
                 let status = if self.rng.bool() { "packed" } else { "sent" };
                 client
                     .execute(&on.set_status, &[&id, &status])
@@ -181,7 +181,7 @@ impl Session {
                 Ok(Did::Wrote(id, None))
             }
             _ => {
-                let (customer, cents) = (self.rng.i64(..50_000), self.amount());
+                let (customer, cents) = (self.rng.i64(0..50_000), self.amount());
                 let note = format!("by {}", on.release.application_name());
                 let row = client
                     .query_one(&on.insert, &[&customer, &on.release.amount(cents), &note])
@@ -212,7 +212,7 @@ impl Session {
                 if count < 1 {
                     continue;
                 }
-                first + sessions * self.rng.i64(..count)
+                first + sessions * self.rng.i64(0..count)
             };
             match self.shared.memory().get(&id) {
                 Some(None) => {}
