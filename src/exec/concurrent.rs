@@ -8,7 +8,7 @@ use super::session::{Session, done_event, record_done};
 use crate::catalog::QName;
 use crate::error::{Error, Result};
 use crate::pg::error::from_pg;
-use crate::plan::Step;
+use crate::plan::{Phase, Step};
 use crate::sql::quote::qname;
 
 /// What a step makes or drops.
@@ -42,11 +42,17 @@ pub(super) async fn run(
         .await
         .map_err(from_pg)?;
     let mut done = false;
-    if begun_before && let Some(index) = target.index {
+    // The way back of a step may find its work undone by the way back of a later one.
+    let reverting = step.phase == Phase::Revert;
+    if (begun_before || reverting)
+        && let Some(index) = target.index
+    {
         match found(session, index).await? {
-            Found::Valid if !target.drops => done = true,
+            Found::Valid if !target.drops && begun_before => done = true,
             Found::Absent if target.drops => done = true,
-            Found::Invalid if !target.drops => drop_leftover(session, index).await?,
+            Found::Invalid if !target.drops && begun_before => {
+                drop_leftover(session, index).await?
+            }
             _ => {}
         }
     }

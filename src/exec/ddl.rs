@@ -27,7 +27,10 @@ pub(super) async fn run(
     step: &Step,
     statements: &[String],
 ) -> Result<Duration> {
-    let ladder = &session.ctx.settings.ladder;
+    let mut ladder = session.ctx.settings.ladder.clone();
+    if let Some(longest) = step.lock_timeout_ms {
+        ladder = ladder.with_longest(Duration::from_millis(longest));
+    }
     let begun = Instant::now();
     let mut said: Option<(Instant, Vec<String>)> = None;
     let mut attempt = 0;

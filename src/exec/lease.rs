@@ -20,6 +20,27 @@ pub struct Lease {
     pub took_over: Option<String>,
 }
 
+/// A connection for steps and leases. A cut network shows within seconds on both sides, and a
+/// statement whose client is gone ends instead of holding its locks to the end.
+pub(super) async fn connect(ctx: &Ctx) -> Result<Client> {
+    let client = ctx.target.connect().await?;
+    client
+        .batch_execute(
+            "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; \
+             SET tcp_keepalives_count = 3; SET statement_timeout = 0; SET idle_session_timeout = 0",
+        )
+        .await
+        .map_err(from_pg)?;
+    // Not on every platform of the server (PostgreSQL docs, "TCP Settings").
+    if let Err(error) = client
+        .batch_execute("SET client_connection_check_interval = '1s'")
+        .await
+    {
+        tracing::debug!("no client_connection_check_interval: {error}");
+    }
+    Ok(client)
+}
+
 /// The advisory lock's key for a migration.
 pub fn lock_key(migration: &str) -> i64 {
     let digest = Sha256::digest(format!("pgshift {migration}").as_bytes());
@@ -34,12 +55,7 @@ pub fn lock_key(migration: &str) -> i64 {
 /// # Errors
 /// [`crate::ErrorKind::Refused`] naming the live holder.
 pub async fn acquire(ctx: &Ctx, migration: &str) -> Result<Lease> {
-    let client = ctx.target.connect().await?;
-    // A network that is cut shows within seconds, here and on the server.
-    client
-        .batch_execute("SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3; SET statement_timeout = 0; SET idle_session_timeout = 0")
-        .await
-        .map_err(from_pg)?;
+    let client = connect(ctx).await?;
     let key = lock_key(migration);
     let begun = Instant::now();
     let mut took_over = None;

@@ -57,6 +57,16 @@ impl Session {
         self.ctx.emit(&self.migration, &Event::Progress(progress));
     }
 
+    /// A new step: heartbeats no longer tell the progress of the one before.
+    fn begin_progress(&self, step: usize, title: &str) {
+        let progress = Progress {
+            step,
+            title: title.to_owned(),
+            ..Progress::default()
+        };
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+    }
+
     /// Tells why a backfill or verify waits, or that it goes on.
     pub(super) fn tell_waiting(&self, waiting: Option<String>) {
         let mut last = self
@@ -145,7 +155,7 @@ async fn once(ctx: &Ctx, migration: &str, lease: Option<Lease>) -> Result<()> {
         run: Some(run.id),
         epoch,
         lease: lease.client.clone(),
-        work: ctx.target.connect().await?,
+        work: lease::connect(ctx).await?,
         progress: Mutex::default(),
     });
     if let Some(from) = lease.took_over {
@@ -229,11 +239,7 @@ async fn steps(session: &Arc<Session>, run: &RunRow) -> Result<()> {
             continue;
         }
         session.check_stop()?;
-        session.tell(Progress {
-            step: ordinal,
-            title: step.title.clone(),
-            ..Progress::default()
-        });
+        session.begin_progress(ordinal, &step.title);
         store::runs::start_step(&*session.lease, run.id, ordinal, step).await?;
         session
             .event(&Event::StepStarted {

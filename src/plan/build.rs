@@ -14,6 +14,7 @@ use crate::sql::quote::{ident, qname};
 use super::backfills::{PlannedBackfill, decide};
 use super::contract;
 use super::draft::{Draft, relations};
+use super::forms::existing;
 use super::inverse::{Inverse, inverse};
 use super::locks::{locks, transactional};
 use super::probe::Probed;
@@ -22,6 +23,7 @@ use super::sections::Known;
 use super::step::{Estimate, PLAN_FORMAT, Phase, Plan, Step, Undo, Work};
 use super::sync::{Form, SyncGroup};
 use super::title::title;
+use super::work::{Work as DdlWork, rewrites_or_scans};
 
 /// Builds the plan of a draft with the server's answers.
 ///
@@ -71,6 +73,11 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
         );
     }
     steps.sort_by_key(|s| s.phase);
+    if let Some(longest) = draft.migration.options.lock_timeout {
+        for step in &mut steps {
+            step.set_lock_timeout(longest);
+        }
+    }
     let mut seen = BTreeSet::new();
     warnings.retain(|w| seen.insert(w.clone()));
     Ok(Plan {
@@ -526,34 +533,101 @@ pub(super) fn text_steps(
                 concurrent(phase, sql, catalog)
             };
             step.locks = existing_locks(&action, catalog, created);
+            step.estimate = ddl_estimate(&action, catalog);
             Ok(vec![step.undo(undo)])
         }
         Safe::Rewritten { steps, why } => {
+            let mut later = false;
             let mut all: Vec<Step> = steps
                 .iter()
                 .map(|safe| {
                     let action = understand(&safe.sql);
-                    let phase = if phase == Phase::Expand && safe.phase_hint.is_some() {
-                        Phase::Validate
-                    } else {
-                        phase
-                    };
+                    // What follows a step that waits for the backfill waits with it.
+                    later |= phase == Phase::Expand && safe.phase_hint.is_some();
+                    let phase = if later { Phase::Validate } else { phase };
                     let mut step = if safe.concurrent {
                         concurrent(phase, &safe.sql, catalog)
                     } else {
                         Step::sql(phase, title(&action, &safe.sql), vec![safe.sql.clone()])
                     };
                     step.locks = existing_locks(&action, catalog, created);
+                    step.estimate = ddl_estimate(&action, catalog);
                     step.undo = undo_of(inverse(&action, catalog), catalog);
                     step
                 })
                 .collect();
+            settle_helpers(&mut all, steps.iter().map(|s| s.sql.as_str()), catalog);
             if let Some(first) = all.first_mut() {
                 first.notes.push(format!("rewritten: {why}"));
             }
             Ok(all)
         }
         Safe::Refused { why, way_out } => Err(draft.refused(span, why, &way_out)),
+    }
+}
+
+/// What a schema statement costs, as far as the catalog tells.
+fn ddl_estimate(action: &Action, catalog: &Catalog) -> Estimate {
+    let known = |basis: &str| Some(basis.to_owned());
+    let work = rewrites_or_scans(action, catalog);
+    if work == DdlWork::None {
+        return Estimate {
+            basis: known("changes the catalog only"),
+            ..Estimate::default()
+        };
+    }
+    let table = relations(action)
+        .into_iter()
+        .find_map(|name| catalog.table(name.schema.as_deref(), &name.name));
+    Estimate {
+        rows: table.map(|t| t.rows),
+        bytes: table.map(|t| t.bytes),
+        basis: known(match work {
+            DdlWork::IndexBuild => "builds an index",
+            DdlWork::Rewrite => "rewrites the table",
+            _ => "reads every row",
+        }),
+        ..Estimate::default()
+    }
+}
+
+/// A constraint that a rewrite adds only to drop it again is gone when all is done: its drop needs
+/// no way back, and the way back of its addition must bear that it is gone.
+fn settle_helpers<'s>(
+    steps: &mut [Step],
+    statements: impl Iterator<Item = &'s str>,
+    catalog: &Catalog,
+) {
+    let mut added: Vec<(usize, RelName, String)> = Vec::new();
+    for (index, sql) in statements.enumerate() {
+        let Action::AlterTable { name, ops, .. } = understand(sql) else {
+            continue;
+        };
+        for op in ops {
+            match op.kind {
+                AlterOpKind::AddConstraint(def) => {
+                    added.extend(def.name.map(|constraint| (index, name.clone(), constraint)));
+                }
+                AlterOpKind::DropConstraint { name: dropped, .. } => {
+                    let Some((add, ..)) = added.iter().find(|(_, _, c)| *c == dropped) else {
+                        continue;
+                    };
+                    let table = existing(catalog, &name).sql();
+                    steps[index].undo = Undo::Nothing;
+                    let back = Step::sql(
+                        Phase::Revert,
+                        format!("drop constraint {dropped} if it is still there"),
+                        vec![format!(
+                            "ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {}",
+                            ident(&dropped)
+                        )],
+                    )
+                    .locks(steps[*add].locks.clone());
+                    steps[*add].undo = Undo::steps(vec![back]);
+                }
+                _ => {}
+            }
+        }
     }
 }
 

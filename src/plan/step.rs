@@ -156,6 +156,9 @@ pub struct Step {
     /// Rewrites made and things to know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Longest `lock_timeout` of a try, in milliseconds, where the file says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock_timeout_ms: Option<u64>,
     /// 1-based line of the file that it comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
@@ -177,6 +180,7 @@ impl Step {
             undo: Undo::Nothing,
             estimate: Estimate::default(),
             notes: Vec::new(),
+            lock_timeout_ms: None,
             line: None,
         }
     }
@@ -207,6 +211,16 @@ impl Step {
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
         self
+    }
+
+    /// Bounds the tries for locks of this step and of its way back.
+    pub fn set_lock_timeout(&mut self, longest: std::time::Duration) {
+        self.lock_timeout_ms = Some(longest.as_millis() as u64);
+        if let Undo::Steps { steps, .. } = &mut self.undo {
+            for step in steps {
+                step.set_lock_timeout(longest);
+            }
+        }
     }
 
     /// True where all of it is one transaction whose commit also records the step.

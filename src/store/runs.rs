@@ -95,7 +95,7 @@ pub struct Lease {
     pub backend_pid: i32,
     /// Last sign of life.
     pub heartbeat_at: DateTime<Utc>,
-    /// True where no sign of life came in time.
+    /// No sign of life came in time, or its server session is gone.
     pub expired: bool,
     /// The last progress that it told.
     pub progress: Option<serde_json::Value>,
@@ -389,7 +389,9 @@ pub async fn release_lease(client: &impl GenericClient, run: i64, epoch: i64) ->
 pub async fn lease(client: &impl GenericClient, run: i64) -> Result<Option<Lease>> {
     let row = client
         .query_opt(
-            "SELECT holder, backend_pid, heartbeat_at, expires_at < clock_timestamp() AS expired, progress
+            "SELECT holder, backend_pid, heartbeat_at, expires_at < clock_timestamp() OR NOT EXISTS (
+                        SELECT FROM pg_stat_activity a WHERE a.pid = backend_pid) AS expired,
+                    progress
              FROM pgshift.lease WHERE run_id = $1",
             &[&run],
         )
