@@ -53,6 +53,8 @@ pub fn json(entries: &[Entry]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use chrono::Utc;
+
     use super::*;
     use chrono::TimeZone;
     use serde_json::json;
