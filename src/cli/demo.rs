@@ -23,7 +23,7 @@ pub(super) struct DemoArgs {
     #[arg(long, value_name = "N", default_value_t = 200,
           value_parser = value_parser!(u32).range(1..=10_000))]
     rate: u32,
-    /// Folder of `initdb` and `postgres` [default: PGSHIFT_PG_BIN, then where they usually are]
+    /// Folder of `initdb` and `postgres` [default: `PGSHIFT_PG_BIN`, else where they usually are]
     #[arg(long, value_name = "DIR")]
     pg_bin: Option<PathBuf>,
     /// Keep the folder of the servers

@@ -1,7 +1,7 @@
 //! The real program, run as anyone would run it: processes of this very binary.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -17,9 +17,11 @@ pub(super) struct Program {
     url: String,
 }
 
-/// What a run printed.
-#[derive(Debug, Clone)]
+/// How a run ended.
+#[derive(Debug)]
 pub(super) struct Output {
+    what: String,
+    status: ExitStatus,
     pub(super) stdout: String,
     pub(super) stderr: String,
 }
@@ -70,14 +72,6 @@ impl Program {
             child,
         })
     }
-
-    /// Runs it to its end.
-    ///
-    /// # Errors
-    /// As [`Running::success`].
-    pub(super) async fn run(&self, args: &[&str]) -> Result<Output> {
-        self.start(args)?.success().await
-    }
 }
 
 /// Reads to the end beside the process, so that a full pipe never stops it.
@@ -113,30 +107,42 @@ impl Running {
     }
 
     /// Waits for its end.
-    ///
-    /// # Errors
-    /// `Findings`, with what it said, where it does not end with success.
-    pub(super) async fn success(mut self) -> Result<Output> {
+    pub(super) async fn end(mut self) -> Result<Output> {
         let status = self
             .child
             .wait()
             .await
             .map_err(|e| Error::internal(format!("`{}`: {e}", self.what)).caused_by(e))?;
-        let output = Output {
+        Ok(Output {
+            what: self.what,
+            status,
             stdout: self.stdout.await.unwrap_or_default(),
             stderr: self.stderr.await.unwrap_or_default(),
-        };
-        if status.success() {
-            return Ok(output);
+        })
+    }
+}
+
+impl Output {
+    /// What went wrong, where it did not end with success.
+    pub(super) fn failure(&self) -> Option<Error> {
+        if self.status.success() {
+            return None;
         }
-        let said = [&output.stderr, &output.stdout]
-            .into_iter()
-            .map(|text| text.trim())
-            .find(|text| !text.is_empty())
-            .unwrap_or("nothing");
-        Err(Error::new(
-            ErrorKind::Findings,
-            format!("`{}` ended with {status}; it said:\n{said}", self.what),
-        ))
+        let error = self
+            .stderr
+            .lines()
+            .find_map(|line| line.strip_prefix("error: "))
+            .unwrap_or("it did not say why");
+        let how = self.status.code().map_or_else(
+            || self.status.to_string(),
+            |code| format!("exit code {code}"),
+        );
+        Some(
+            Error::new(
+                ErrorKind::Findings,
+                format!("`{}` ended with {how}: {error}", self.what),
+            )
+            .hint("`pgshift demo --keep` leaves the servers for a look"),
+        )
     }
 }

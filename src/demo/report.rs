@@ -30,11 +30,11 @@ pub struct Report {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Application {
     /// Statements that succeeded.
-    pub statements: u64,
+    pub statements: i64,
     /// Statements that failed.
-    pub errors: u64,
+    pub errors: i64,
     /// Reads that did not give what was last written.
-    pub wrong_reads: u64,
+    pub wrong_reads: i64,
     /// The first texts of both.
     pub first_errors: Vec<String>,
     /// The longest time from when a statement was due to its end, in milliseconds.
@@ -104,8 +104,8 @@ impl Report {
             found.push(format!(
                 "{} failed and {} of the application gave something else than was written; the \
                  first: {first}",
-                counted(app.errors as i64, "statement"),
-                counted(app.wrong_reads as i64, "read"),
+                counted(app.errors, "statement"),
+                counted(app.wrong_reads, "read"),
             ));
         }
         if self.wrong_rows.total() > 0 {
@@ -168,9 +168,9 @@ impl Report {
             .map_or_else(String::new, |w| format!(" ({})", w.name));
         let done = &self.backfill;
         let rows = vec![
-            row("application statements", count(app.statements as i64)),
-            row("errors", count(app.errors as i64)),
-            row("wrong reads", count(app.wrong_reads as i64)),
+            row("application statements", count(app.statements)),
+            row("errors", count(app.errors)),
+            row("wrong reads", count(app.wrong_reads)),
             row("latency before", latency(super::run::BASELINE)),
             row("latency during backfill", latency("backfill")),
             row(

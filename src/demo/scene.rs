@@ -27,6 +27,8 @@ const SMALL: i64 = 200_000;
 const TELL: Duration = Duration::from_secs(5);
 /// Lines of a plan that are shown.
 const PLAN_LINES: usize = 40;
+/// Lines of a failed run's messages that are shown.
+const MESSAGE_LINES: usize = 60;
 
 /// The stage: servers, the application, and what is known so far.
 pub(super) struct Scene<'a> {
@@ -110,7 +112,18 @@ impl<'a> Scene<'a> {
 
     async fn pgshift(&self, args: &[&str]) -> Result<Output> {
         self.say(&format!("$ pgshift {}", args.join(" ")));
-        self.program.run(args).await
+        let run = self.program.start(args)?;
+        self.success(run).await
+    }
+
+    /// Waits for a run; where it fails, shows what it said.
+    async fn success(&self, run: Running) -> Result<Output> {
+        let output = run.end().await?;
+        if let Some(error) = output.failure() {
+            self.narrator.show(&output.stderr, MESSAGE_LINES);
+            return Err(error);
+        }
+        Ok(output)
     }
 
     /// The application alone.
@@ -190,11 +203,8 @@ impl<'a> Scene<'a> {
 
     /// Goes on to READY.
     pub(super) async fn resume(&mut self) -> Result<()> {
-        let args = ["resume", MIGRATION, "--yes"];
-        self.say(&format!("$ pgshift {}", args.join(" ")));
-        let mut run = self.program.start(&args)?;
-        self.follow(&mut run, |_| false).await?;
-        run.success().await?;
+        self.follow_to_the_end(&["resume", MIGRATION, "--yes"])
+            .await?;
         self.traffic.window("ready");
         let look = self.watch()?.look().await?;
         self.say(&format!(
@@ -313,7 +323,7 @@ impl<'a> Scene<'a> {
         self.say(&format!("$ pgshift {}", args.join(" ")));
         let mut run = self.program.start(args)?;
         self.follow(&mut run, |_| false).await?;
-        run.success().await?;
+        self.success(run).await?;
         Ok(())
     }
 
@@ -355,8 +365,8 @@ impl<'a> Scene<'a> {
             percent(look.fraction()),
             counted(look.rows, "row"),
             counted(look.chunks, "chunk"),
-            counted(met.done as i64, "statement"),
-            counted(met.errors as i64, "error"),
+            counted(met.done, "statement"),
+            counted(met.errors, "error"),
         )
     }
 
@@ -370,7 +380,7 @@ impl<'a> Scene<'a> {
         self.traffic.window(&before);
         self.say(&format!(
             "every row compared with what the application wrote ({what}; {} written): {} wrong",
-            counted(memory.len() as i64, "order"),
+            counted(i64::try_from(memory.len()).unwrap_or(i64::MAX), "order"),
             count(wrong)
         ));
         Ok(wrong)

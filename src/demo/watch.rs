@@ -1,5 +1,7 @@
 //! Where the migration stands, by pgshift's own tables.
 
+use std::cmp::Ordering;
+
 use tokio_postgres::{Client, Statement};
 
 use super::cluster::sql;
@@ -115,12 +117,10 @@ impl Watch {
 /// Chunks known to have been redone between two looks: the checkpoint moved back, or chunks were
 /// committed while it stood.
 fn redone(before: &Look, now: &Look) -> i64 {
-    if now.blocks < before.blocks {
-        before.chunks.max(1)
-    } else if now.blocks == before.blocks {
-        (now.chunks - before.chunks).max(0)
-    } else {
-        0
+    match now.blocks.cmp(&before.blocks) {
+        Ordering::Less => before.chunks.max(1),
+        Ordering::Equal => (now.chunks - before.chunks).max(0),
+        Ordering::Greater => 0,
     }
 }
 

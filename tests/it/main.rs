@@ -3,4 +3,5 @@
 mod catalog;
 mod cluster;
 mod connect;
+mod demo;
 mod support;

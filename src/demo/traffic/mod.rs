@@ -7,7 +7,7 @@
 mod latency;
 mod session;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -75,9 +75,9 @@ struct Shared {
     pause: RwLock<()>,
     memory: Mutex<Memory>,
     latencies: Mutex<Latencies>,
-    done: AtomicU64,
-    errors: Mutex<(u64, Vec<String>)>,
-    wrong_reads: AtomicU64,
+    done: AtomicI64,
+    errors: Mutex<(i64, Vec<String>)>,
+    wrong_reads: AtomicI64,
 }
 
 /// Panics of other tasks do not reach through a lock.
@@ -121,11 +121,11 @@ pub(super) struct Traffic {
 #[derive(Debug, Clone)]
 pub(super) struct Met {
     /// Statements that succeeded.
-    pub(super) done: u64,
+    pub(super) done: i64,
     /// Statements that failed.
-    pub(super) errors: u64,
+    pub(super) errors: i64,
     /// Reads that did not give what was last written.
-    pub(super) wrong_reads: u64,
+    pub(super) wrong_reads: i64,
     /// The first texts of both.
     pub(super) texts: Vec<String>,
     /// Latencies.
@@ -143,21 +143,23 @@ impl Traffic {
             pause: RwLock::new(()),
             memory: Mutex::default(),
             latencies: Mutex::new(Latencies::new("warm-up")),
-            done: AtomicU64::new(0),
+            done: AtomicI64::new(0),
             errors: Mutex::default(),
-            wrong_reads: AtomicU64::new(0),
+            wrong_reads: AtomicI64::new(0),
         });
-        let gap = Duration::from_secs(1) * sessions as u32 / rate.max(1);
+        let step = Duration::from_secs(1) / rate.max(1);
         let start = Instant::now();
         let mut tasks = JoinSet::new();
-        for number in 0..sessions {
+        let sessions = shared.desks.len();
+        for (number, first_id) in (0..sessions).zip(1_i64..) {
             let session = Session {
                 number,
                 url: url.to_owned(),
                 shared: shared.clone(),
                 rng: Rng::with_seed(seed.wrapping_add(number as u64)),
-                due: start + gap * number as u32 / sessions as u32,
-                gap,
+                due: start + step * number as u32,
+                gap: step * sessions as u32,
+                first_id,
                 inserted: Vec::new(),
             };
             tasks.spawn(session.run());

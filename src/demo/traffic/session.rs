@@ -69,7 +69,7 @@ enum Did {
 }
 
 /// A session alone writes the amounts of its orders, so it knows what each must be: those that it
-/// inserted, and of the loaded ones those with `id % sessions == number`.
+/// inserted, and of the loaded ones every n-th from [`first_id`](Self::first_id) on, for n sessions.
 pub(super) struct Session {
     pub(super) number: usize,
     pub(super) url: String,
@@ -77,6 +77,7 @@ pub(super) struct Session {
     pub(super) rng: Rng,
     pub(super) due: Instant,
     pub(super) gap: Duration,
+    pub(super) first_id: i64,
     pub(super) inserted: Vec<i64>,
 }
 
@@ -200,20 +201,18 @@ impl Session {
 
     /// An order of this session that exists, and its amount.
     fn own(&mut self) -> Option<(i64, i64)> {
-        let sessions = self.shared.desks.len() as i64;
-        let number = self.number as i64;
+        let every = self.shared.desks.len();
         for _ in 0..20 {
             let id = if !self.inserted.is_empty() && self.rng.bool() {
                 self.inserted[self.rng.usize(..self.inserted.len())]
             } else {
-                // Ids that are loaded begin with 1.
-                let first = if number == 0 { sessions } else { number };
-                let count = (self.shared.loaded - first).div_euclid(sessions) + 1;
-                if count < 1 {
-                    continue;
-                }
-                first + sessions * self.rng.i64(0..count)
+                let id = self.rng.i64(1..=self.shared.loaded);
+                // Down to the next one of ours.
+                id - (id - self.first_id).rem_euclid(i64::try_from(every).unwrap_or(1))
             };
+            if id < 1 {
+                continue;
+            }
             match self.shared.memory().get(&id) {
                 Some(None) => {}
                 Some(Some(cents)) => return Some((id, *cents)),
