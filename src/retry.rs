@@ -39,6 +39,7 @@ pub struct Try {
 
 impl LockLadder {
     /// A ladder whose tries never exceed `longest`.
+    #[must_use]
     pub fn with_longest(mut self, longest: Duration) -> Self {
         self.longest = longest.max(Duration::from_millis(1));
         self.first = self.first.min(self.longest);

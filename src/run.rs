@@ -214,6 +214,12 @@ pub fn transition(state: State, input: Input) -> Result<State, NotPossible> {
                 kind: Apply,
                 more: true,
             },
+        )
+        | (
+            S::Reverting,
+            Input::Finish {
+                kind: Uncontract, ..
+            },
         ) => Ok(S::Ready),
         (
             S::Applying,
@@ -227,12 +233,6 @@ pub fn transition(state: State, input: Input) -> Result<State, NotPossible> {
         (S::Applying | S::Ready | S::Contracting | S::Complete, Input::Start(Revert))
         | (S::Contracting | S::Complete, Input::Start(Uncontract)) => Ok(S::Reverting),
         (S::Reverting, Input::Finish { kind: Revert, .. }) => Ok(S::Reverted),
-        (
-            S::Reverting,
-            Input::Finish {
-                kind: Uncontract, ..
-            },
-        ) => Ok(S::Ready),
         (S::Complete, Input::Start(Purge)) => Ok(S::Purging),
         (S::Purging, Input::Finish { kind: Purge, .. }) => Ok(S::Purged),
         (S::Pending, Input::Baseline) => Ok(S::Baselined),

@@ -44,19 +44,18 @@ pub(super) async fn run(app: &App, args: &ApplyArgs) -> Result<Exit> {
         Some(ThroughArg::Contract) => Through::Contract,
         None => Through::Ready,
     };
-    let ids: Vec<String> = match &args.id {
-        Some(name) => vec![project.file(name)?.id.clone()],
-        None => {
-            let begun = |id: &&str| {
-                project.state(id) == State::Applying
-                    || (through == Through::Contract && project.state(id) == State::Ready)
-            };
-            let all = project.files.iter().map(|m| m.id.as_str());
-            let pending = project.pending();
-            all.filter(|id| pending.contains(id) || begun(id))
-                .map(str::to_owned)
-                .collect()
-        }
+    let ids: Vec<String> = if let Some(name) = &args.id {
+        vec![project.file(name)?.id.clone()]
+    } else {
+        let begun = |id: &&str| {
+            project.state(id) == State::Applying
+                || (through == Through::Contract && project.state(id) == State::Ready)
+        };
+        let all = project.files.iter().map(|m| m.id.as_str());
+        let pending = project.pending();
+        all.filter(|id| pending.contains(id) || begun(id))
+            .map(str::to_owned)
+            .collect()
     };
     if !args.out_of_order {
         let wanted: Vec<&str> = ids.iter().map(String::as_str).collect();

@@ -11,7 +11,7 @@ use crate::migration::check_id;
 /// Write a new migration file with today's date, which sorts after all that are there.
 #[derive(Debug, Args)]
 pub(super) struct NewArgs {
-    /// What it does, such as orders_total_cents
+    /// What it does, such as `orders_total_cents`
     name: String,
 }
 

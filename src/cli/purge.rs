@@ -8,6 +8,7 @@ use super::exit::Exit;
 use super::files::recorded_id;
 use super::run_options::RunOptions;
 use crate::error::Result;
+use crate::run::RunKind;
 
 /// Drop for good what contract had soft-dropped. After this the migration cannot be reverted.
 #[derive(Debug, Args)]
@@ -21,6 +22,7 @@ pub(super) struct PurgeArgs {
 pub(super) async fn run(app: &App, args: &PurgeArgs) -> Result<Exit> {
     let engine = app.engine(Some(&args.options))?;
     let id = recorded_id(&engine.recorded().await?, &args.id)?;
+    engine.check_start(&id, RunKind::Purge).await?;
     app.confirm(&format!("{id} cannot be reverted after a purge."))?;
     let state = engine.purge(&id).await?;
     say_state(app, &id, state);

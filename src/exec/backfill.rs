@@ -149,6 +149,16 @@ impl Job<'_> {
         })?;
         self.tally.rows_total.store(table.rows, Ordering::Relaxed);
         let mut known = checkpoints::list(client, self.session.run_id(), self.ordinal).await?;
+        // A partition that was detached or dropped takes its rows with it.
+        let present: BTreeSet<u32> = table.leaves.iter().map(|l| l.oid).collect();
+        let gone: BTreeSet<u32> = known
+            .iter()
+            .filter(|c| !c.done && !present.contains(&c.relation))
+            .map(|c| c.relation)
+            .collect();
+        for relation in gone {
+            checkpoints::give_up(client, self.session.run_id(), self.ordinal, relation).await?;
+        }
         for leaf in &table.leaves {
             let rewritten = lock(&self.rewritten).remove(&leaf.oid);
             let of_leaf: Vec<&Checkpoint> =
@@ -395,6 +405,13 @@ impl Job<'_> {
             }
             Outcome::Failed(ChunkFailure::Retry, error) => {
                 self.give_way(units, sizer, &error).await?;
+                Ok(None)
+            }
+            // A partition is gone: look which are there now.
+            Outcome::Failed(_, error)
+                if error.sqlstate() == Some("42P01") && *place.leaf != self.spec.table =>
+            {
+                self.regroup.store(true, Ordering::Relaxed);
                 Ok(None)
             }
             Outcome::Failed(_, error) => Err(error),

@@ -153,6 +153,7 @@ pub(super) async fn run(client: &Object, place: &Place<'_>, span: &Span) -> Resu
     // One flight: the statements are sent together and the answers read in order. A failed one
     // makes those after it fail with 25P02.
     let (begin, guard, update, after) = tokio::join!(
+        biased;
         client.batch_execute("BEGIN"),
         client.query_one(&prepared.guards, &guards),
         client.execute(&update, &params),
@@ -209,6 +210,7 @@ async fn commit(
             let params: [&(dyn ToSql + Sync); 7] =
                 [&run, &ordinal, &place.range_no, hi, last, &rows, &worked_ms];
             tokio::join!(
+                biased;
                 client.execute(&advance, &params),
                 client.batch_execute("COMMIT")
             )
@@ -229,6 +231,7 @@ async fn commit(
                 &worked_ms,
             ];
             tokio::join!(
+                biased;
                 client.execute(&advance, &params),
                 client.batch_execute("COMMIT")
             )

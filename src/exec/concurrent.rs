@@ -51,7 +51,7 @@ pub(super) async fn run(
             Found::Valid if !target.drops && begun_before => done = true,
             Found::Absent if target.drops => done = true,
             Found::Invalid if !target.drops && begun_before => {
-                drop_leftover(session, index).await?
+                drop_leftover(session, index).await?;
             }
             _ => {}
         }

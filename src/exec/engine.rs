@@ -1,7 +1,5 @@
 //! What the commands do, one method each, on one database.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use tokio_postgres::Client;
 
@@ -145,14 +143,22 @@ impl Engine {
         if matches!(state, State::Ready | State::Complete) {
             return Ok(state);
         }
-        Err(self.not_possible(id, state, RunKind::Apply))
+        Err(not_possible(id, state, RunKind::Apply))
     }
 
-    fn not_possible(&self, id: &str, state: State, kind: RunKind) -> Error {
-        match transition(state, Input::Start(kind)) {
-            Err(no) => refused(id, &no),
-            Ok(_) => Error::internal(format!("{id} is {state} after its run")),
+    /// Refuses where a run of this kind can neither start nor be gone on with.
+    pub async fn check_start(&self, id: &str, kind: RunKind) -> Result<()> {
+        let client = self.connect_initialised().await?;
+        if store::runs::open_run(&client, id)
+            .await?
+            .is_some_and(|open| open.kind == kind)
+        {
+            return Ok(());
         }
+        let state = self.state(id).await?;
+        transition(state, Input::Start(kind))
+            .map(drop)
+            .map_err(|no| refused(id, &no))
     }
 
     async fn state(&self, id: &str) -> Result<State> {
@@ -391,6 +397,13 @@ impl Engine {
     }
 }
 
+fn not_possible(id: &str, state: State, kind: RunKind) -> Error {
+    match transition(state, Input::Start(kind)) {
+        Err(no) => refused(id, &no),
+        Ok(_) => Error::internal(format!("{id} is {state} after its run")),
+    }
+}
+
 fn revert_kind(to: RevertTo) -> RunKind {
     match to {
         RevertTo::Start => RunKind::Revert,
@@ -510,6 +523,3 @@ async fn revert_of(client: &Client, id: &str, to: RevertTo) -> Result<RevertPlan
     let (steps, remaining) = revert_steps(&done);
     Ok(RevertPlan { steps, remaining })
 }
-
-/// Default time after which a lease without a heartbeat counts as dead.
-pub const LEASE_TTL: Duration = Duration::from_secs(15);

@@ -25,7 +25,7 @@ const SAMPLE: i64 = 2_000;
 /// The server's errors about the author's text, at their place in the file.
 pub(super) async fn ask(client: &Client, draft: &Draft<'_>) -> Result<Probed> {
     let questions = probe(draft);
-    if questions.questions.is_empty() {
+    if questions.copies.is_empty() {
         return Ok(Probed {
             checked: true,
             ..Probed::default()

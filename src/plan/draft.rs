@@ -162,6 +162,9 @@ impl<'a> Draft<'a> {
             reverses: Vec::new(),
             sections: Sections::default(),
         };
+        for known in sections.expand.iter().chain(&sections.contract) {
+            draft.check_owned(known)?;
+        }
         for known in &sections.expand {
             draft.collect_new_columns(known)?;
         }
@@ -207,6 +210,34 @@ impl<'a> Draft<'a> {
     /// A column of a table, existing or added by this migration, with its type's SQL text.
     pub fn new_column(&self, table: &QName, column: &str) -> Option<&NewColumn> {
         self.new_columns.get(&(table.clone(), column.to_owned()))
+    }
+
+    /// Refuses schema changes of tables that the role does not own, before anything runs.
+    fn check_owned(&self, known: &Known<'a>) -> Result<()> {
+        let names = match &known.action {
+            Action::AlterTable { name, .. } => vec![name.clone()],
+            Action::DropTable { names, .. } => names.clone(),
+            Action::CreateIndex { table, .. } => vec![table.clone()],
+            _ => Vec::new(),
+        };
+        let foreign = names
+            .iter()
+            .filter_map(|n| self.table(n))
+            .find(|t| !t.owned);
+        foreign.map_or(Ok(()), |table| {
+            Err(self.not_owned(table, known.statement.span))
+        })
+    }
+
+    fn not_owned(&self, table: &Table, span: Span) -> Error {
+        self.refused(
+            span,
+            format!(
+                "role {} does not own {} (its owner is {})",
+                self.catalog.role, table.name, table.owner
+            ),
+            "connect as the owner or as a member of it; see docs/privileges.md",
+        )
     }
 
     fn collect_new_columns(&mut self, known: &Known<'a>) -> Result<()> {
@@ -377,14 +408,7 @@ impl<'a> Draft<'a> {
             ));
         }
         if !table.owned {
-            return Err(self.refused(
-                span,
-                format!(
-                    "role {} does not own {} (its owner is {})",
-                    self.catalog.role, table.name, table.owner
-                ),
-                "connect as the owner or as a member of it; see docs/privileges.md",
-            ));
+            return Err(self.not_owned(table, span));
         }
         Ok(table)
     }

@@ -137,6 +137,10 @@ pub fn probe(draft: &Draft<'_>) -> Probe {
                 .push((known.statement.sql.clone(), known.statement.span));
         }
     }
+    // Also of tables that are not backfilled: the type of every new column is checked.
+    for (table, _) in draft.new_columns.keys() {
+        copy_of(&mut probe.copies, draft, table);
+    }
     for statement in draft.backfills.iter().chain(&draft.reverses) {
         let name = copy_of(&mut probe.copies, draft, &statement.table);
         let texts = statement.assignments.iter().map(|a| a.expr.text.as_str());

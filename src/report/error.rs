@@ -97,12 +97,20 @@ fn safe(text: &str) -> String {
 
 /// The chain of causes, without those that an error before has already quoted.
 fn causes(error: &Error) -> Vec<String> {
+    // Of a server's error the message says all; the driver's own wording adds nothing.
+    let driver = |text: &str| {
+        error.sqlstate().is_some()
+            && (text == "db error"
+                || ["ERROR: ", "FATAL: ", "PANIC: "]
+                    .iter()
+                    .any(|s| text.starts_with(s)))
+    };
     let mut said = safe(error.message());
     let mut all = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {
         let text = safe(&cause.to_string());
-        if !text.is_empty() && !said.contains(&text) && all.len() < CAUSES {
+        if !text.is_empty() && !driver(&text) && !said.contains(&text) && all.len() < CAUSES {
             said.push('\n');
             said.push_str(&text);
             all.push(text);

@@ -293,7 +293,7 @@ fn cost(estimate: &Estimate) -> String {
     match (time, &estimate.basis) {
         (Some(time), Some(basis)) => parts.push(format!("about {time} ({})", line(basis))),
         (Some(time), None) => parts.push(format!("about {time}")),
-        (None, Some(basis)) if parts.is_empty() => parts.push(line(basis).to_string()),
+        (None, Some(basis)) if parts.is_empty() => parts.push(line(basis)),
         (None, Some(basis)) => parts.push(format!("time unknown ({})", line(basis))),
         (None, None) if parts.is_empty() => parts.push("unknown".to_owned()),
         (None, None) => parts.push("time unknown".to_owned()),
