@@ -105,11 +105,11 @@ pub async fn run(options: DemoOptions, tell: &(dyn Fn(&str) + Sync)) -> Result<R
     let start = Cluster::start(ClusterOptions::new(binaries).standbys(1));
     let mut cluster = tokio::select! {
         started = start => started?,
-        name = &mut stopped => return Err(interrupted(name)),
+        name = &mut stopped => return Err(interrupted(name, false)),
     };
     let outcome = tokio::select! {
         done = perform(&cluster, &options, &narrator, &version) => done,
-        name = &mut stopped => Err(interrupted(name)),
+        name = &mut stopped => Err(interrupted(name, options.keep)),
     };
     if options.keep {
         let dir = cluster.keep().await?;
@@ -156,8 +156,12 @@ fn stop_signal() -> Result<impl Future<Output = &'static str>> {
     })
 }
 
-fn interrupted(signal: &str) -> Error {
+fn interrupted(signal: &str, kept: bool) -> Error {
     Error::interrupted(format!("the demo was stopped by {signal}"))
-        .left("its servers and files are gone")
+        .left(if kept {
+            "its servers are stopped, their folder is kept"
+        } else {
+            "its servers and files are gone"
+        })
         .hint("`pgshift demo` begins anew")
 }
