@@ -44,10 +44,16 @@ pub(super) async fn run(app: &App, args: &DemoArgs) -> Result<Exit> {
         seed: args.seed,
     };
     let report = demo::run(options, &|text| app.say(text)).await?;
-    app.print(&report.human(), &json!(report))?;
     let findings = report.findings();
+    let mut value = json!(report);
+    value["findings"] = json!(findings);
+    app.print(&report.human(), &value)?;
     if findings.is_empty() {
         return Ok(Exit::Success);
+    }
+    if app.json() {
+        // The object says them: one is enough.
+        return Ok(Exit::Findings);
     }
     Err(Error::new(ErrorKind::Findings, findings.join("; "))
         .hint("please report it, with this output"))

@@ -39,6 +39,7 @@ async fn nothing_is_lost_in_the_demo() {
         );
     }
     assert_eq!(report["schema_restored"], true, "{report:#}");
+    assert_eq!(report["findings"], serde_json::json!([]), "{report:#}");
 
     let number = |pointer: &str| {
         report
