@@ -4,6 +4,7 @@ mod cases;
 mod catalog;
 mod cluster;
 mod connect;
+mod demo;
 mod examples;
 mod faults;
 mod lifecycle;
