@@ -3,6 +3,7 @@
 //! Each is one round trip with an unnamed statement, so it works through a transaction pooler too.
 //! What the role may not see is an error or `None`, never a reassuring value.
 
+mod health;
 mod sessions;
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use tokio_postgres::types::{PgLsn, ToSql, Type};
 use tokio_postgres::{Client, Row};
 
+pub use health::{Slot, archive_backlog, blocked_by_us, free_connections, slots, vacuums};
 pub use sessions::{Blocked, Blocker, blocked_by, blockers_of, would_block};
 
 use super::read::{failed, get, seconds};

@@ -74,7 +74,10 @@ async fn rows_and_statistics_are_no_reason_to_refuse() {
 async fn a_changed_file_and_an_edited_plan_are_refused() {
     let (db, cli) = project("plan_edited").await;
     let before = schema_dump(&db).await;
-    cli.migration(ID, &FILE.replace("round(total * 100)", "trunc(total * 100)"));
+    cli.migration(
+        ID,
+        &FILE.replace("round(total * 100)", "trunc(total * 100)"),
+    );
     let refused = cli.run(&["apply", ID, "--plan", "plan.json"]).await;
     assert_eq!(refused.code, Some(3), "{}", refused.stderr);
     assert!(refused.stderr.contains("has changed since it was planned"));
