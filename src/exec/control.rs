@@ -8,10 +8,10 @@ use super::session::Session;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::pg::probes;
-use crate::store::overrides;
+use crate::store::overrides::{self, Override};
 use crate::throttle::lag::LagClock;
 use crate::throttle::samples::{self, SlotState, StandbyLag};
-use crate::throttle::{Decision, Hold, Reading, Throttle, Unit};
+use crate::throttle::{Decision, Hold, Limits, Reading, Throttle, Unit};
 
 /// Time between readings.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -28,6 +28,26 @@ struct Memory {
     standbys: Vec<String>,
 }
 
+/// The limits in force and what a person says beside them.
+fn said(base: &Limits, overrides: &[Override]) -> (Limits, Vec<Reading>) {
+    let mut limits = base.clone();
+    let mut readings = Vec::new();
+    for o in overrides {
+        if o.key == overrides::PAUSE {
+            readings.push(Reading::Paused {
+                by: o.set_by.clone(),
+            });
+        } else if let Err(why) = limits.set(&o.key, &o.value) {
+            // Written by hand: what it wants is not known, so nothing goes on.
+            readings.push(Reading::Blind {
+                signal: format!("override {}", o.key),
+                why,
+            });
+        }
+    }
+    (limits, readings)
+}
+
 /// A signal that cannot be read holds the backfill, by name; a lost connection is an error.
 async fn blind(
     signal: &str,
@@ -42,7 +62,7 @@ async fn blind(
     }
 }
 
-fn slot_state(slot: probes::Slot) -> SlotState {
+pub(super) fn slot_state(slot: probes::Slot) -> SlotState {
     SlotState {
         lost: slot.wal_status.as_deref() == Some("lost"),
         name: slot.name,
@@ -152,13 +172,18 @@ impl Control {
             Some(client) if !client.is_closed() => client,
             slot => slot.insert(self.session.ctx.target.connect().await?),
         };
-        let mut readings: Vec<Reading> = overrides::list(client, &self.session.migration)
-            .await?
-            .into_iter()
-            .filter(|o| o.key == overrides::PAUSE)
-            .map(|o| Reading::Paused { by: o.set_by })
-            .collect();
-        let limits = self.state().throttle.limits().clone();
+        let overrides = overrides::list(client, &self.session.migration).await?;
+        let (limits, mut readings) = said(&self.session.ctx.settings.limits, &overrides);
+        self.state().throttle.set_limits(limits.clone());
+        if let Some(window) = limits.run_between {
+            // The server's clock: one for all runners.
+            let now = probes::now(client).await?;
+            if !window.is_open(now) {
+                readings.push(Reading::Closed {
+                    until: window.opens(),
+                });
+            }
+        }
         if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() {
             let lsn = probes::wal_lsn(client).await?;
             let at = start.elapsed();
@@ -225,7 +250,7 @@ impl Control {
             readings.extend(
                 blind("archive_backlog", async {
                     let files = probes::archive_backlog(client).await? as f64;
-                    let limit = Some(f64::from(limit));
+                    let limit = Some(limit as f64);
                     Ok(
                         samples::at_most("archive_backlog", files, Unit::Count, limit)
                             .into_iter()
@@ -235,12 +260,13 @@ impl Control {
                 .await?,
             );
         }
-        if limits.hold_for_vacuum {
+        if let Some(limit) = limits.max_vacuums {
             let relations = self.state().relations.clone();
             readings.extend(
-                blind("vacuum", async {
+                blind("vacuums", async {
                     let running = probes::vacuums(client, &relations).await? as f64;
-                    Ok(samples::at_most("vacuum", running, Unit::Count, Some(1.0))
+                    let limit = Some(limit as f64);
+                    Ok(samples::at_most("vacuums", running, Unit::Count, limit)
                         .into_iter()
                         .collect())
                 })

@@ -8,6 +8,8 @@ mod sessions;
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use serde::Serialize;
 use tokio_postgres::types::{PgLsn, ToSql, Type};
 use tokio_postgres::{Client, Row};
@@ -210,6 +212,12 @@ pub async fn relation_state(client: &Client, oid: u32) -> Result<Option<Relation
     Ok(get::<Option<u32>>(&row, "filenode")?
         .zip(get::<Option<i64>>(&row, "blocks")?)
         .map(|(filenode, blocks)| RelationState { filenode, blocks }))
+}
+
+/// The server's clock.
+pub async fn now(client: &Client) -> Result<DateTime<Utc>> {
+    let sql = "SELECT clock_timestamp() AS now";
+    get(&query_one(client, "the time", sql, &[]).await?, "now")
 }
 
 /// True on a standby.

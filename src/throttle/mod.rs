@@ -8,6 +8,7 @@ pub mod limits;
 pub mod reading;
 pub mod samples;
 mod steer;
+pub mod window;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -129,6 +129,14 @@ impl Sample {
         show(self.value, self.unit)
     }
 
+    /// The limit for people: `< 5.0s` where it holds from 5 s on.
+    pub fn limit_shown(&self, bound: Bound) -> String {
+        match bound {
+            Bound::Above(limit) => format!("< {}", show(limit, self.unit)),
+            Bound::Below(limit) => format!("> {}", show(limit, self.unit)),
+        }
+    }
+
     /// `replica_lag(standby1) 9.0s >= 5.0s`
     pub fn against(&self, bound: Bound) -> String {
         let (sign, limit) = match bound {

@@ -86,14 +86,14 @@ pub fn slots(now: &[SlotState], limits: &Limits) -> Vec<Reading> {
 pub fn connections(free: i64, limits: &Limits) -> Option<Reading> {
     let limit = limits.min_free_connections?;
     let sample = Sample::new("connections_free", free as f64, Unit::Count)
-        .bound(Some(Bound::Below(f64::from(limit))));
+        .bound(Some(Bound::Below(limit as f64)));
     Some(sample.into())
 }
 
 /// The sample of application sessions that wait for our locks. Their number is also load: a few
 /// at a moment are the price of any write, and shorter shares of time make them fewer.
 pub fn blocked(waiting: i64, limits: &Limits) -> Option<Reading> {
-    let limit = f64::from(limits.max_blocked?.max(1));
+    let limit = limits.max_blocked?.max(1) as f64;
     let sample = Sample::new("blocked_sessions", waiting as f64, Unit::Count)
         .bound(Some(Bound::Above(limit)))
         .load(waiting as f64 / limit);
