@@ -184,9 +184,15 @@ mod tests {
     #[test]
     fn the_template_is_valid_and_shows_the_defaults() {
         Config::parse("t", TEMPLATE).expect("valid");
-        let live = TEMPLATE
-            .replace("# ", "")
-            .replace("Configuration", "# Configuration");
+        let live: Vec<&str> = TEMPLATE
+            .lines()
+            .map(|line| {
+                line.strip_prefix("# ")
+                    .filter(|l| l.contains(" = "))
+                    .unwrap_or(line)
+            })
+            .collect();
+        let live = live.join("\n");
         let config = Config::parse("t", &live).expect("valid uncommented");
         let mut settings = Settings::default();
         config.settings(&mut settings);
