@@ -149,6 +149,8 @@ impl Job<'_> {
             Error::refused(format!("table {} is gone", self.spec.table))
                 .hint("`pgshift revert` takes the migration back")
         })?;
+        self.control
+            .watch(table.leaves.iter().map(|l| l.oid).collect());
         self.tally.rows_total.store(table.rows, Ordering::Relaxed);
         let mut known = checkpoints::list(client, self.session.run_id(), self.ordinal).await?;
         // A partition that was detached or dropped takes its rows with it.
