@@ -9,6 +9,7 @@ use deadpool_postgres::{Object, Pool};
 
 use super::chunk::{self, Done, Outcome, Place, RowByRow, Span};
 use super::control::{Control, with_probes};
+use super::ddl::cancel_on_stop;
 use super::session::{Session, done_event, record_done};
 use crate::backfill::{BackfillSpec, BlockRange, ChunkFailure, ChunkSizer, Strategy, split_blocks};
 use crate::catalog::Leaf;
@@ -122,7 +123,8 @@ impl Job<'_> {
     /// Scans until no leaf is open, none was rewritten and none is new.
     async fn to_the_end(&self, workers: u16, begun: Instant) -> Result<()> {
         for _ in 0..MOST_PASSES {
-            let open = self.ranges(workers).await?;
+            // The table may be locked for long, by VACUUM FULL for example.
+            let open = cancel_on_stop(self.session, self.ranges(workers)).await?;
             if open.is_empty() {
                 return Ok(());
             }

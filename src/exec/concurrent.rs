@@ -42,16 +42,20 @@ pub(super) async fn run(
         .await
         .map_err(from_pg)?;
     let mut done = false;
-    // The way back of a step may find its work undone by the way back of a later one.
+    if begun_before {
+        end_orphans(session, target.sql).await?;
+    }
+    // The way back of a step may find its work undone by the way back of a later one, and the way
+    // back of a drop that was cut short finds the index, or what is left of it.
     let reverting = step.phase == Phase::Revert;
     if (begun_before || reverting)
         && let Some(index) = target.index
     {
         match found(session, index).await? {
-            Found::Valid if !target.drops && begun_before => done = true,
+            Found::Valid if !target.drops => done = true,
             Found::Absent if target.drops => done = true,
-            Found::Invalid if !target.drops && begun_before => {
-                drop_leftover(session, index).await?;
+            Found::Invalid if !target.drops => {
+                cancel_on_stop(session, drop_leftover(session, index)).await?;
             }
             _ => {}
         }
@@ -101,9 +105,57 @@ async fn after_failure(session: &Session, target: &Target<'_>, error: Error) -> 
         }
         Ok::<(), Error>(())
     };
-    match cleanup.await {
+    let cleaned = if session.ctx.stopping() {
+        // It waits for old transactions too, perhaps those that the build waited for; and
+        // somebody waits for us.
+        tokio::pin!(cleanup);
+        match tokio::time::timeout(CLEANUP, &mut cleanup).await {
+            Ok(cleaned) => cleaned,
+            Err(_) => {
+                let token = session.work.cancel_token();
+                let _ = session.ctx.target.cancel(&token).await;
+                match tokio::time::timeout(CLEANUP, &mut cleanup).await {
+                    Ok(Ok(())) => Ok(()),
+                    _ => Err(Error::interrupted("open transactions are in the way")),
+                }
+            }
+        }
+    } else {
+        cleanup.await
+    };
+    match cleaned {
         Ok(()) => error.left("the unfinished index was dropped; the steps before it are kept"),
-        Err(second) => error.left(format!("an invalid index {index} is left: {second}")),
+        Err(second) => error.left(format!(
+            "an invalid index {index} is left, which a resume or revert drops first: {second}"
+        )),
+    }
+}
+
+/// How long a stop waits for an unfinished index to be dropped.
+const CLEANUP: Duration = Duration::from_millis(800);
+
+/// Ends what a runner that is gone left running: we hold the lease, so nobody else of ours runs
+/// this statement.
+async fn end_orphans(session: &Session, sql: &str) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        // The server keeps the first `track_activity_query_size` bytes, 1 kB by default.
+        let running = session
+            .lease
+            .query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE application_name = 'pgshift' AND datname = current_database()
+                   AND usename = current_user AND pid <> pg_backend_pid() AND state = 'active'
+                   AND left(query, 200) = left($1, 200)",
+                &[&sql],
+            )
+            .await
+            .map_err(from_pg)?;
+        if running.is_empty() || begun.elapsed() > Duration::from_secs(10) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        session.check_stop()?;
     }
 }
 

@@ -49,26 +49,54 @@ pub fn lock_key(migration: &str) -> i64 {
     ])
 }
 
+/// For this long a holder without a new sign of life is looked at again before it is respected: of
+/// a runner that was just killed the server may not know yet. More than two heartbeats.
+const GRACE: Duration = Duration::from_millis(2_500);
+
 /// Takes the lease of a migration. A holder that shows signs of life is respected; one whose lease
 /// ran out, or that is ourselves on a connection that the server has not missed yet, is ended.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Refused`] naming the live holder.
 pub async fn acquire(ctx: &Ctx, migration: &str) -> Result<Lease> {
+    match try_acquire(ctx, migration).await? {
+        Tried::Had(lease) => Ok(lease),
+        Tried::HeldBy(error) => Err(error),
+    }
+}
+
+/// [`acquire`] for a runner that had the lease and lost its connection.
+///
+/// # Errors
+/// [`crate::ErrorKind::Interrupted`] where another runner has it now.
+pub(super) async fn acquire_again(ctx: &Ctx, migration: &str) -> Result<Lease> {
+    match try_acquire(ctx, migration).await? {
+        Tried::Had(lease) => Ok(lease),
+        Tried::HeldBy(error) => Err(super::session::taken_over().caused_by(error)),
+    }
+}
+
+enum Tried {
+    Had(Lease),
+    HeldBy(Error),
+}
+
+async fn try_acquire(ctx: &Ctx, migration: &str) -> Result<Tried> {
     let client = connect(ctx).await?;
     let key = lock_key(migration);
     let begun = Instant::now();
     let mut took_over = None;
+    let mut first_sign: Option<(i32, Duration)> = None;
     loop {
         let row = client
             .query_one("SELECT pg_try_advisory_lock($1)", &[&key])
             .await
             .map_err(from_pg)?;
         if row.get(0) {
-            return Ok(Lease {
+            return Ok(Tried::Had(Lease {
                 client: Arc::new(client),
                 took_over,
-            });
+            }));
         }
         let holder = holder(&client, migration, key).await?;
         let Some(holder) = holder else {
@@ -77,7 +105,12 @@ pub async fn acquire(ctx: &Ctx, migration: &str) -> Result<Lease> {
         };
         let ours = holder.name.as_deref() == Some(ctx.actor.as_str());
         if !ours && !holder.expired {
-            return Err(Error::refused(format!(
+            let sign = (holder.pid, holder.beat);
+            if *first_sign.get_or_insert(sign) == sign && begun.elapsed() < GRACE {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            let error = Error::refused(format!(
                 "{migration} is being run by {} (last sign of life {:.0} s ago)",
                 holder
                     .name
@@ -89,7 +122,8 @@ pub async fn acquire(ctx: &Ctx, migration: &str) -> Result<Lease> {
             .hint(format!(
                 "watch it with `pgshift status`, or end it: its server process is {}",
                 holder.pid
-            )));
+            ));
+            return Ok(Tried::HeldBy(error));
         }
         took_over = holder.name;
         client
@@ -113,6 +147,8 @@ struct Holder {
     name: Option<String>,
     expired: bool,
     silent: Duration,
+    /// When it gave its last sign of life, by the server's clock.
+    beat: Duration,
 }
 
 /// Who holds the advisory lock, and what the lease row says of it.
@@ -124,7 +160,8 @@ async fn holder(client: &Client, migration: &str, key: i64) -> Result<Option<Hol
                     coalesce(lease.expires_at < clock_timestamp(),
                              a.backend_start < clock_timestamp() - interval '1 minute') AS expired,
                     extract(epoch FROM clock_timestamp()
-                            - coalesce(lease.heartbeat_at, a.backend_start))::float8 AS silent
+                            - coalesce(lease.heartbeat_at, a.backend_start))::float8 AS silent,
+                    extract(epoch FROM coalesce(lease.heartbeat_at, a.backend_start))::float8 AS beat
              FROM pg_locks l
              JOIN pg_stat_activity a ON a.pid = l.pid
              LEFT JOIN pgshift.lease ON lease.backend_pid = l.pid
@@ -141,16 +178,47 @@ async fn holder(client: &Client, migration: &str, key: i64) -> Result<Option<Hol
         name: row.get("holder"),
         expired: row.get("expired"),
         silent: Duration::from_secs_f64(row.get::<_, f64>("silent").max(0.0)),
+        beat: Duration::from_secs_f64(row.get::<_, f64>("beat").max(0.0)),
     }))
 }
 
 /// Raises the epoch of a run and writes the lease row. Returns the epoch.
 ///
-/// Chunks of an earlier epoch hold the run's row until they end; the wait for them is bounded by
-/// their `idle_in_transaction_session_timeout` and by ours.
+/// Transactions of an earlier epoch hold the run's row until they end. Chunks end soon, by
+/// themselves or by their timeouts; a long statement of a runner that is frozen is ended.
 pub async fn begin_epoch(ctx: &Ctx, lease: &Lease, run: i64) -> Result<i64> {
     let client = &*lease.client;
-    let epoch = store::runs::raise_epoch(client, run).await?;
+    let raise = store::runs::raise_epoch(client, run);
+    tokio::pin!(raise);
+    let epoch = loop {
+        match tokio::time::timeout(PATIENCE, &mut raise).await {
+            Ok(epoch) => break epoch?,
+            Err(_) => end_old_epoch(ctx, run).await?,
+        }
+    };
     store::runs::take_lease(client, run, epoch, &ctx.actor, ctx.settings.lease_ttl).await?;
     Ok(epoch)
+}
+
+/// How long the transactions of an earlier epoch may take to end.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Ends our own sessions that the raising of the epoch waits for: they belong to a runner that no
+/// longer holds the lease, and would be rolled back by the fence anyway.
+async fn end_old_epoch(ctx: &Ctx, run: i64) -> Result<()> {
+    let client = ctx.target.connect().await?;
+    let ended = client
+        .execute(
+            "SELECT pg_terminate_backend(a.pid)
+             FROM pg_stat_activity a
+             WHERE a.application_name = 'pgshift' AND a.pid IN (
+                 SELECT unnest(pg_blocking_pids(w.pid)) FROM pg_stat_activity w
+                 WHERE w.application_name = 'pgshift' AND w.datname = current_database()
+                   AND w.wait_event_type = 'Lock' AND w.query LIKE 'UPDATE pgshift.run SET epoch%')",
+            &[],
+        )
+        .await
+        .map_err(from_pg)?;
+    tracing::warn!("run {run}: ended {ended} sessions of an earlier runner");
+    Ok(())
 }

@@ -100,16 +100,26 @@ impl Session {
     }
 }
 
+/// What this process held of a run before its connection was lost.
+#[derive(Default)]
+struct Held {
+    /// The run and its epoch; an epoch above it is another runner's.
+    run: Option<(i64, i64)>,
+    /// The session got its epoch: the server was there.
+    connected: bool,
+}
+
 /// Executes an open run to its end, through lost connections.
 ///
 /// `first` is a lease that the caller already holds.
 pub async fn execute(ctx: &Ctx, migration: &str, first: Option<Lease>) -> Result<()> {
     let mut lease = first;
+    let mut held = Held::default();
     let mut lost: Option<Instant> = None;
     let mut attempt = 0;
     loop {
-        let begun = Instant::now();
-        let result = once(ctx, migration, lease.take()).await;
+        held.connected = false;
+        let result = once(ctx, migration, lease.take(), &mut held).await;
         let Err(error) = result else { return Ok(()) };
         if !error.is_connection() {
             return Err(error);
@@ -117,8 +127,7 @@ pub async fn execute(ctx: &Ctx, migration: &str, first: Option<Lease>) -> Result
         if ctx.stopping() {
             return Err(ctx.stopped());
         }
-        // A session that worked for a while counts as having been connected.
-        if begun.elapsed() > Duration::from_secs(10) {
+        if held.connected {
             lost = None;
             attempt = 0;
         }
@@ -139,16 +148,33 @@ pub async fn execute(ctx: &Ctx, migration: &str, first: Option<Lease>) -> Result
     }
 }
 
-async fn once(ctx: &Ctx, migration: &str, lease: Option<Lease>) -> Result<()> {
+/// The session of an open run; `None` where there is nothing left to do.
+async fn open(
+    ctx: &Ctx,
+    migration: &str,
+    lease: Option<Lease>,
+    held: &mut Held,
+) -> Result<Option<(Arc<Session>, RunRow)>> {
     let lease = match lease {
         Some(lease) => lease,
-        None => lease::acquire(ctx, migration).await?,
+        None => lease::acquire_again(ctx, migration).await?,
     };
-    let Some(run) = store::runs::open_run(&*lease.client, migration).await? else {
-        // Another session, or the COMMIT whose reply was lost, finished it.
-        return Ok(());
-    };
+    let open = store::runs::open_run(&*lease.client, migration).await?;
+    if let Some((ours, epoch)) = held.run {
+        let go_on = match &open {
+            Some(run) => run.id == ours && run.epoch <= epoch,
+            // The COMMIT whose reply was lost, or another session, finished it.
+            None => store::runs::is_done(&*lease.client, ours).await?,
+        };
+        if !go_on {
+            return Err(taken_over());
+        }
+    }
+    let Some(run) = open else { return Ok(None) };
+    // Before it is raised: the reply may be lost.
+    held.run = Some((run.id, run.epoch + 1));
     let epoch = lease::begin_epoch(ctx, &lease, run.id).await?;
+    held.run = Some((run.id, epoch));
     let session = Arc::new(Session {
         ctx: ctx.clone(),
         migration: migration.to_owned(),
@@ -161,11 +187,25 @@ async fn once(ctx: &Ctx, migration: &str, lease: Option<Lease>) -> Result<()> {
     if let Some(from) = lease.took_over {
         session.event(&Event::TookOver { from }).await?;
     }
+    Ok(Some((session, run)))
+}
+
+async fn once(ctx: &Ctx, migration: &str, lease: Option<Lease>, held: &mut Held) -> Result<()> {
+    let mut stop = ctx.stop.clone();
+    let opened = tokio::select! {
+        opened = open(ctx, migration, lease, held) => opened?,
+        // No step is under way: nothing has to be waited for.
+        _ = stop.wait_for(|stop| *stop) => return Err(ctx.stopped()),
+    };
+    let Some((session, run)) = opened else {
+        return Ok(());
+    };
+    held.connected = true;
     session
         .event(&Event::RunStarted {
             kind: run.kind,
-            epoch,
-            resumed: epoch > 1,
+            epoch: session.epoch,
+            resumed: session.epoch > 1,
         })
         .await?;
     store::runs::set_error(&*session.lease, run.id, None).await?;
@@ -184,6 +224,13 @@ async fn once(ctx: &Ctx, migration: &str, lease: Option<Lease>) -> Result<()> {
     }
 }
 
+/// This runner was thought dead, and is no longer the one.
+pub(super) fn taken_over() -> Error {
+    Error::interrupted("another runner has taken over this migration")
+        .left("this runner wrote nothing after that")
+        .hint("`pgshift status` tells who runs it")
+}
+
 /// Renews the lease until it is lost; gives the reason.
 async fn heartbeats(session: &Session) -> Error {
     let ttl = session.ctx.settings.lease_ttl;
@@ -199,11 +246,7 @@ async fn heartbeats(session: &Session) -> Error {
         );
         match tokio::time::timeout(ttl / 2, renewal).await {
             Ok(Ok(true)) => {}
-            Ok(Ok(false)) => {
-                return Error::interrupted("another runner has taken over this migration")
-                    .left("this runner wrote nothing after that")
-                    .hint("`pgshift status` tells who runs it");
-            }
+            Ok(Ok(false)) => return taken_over(),
             Ok(Err(error)) => return error,
             Err(_) => return Error::connection("the server does not answer heartbeats"),
         }
@@ -339,7 +382,10 @@ pub(super) async fn record_done(
 ) -> Result<()> {
     let client = &session.work;
     client
-        .batch_execute("BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '10s'")
+        .batch_execute(
+            "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '10s'; \
+             SET LOCAL idle_in_transaction_session_timeout = '5s'",
+        )
         .await
         .map_err(from_pg)?;
     let record = async {
@@ -365,7 +411,14 @@ pub(super) async fn record_done(
 /// Closes the run and moves the migration on, in one transaction.
 async fn finish(session: &Session, run: &RunRow) -> Result<()> {
     let client = &session.work;
-    client.batch_execute("BEGIN").await.map_err(from_pg)?;
+    // A runner that is frozen here must not hold the log and the fence for long.
+    client
+        .batch_execute(
+            "BEGIN; SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '10s'; \
+             SET LOCAL idle_in_transaction_session_timeout = '5s'",
+        )
+        .await
+        .map_err(from_pg)?;
     let closing = async {
         store::runs::fence(client, run.id, session.epoch).await?;
         let row = store::migrations::get(client, &run.migration)

@@ -11,6 +11,7 @@ use super::control::{Control, with_probes};
 use super::ddl::cancel_on_stop;
 use super::session::{Session, done_event, record_done};
 use crate::backfill::{ChunkSizer, VerifySpec};
+use crate::catalog::Leaf;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress};
 use crate::pg::catalog::{self, Wanted};
@@ -134,54 +135,118 @@ async fn scan(
         .tables
         .get(&spec.table)
         .ok_or_else(|| Error::refused(format!("table {} is gone", spec.table)))?;
-    let total: i64 = table.leaves.iter().map(|l| l.blocks).sum();
+    let mut scan = Scan {
+        session,
+        spec,
+        control,
+        progress: Progress {
+            step: ordinal,
+            title: step.title.clone(),
+            rows_total: table.rows,
+            ..Progress::default()
+        },
+        blocks: table.leaves.iter().map(|l| l.blocks).sum(),
+        blocks_before: 0,
+        begun: Instant::now(),
+    };
     let mut found = Found::default();
-    let mut done = 0;
-    let begun = Instant::now();
     for leaf in &table.leaves {
+        // In a file that is put in the place of another, rows are elsewhere.
+        while let Some(before) = relation_state(client, leaf.oid).await? {
+            let part = scan.leaf(leaf, before.blocks).await?;
+            let after = relation_state(client, leaf.oid).await?;
+            if after.is_none_or(|after| after.filenode == before.filenode) {
+                found.add(part);
+                scan.blocks_before += before.blocks;
+                break;
+            }
+            session
+                .event(&Event::ScanRestarted {
+                    relation: leaf.name.to_string(),
+                    blocks: after.map_or(0, |after| after.blocks),
+                })
+                .await?;
+        }
+    }
+    Ok(found)
+}
+
+impl Found {
+    fn add(&mut self, part: Self) {
+        self.wrong += part.wrong;
+        let room = KEYS_TOLD.saturating_sub(self.keys.len());
+        self.keys.extend(part.keys.into_iter().take(room));
+    }
+}
+
+struct Scan<'a> {
+    session: &'a Session,
+    spec: &'a VerifySpec,
+    control: &'a Control,
+    progress: Progress,
+    /// Blocks of all leaves, and of those that are done.
+    blocks: i64,
+    blocks_before: i64,
+    begun: Instant,
+}
+
+impl Scan<'_> {
+    async fn leaf(&self, leaf: &Leaf, blocks: i64) -> Result<Found> {
         let heap = leaf.access_method == "heap";
-        let sql = spec.sql(&leaf.name, heap);
-        let Some(state) = relation_state(client, leaf.oid).await? else {
-            continue;
-        };
+        let sql = self.spec.sql(&leaf.name, heap);
         let mut sizer = ChunkSizer::adaptive(64, 65_536, RANGE_TARGET, u64::MAX);
+        let mut found = Found::default();
         let mut next = 0;
-        while next < state.blocks.max(1) {
-            control.gate(Duration::ZERO).await?;
+        while next < blocks.max(1) {
+            self.control.gate(Duration::ZERO).await?;
             let units = if heap {
                 sizer.size()
             } else {
-                state.blocks.max(1) as u64
+                blocks.max(1) as u64
             };
             let end = next + units as i64;
             let started = Instant::now();
-            let range = heap.then_some((next, end));
-            let part = cancel_on_stop(session, one(session, spec, &sql, range)).await?;
+            found.add(self.range(&sql, heap.then_some((next, end))).await?);
             sizer.observe(units, started.elapsed(), 0);
-            found.wrong += part.wrong;
-            let room = KEYS_TOLD.saturating_sub(found.keys.len());
-            found.keys.extend(part.keys.into_iter().take(room));
             next = end;
-            let seen = done + next.min(state.blocks);
-            let fraction = seen as f64 / total.max(1) as f64;
-            let elapsed = begun.elapsed().as_secs_f64();
-            session.tell(Progress {
-                step: ordinal,
-                title: step.title.clone(),
-                fraction,
-                rows: (fraction * table.rows as f64) as i64,
-                rows_total: table.rows,
-                chunks: 0,
-                rate: fraction * table.rows as f64 / elapsed.max(0.001),
-                eta: (fraction > 0.01).then(|| {
-                    Duration::from_secs_f64(elapsed * (1.0 - fraction).max(0.0) / fraction)
-                }),
-                waiting: control.waiting(),
-            });
+            self.tell(next.min(blocks));
         }
-        done += state.blocks;
+        Ok(found)
     }
-    Ok(found)
+
+    /// One range, as soon as the table can be read: VACUUM FULL, for example, may take its time.
+    async fn range(&self, sql: &str, range: Option<(i64, i64)>) -> Result<Found> {
+        let session = self.session;
+        let begun = Instant::now();
+        loop {
+            let part = cancel_on_stop(session, one(session, self.spec, sql, range)).await;
+            match part {
+                Err(error)
+                    if error.kind() == ErrorKind::Lock
+                        && begun.elapsed() < session.ctx.settings.ladder.budget =>
+                {
+                    session.ctx.sleep(Duration::from_millis(200)).await;
+                    session.check_stop()?;
+                }
+                part => return part,
+            }
+        }
+    }
+
+    fn tell(&self, next: i64) {
+        let rows_total = self.progress.rows_total;
+        let fraction = (self.blocks_before + next) as f64 / self.blocks.max(1) as f64;
+        let elapsed = self.begun.elapsed().as_secs_f64();
+        self.session.tell(Progress {
+            fraction,
+            rows: (fraction * rows_total as f64) as i64,
+            rate: fraction * rows_total as f64 / elapsed.max(0.001),
+            eta: (fraction > 0.01)
+                .then(|| Duration::from_secs_f64(elapsed * (1.0 - fraction).max(0.0) / fraction)),
+            waiting: self.control.waiting(),
+            ..self.progress.clone()
+        });
+    }
 }
 
 /// One range in a read-only transaction of its own.

@@ -773,29 +773,6 @@ fn without_default(text: &str, default: &str) -> Option<String> {
     Some(format!("{}{}", text[..start].trim_end(), &text[end..]))
 }
 
-/// What a reverted run leaves undone: the inverse of its done steps, last first.
-pub fn revert_steps(done: &[(Step, bool)]) -> (Vec<Step>, Vec<(String, String)>) {
-    let mut steps = Vec::new();
-    let mut remaining = Vec::new();
-    for (step, finished) in done.iter().rev() {
-        // A transactional step that was not recorded as done was not committed.
-        if !finished && step.transactional() {
-            continue;
-        }
-        match &step.undo {
-            Undo::Nothing => {}
-            Undo::Steps { steps: undo, .. } => {
-                steps.extend(undo.iter().cloned().map(|mut s| {
-                    s.phase = Phase::Revert;
-                    s
-                }));
-            }
-            Undo::Irreversible { reason } => remaining.push((step.title.clone(), reason.clone())),
-        }
-    }
-    (steps, remaining)
-}
-
 /// Columns by table, for messages.
 pub(super) fn by_table(columns: &BTreeSet<(QName, String)>) -> BTreeMap<&QName, Vec<&str>> {
     let mut all: BTreeMap<&QName, Vec<&str>> = BTreeMap::new();
@@ -821,31 +798,5 @@ mod tests {
             Some("ADD COLUMN \"default\" text")
         );
         assert_eq!(without_default("ADD COLUMN a int", "1"), None);
-    }
-
-    #[test]
-    fn a_revert_goes_backwards_and_skips_what_was_not_committed() {
-        let step = |name: &str| {
-            Step::sql(Phase::Expand, name, vec![]).undo(Undo::steps(vec![Step::sql(
-                Phase::Expand,
-                format!("undo {name}"),
-                vec![],
-            )]))
-        };
-        let mut lost = step("c");
-        lost.undo = Undo::Irreversible {
-            reason: "gone".into(),
-        };
-        let done = [
-            (step("a"), true),
-            (step("b"), true),
-            (lost, true),
-            (step("d"), false),
-        ];
-        let (steps, remaining) = revert_steps(&done);
-        let titles: Vec<_> = steps.iter().map(|s| s.title.as_str()).collect();
-        assert_eq!(titles, ["undo b", "undo a"]);
-        assert!(steps.iter().all(|s| s.phase == Phase::Revert));
-        assert_eq!(remaining, [("c".to_owned(), "gone".to_owned())]);
     }
 }

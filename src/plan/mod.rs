@@ -11,6 +11,7 @@ pub mod forms;
 pub mod inverse;
 pub mod locks;
 pub mod probe;
+mod revert;
 pub mod safe;
 pub mod sections;
 pub mod step;
@@ -21,6 +22,7 @@ pub(crate) mod testing;
 mod title;
 pub mod work;
 
-pub use build::{build, revert_steps};
+pub use build::build;
 pub use draft::{Draft, wanted};
+pub use revert::revert_steps;
 pub use step::{Estimate, PLAN_FORMAT, Phase, Plan, Step, Undo, Work};

@@ -149,6 +149,18 @@ pub async fn open_run(client: &impl GenericClient, migration: &str) -> Result<Op
     row.as_ref().map(run_from).transpose()
 }
 
+/// True where a run did its last step.
+pub async fn is_done(client: &impl GenericClient, run: i64) -> Result<bool> {
+    let row = client
+        .query_opt(
+            "SELECT state = 'done' FROM pgshift.run WHERE id = $1",
+            &[&run],
+        )
+        .await
+        .map_err(from_pg)?;
+    Ok(row.is_some_and(|row| row.get(0)))
+}
+
 /// Every run of a migration, oldest first.
 pub async fn runs_of(client: &impl GenericClient, migration: &str) -> Result<Vec<RunRow>> {
     let sql = format!("SELECT {RUN} FROM pgshift.run WHERE migration_id = $1 ORDER BY id");
