@@ -59,7 +59,9 @@ async fn ended_sessions_are_made_anew() {
         assert!(ended > 0);
         let chunks = scene.chunks().await;
         let on = format!("SELECT sum(chunks) > {chunks} FROM pgshift.checkpoint");
-        scene.until("chunks after the sessions were ended", &on).await;
+        scene
+            .until("chunks after the sessions were ended", &on)
+            .await;
     }
     let output = apply.wait().await.expect(0);
     assert!(
@@ -76,7 +78,7 @@ async fn a_crashing_server_is_waited_for() {
     let mut cluster = durable().await;
     let mut scene = scene(&cluster, "outage_crash").await;
     let load = scene.old_application(100, u64::from(ROWS));
-    let mut apply = scene.spawn(&["apply", "--duty", "0.1", "--workers", "2"]);
+    let mut apply = scene.spawn(&["apply", "--duty", "0.15", "--workers", "2"]);
     scene.backfilling().await;
     for fault in 0..4 {
         let time = scene.moment(100, 500);
@@ -122,7 +124,11 @@ async fn a_server_that_stays_away_ends_the_run_and_a_resume_goes_on() {
     let (output, took) = ended_within(Duration::from_secs(20), apply).await;
     let output = output.expect(7);
     assert!(took > Duration::from_millis(2_500), "{took:?}");
-    assert!(output.stderr.contains("pgshift resume"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("pgshift resume"),
+        "{}",
+        output.stderr
+    );
     // A resume finds no server either, and says so.
     scene.cli.run(&["resume"]).await.expect(7);
     cluster.start_again().await.expect("a start");

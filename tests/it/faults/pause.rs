@@ -51,7 +51,11 @@ async fn a_pause_holds_until_a_resume_also_through_a_kill() {
     // A resume elsewhere ends the pause and leaves the work to the live runner.
     let begun = Instant::now();
     scene.done(&["resume", ID]).await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
     goes_on(&scene).await;
     // What the runner says of itself comes with its heartbeats.
     tokio::time::sleep(Duration::from_millis(2_500)).await;

@@ -173,7 +173,11 @@ async fn killed_in_every_phase_it_ends_as_if_undisturbed() {
     loop {
         rounds += 1;
         phases.to(&["apply"], "ready").await;
-        assert_eq!(phases.scene.db.schema().await, ready, "at READY, round {rounds}");
+        assert_eq!(
+            phases.scene.db.schema().await,
+            ready,
+            "at READY, round {rounds}"
+        );
         phases.to(&["contract", ID], "complete").await;
         assert_eq!(phases.scene.db.schema().await, complete, "round {rounds}");
         assert_eq!(phases.scene.one::<i64>(WRONG).await, 0);
@@ -190,7 +194,10 @@ async fn killed_in_every_phase_it_ends_as_if_undisturbed() {
         }
         assert!(rounds < 8, "kills do not hit: {:?}", phases.kills);
     }
-    eprintln!("{rounds} rounds, kills {:?}: {:#?}", phases.kills, phases.hit);
+    eprintln!(
+        "{rounds} rounds, kills {:?}: {:#?}",
+        phases.kills, phases.hit
+    );
 }
 
 const WRONG: &str = "SELECT count(*) FROM orders WHERE total_cents IS DISTINCT FROM id";
@@ -206,7 +213,11 @@ async fn a_killed_run_can_be_reverted_from_anywhere() {
         if contract {
             phases.scene.done(&["apply"]).await;
         }
-        let args: &[&str] = if contract { &["contract", ID] } else { &["apply"] };
+        let args: &[&str] = if contract {
+            &["contract", ID]
+        } else {
+            &["apply"]
+        };
         let running = phases.scene.spawn(args);
         let time = phases.scene.moment(60, 1_200);
         if phases.scene.kill_after(running, time).await.is_none() {
