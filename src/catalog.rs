@@ -5,7 +5,7 @@
 
 pub mod facts;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -259,9 +259,21 @@ pub struct Catalog {
     /// Every other relation that the migration names: views, sequences, indexes.
     /// For an index, the table it is on is in `tables`.
     pub relations: BTreeMap<QName, RelKind>,
+    /// Domains with constraints, their base type's included: a column of one cannot be added
+    /// without writing the table anew.
+    pub constrained_domains: BTreeSet<QName>,
 }
 
 impl Catalog {
+    /// True where a type's SQL text is the name of a domain with constraints.
+    pub fn is_constrained_domain(&self, schema: Option<&str>, name: &str) -> bool {
+        let there = |schema: &str| self.constrained_domains.contains(&QName::new(schema, name));
+        match schema {
+            Some(schema) => there(schema),
+            None => self.search_path.iter().any(|schema| there(schema)),
+        }
+    }
+
     /// The major version: 15 for 150018.
     pub fn major(&self) -> u32 {
         self.version / 10_000

@@ -38,6 +38,13 @@ fn env(name: &str) -> Option<String> {
     crate::pg::connect::environment(name)
 }
 
+/// A path in an environment variable.
+pub(super) fn path_from_env(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
 fn no_color() -> Option<String> {
     env("NO_COLOR")
 }

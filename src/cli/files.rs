@@ -42,7 +42,7 @@ fn read(path: &Path) -> Result<Migration> {
         .file_stem()
         .and_then(|s| s.to_str())
         .ok_or_else(|| Error::usage(format!("{name}: the file's name is not valid UTF-8")))?;
-    parse_bytes(stem, &name, &bytes)
+    parse_bytes(stem, &name, &bytes).map_err(|e| e.left("nothing was changed"))
 }
 
 /// Files and records, checked against each other.

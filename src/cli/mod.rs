@@ -6,6 +6,7 @@ mod baseline;
 mod config;
 mod context;
 mod contract;
+mod demo;
 pub mod exit;
 mod files;
 mod init;
@@ -119,6 +120,8 @@ enum Command {
     Purge(purge::PurgeArgs),
     /// Mark migrations as applied without running them
     Baseline(baseline::BaselineArgs),
+    /// Watch a table being migrated under traffic, on servers of its own
+    Demo(demo::DemoArgs),
 }
 
 /// Runs the command line and gives the process's exit code.
@@ -171,6 +174,7 @@ async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Log(args) => log::run(app, &args).await,
         Command::Purge(args) => purge::run(app, &args).await,
         Command::Baseline(args) => baseline::run(app, &args).await,
+        Command::Demo(args) => demo::run(app, &args).await,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -318,6 +318,21 @@ impl Cluster {
         }
     }
 
+    /// Stops the servers cleanly and leaves their directory, which it gives.
+    pub async fn keep(&mut self) -> Result<PathBuf> {
+        self.primary.stop(StopMode::Fast).await?;
+        for standby in &mut self.standbys {
+            standby.stop(StopMode::Fast).await?;
+        }
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.stand_down();
+        }
+        self.dir
+            .take()
+            .map(TempDir::keep)
+            .ok_or_else(|| Error::internal("the cluster's directory is gone already"))
+    }
+
     /// Stops every server at once and removes the directory. Blocks for some 0.1 s. Doing it
     /// again does nothing; dropping the cluster does it too.
     pub fn cleanup(&mut self) {
@@ -338,7 +353,7 @@ impl Drop for Cluster {
     }
 }
 
-fn sql(statement: &str, error: tokio_postgres::Error) -> Error {
+pub(super) fn sql(statement: &str, error: tokio_postgres::Error) -> Error {
     let message = error
         .as_db_error()
         .map_or_else(|| error.to_string(), |db| db.message().to_owned());

@@ -46,6 +46,13 @@ impl Watchdog {
     }
 }
 
+impl Watchdog {
+    /// Leaves the directory as it is, from now on.
+    pub(super) fn stand_down(mut self) {
+        let _ = self.0.kill();
+    }
+}
+
 impl Drop for Watchdog {
     fn drop(&mut self) {
         drop(self.0.stdin.take());

@@ -414,6 +414,13 @@ async fn rows_in_transaction(
     Ok((changed, failing, rewritten))
 }
 
+/// Text that is read back as the same value, whatever the database's settings are: with others a
+/// time has the name of its zone, which need not be read as that zone, and digits are rounded.
+/// The author's expressions never run under these.
+const EXACT_TEXT: &str = "
+SELECT set_config('DateStyle', 'ISO', true), set_config('IntervalStyle', 'postgres', true),
+       set_config('extra_float_digits', '3', true), set_config('bytea_output', 'hex', true)";
+
 /// The upper key of the next keyset chunk; `None` where fewer rows are left.
 pub(super) async fn upper_key(
     client: &Object,
@@ -427,9 +434,17 @@ pub(super) async fn upper_key(
     let keys: Vec<String> = after.into_iter().flatten().cloned().collect();
     let mut params = refs(&keys);
     params.push(&offset);
-    let row = client
-        .query_opt(&statement, &params)
-        .await
-        .map_err(from_pg)?;
+    let exact = client.prepare_cached(EXACT_TEXT).await.map_err(from_pg)?;
+    // One flight, as in `run`; the COMMIT of a failed transaction is a rollback.
+    let (begin, set, row, end) = tokio::join!(
+        client.batch_execute("BEGIN READ ONLY"),
+        client.query_one(&exact, &[]),
+        client.query_opt(&statement, &params),
+        client.batch_execute("COMMIT"),
+    );
+    begin.map_err(from_pg)?;
+    set.map_err(from_pg)?;
+    let row = row.map_err(from_pg)?;
+    end.map_err(from_pg)?;
     Ok(row.map(|row| (0..row.len()).map(|n| row.get(n)).collect()))
 }

@@ -366,7 +366,13 @@ impl Engine {
             ));
         }
         let plan = row.plan.ok_or_else(|| no_plan(id))?;
-        let steps = plan.steps_of(&[Phase::Verify]);
+        // From READY on the new application version writes too: the checks of contract.
+        let phase = if row.state == State::Ready {
+            Phase::Contract
+        } else {
+            Phase::Verify
+        };
+        let steps = plan.steps_of(&[phase]);
         super::verify::alone(&self.ctx, id, &steps).await
     }
 

@@ -21,6 +21,10 @@ pub struct PlannedBackfill {
     pub spec: BackfillSpec,
     /// How it is checked, if it can be.
     pub verify: Option<VerifySpec>,
+    /// How it is checked once more from READY on, when the new application version writes too.
+    /// Without a reverse section nothing says how its values relate to the old ones: only a row
+    /// without a value is wrong then.
+    pub verify_later: Option<VerifySpec>,
     /// A sync trigger keeps its rows right.
     pub sync: bool,
     /// Place in the file.
@@ -310,12 +314,14 @@ impl Decider<'_, '_> {
             _ if fills_new && !own => need.clone(),
             _ => None,
         };
-        if wrong.is_none() {
+        if wrong.is_none() && self.draft.sections.verify.is_empty() {
             notes.push(
                 "no expected value is known afterwards, so verify cannot check it: give a verify section"
                     .to_owned(),
             );
         }
+        let one_way = sync && component.is_some_and(|c| c.reverse.is_empty());
+        let wrong_later = if one_way { need.clone() } else { wrong.clone() };
         let spec = BackfillSpec {
             table: statement.table.clone(),
             alias: statement.alias.clone(),
@@ -344,19 +350,21 @@ impl Decider<'_, '_> {
             search_path: search_path(self.draft),
             key: key.clone(),
         };
-        let verify = wrong.map(|wrong| VerifySpec {
+        let verify = |wrong| VerifySpec {
             table: statement.table.clone(),
             alias: statement.alias.clone(),
             from: mapping.from.clone(),
             condition: condition.clone(),
             wrong,
-            key,
+            key: key.clone(),
             search_path: search_path(self.draft),
-        });
+        };
+        let (verify, verify_later) = (wrong.map(verify), wrong_later.map(verify));
         let warnings = self.warnings(statement, sync, table);
         Ok(PlannedBackfill {
             spec,
             verify,
+            verify_later,
             sync,
             span,
             notes,

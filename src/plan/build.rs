@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::lock::{LockMode, LockOn};
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOpKind, RelName, understand};
-use crate::sql::lex::{ident_value, lex_code};
+use crate::sql::lex::{ident_value, is_keyword, lex_code};
 use crate::sql::quote::{ident, qname};
 
 use super::backfills::{PlannedBackfill, decide};
@@ -30,6 +30,7 @@ use super::work::{Work as DdlWork, rewrites_or_scans};
 /// # Errors
 /// Refusals and errors of the file, with places, reasons and the way out.
 pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
+    super::targets::check(draft)?;
     let (backfills, groups) = decide(draft, probed)?;
     let mut builder = Builder {
         draft,
@@ -45,7 +46,9 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
     builder.expand()?;
     builder.sync(&groups);
     builder.backfill(&backfills);
-    builder.verify(&backfills);
+    builder
+        .steps
+        .extend(verify_steps(draft, &backfills, Phase::Verify));
     let Builder {
         after,
         moved_defaults,
@@ -53,11 +56,7 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
         mut warnings,
         ..
     } = builder;
-    let verify: Vec<Step> = steps
-        .iter()
-        .filter(|s| s.phase == Phase::Verify)
-        .cloned()
-        .collect();
+    let verify = verify_steps(draft, &backfills, Phase::Contract);
     let contract = contract::build(draft, &after, &groups, &moved_defaults, &verify)?;
     steps.extend(contract.steps);
     steps.extend(contract.purge);
@@ -146,6 +145,18 @@ fn synced_columns(groups: &[SyncGroup]) -> BTreeSet<(QName, String)> {
 /// The catalog with the columns that expand adds.
 fn with_new_columns(draft: &Draft<'_>, probed: &Probed) -> Catalog {
     let mut after = draft.catalog.clone();
+    for known in &draft.sections.expand {
+        if let Action::CreateDomain { name } = &known.action
+            && constrains(&known.statement.sql)
+        {
+            let schema = name
+                .schema
+                .clone()
+                .or_else(|| after.search_path.first().cloned());
+            let name = QName::new(schema.unwrap_or_default(), name.name.as_str());
+            after.constrained_domains.insert(name);
+        }
+    }
     for ((table, name), new) in &draft.new_columns {
         let (type_name, has_equality) = probed
             .types
@@ -166,6 +177,13 @@ fn with_new_columns(draft: &Draft<'_>, probed: &Probed) -> Catalog {
         }
     }
     after
+}
+
+/// True where a CREATE DOMAIN has a CHECK or NOT NULL.
+fn constrains(sql: &str) -> bool {
+    lex_code(sql)
+        .into_iter()
+        .any(|t| is_keyword(t, sql, "CHECK") || is_keyword(t, sql, "NOT"))
 }
 
 /// Line of a span in the draft's file.
@@ -437,37 +455,50 @@ impl Builder<'_, '_> {
             }),
         }
     }
+}
 
-    fn verify(&mut self, backfills: &[PlannedBackfill]) {
-        for backfill in backfills {
-            let Some(verify) = &backfill.verify else {
-                continue;
-            };
-            let table = &self.draft.catalog.tables[&verify.table];
-            let mut step = Step::new(
-                Phase::Verify,
-                format!("verify every row of {}", verify.table),
-                Work::Verify(Box::new(verify.clone())),
-            )
-            .locks(vec![lock_on(&verify.table, LockMode::AccessShare)])
-            .line(line(self.draft, backfill.span));
-            step.estimate.rows = Some(table.rows);
-            step.estimate.bytes = Some(table.bytes);
-            self.steps.push(step);
-        }
-        for known in &self.draft.sections.verify {
-            self.steps.push(
-                Step::new(
-                    Phase::Verify,
-                    "check that the author's query finds nothing wrong",
-                    Work::Check {
-                        sql: known.statement.sql.clone(),
-                    },
-                )
-                .line(line(self.draft, known.statement.span)),
+/// The checks before READY, and those once more before contract.
+fn verify_steps(draft: &Draft<'_>, backfills: &[PlannedBackfill], phase: Phase) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for backfill in backfills {
+        let spec = if phase == Phase::Verify {
+            &backfill.verify
+        } else {
+            &backfill.verify_later
+        };
+        let Some(spec) = spec else { continue };
+        let table = &draft.catalog.tables[&spec.table];
+        let mut step = Step::new(
+            phase,
+            format!("verify every row of {}", spec.table),
+            Work::Verify(Box::new(spec.clone())),
+        )
+        .locks(vec![lock_on(&spec.table, LockMode::AccessShare)])
+        .line(line(draft, backfill.span));
+        if phase != Phase::Verify && backfill.verify_later != backfill.verify {
+            step.notes.push(
+                "without a reverse section the new application version may have written any \
+                 value by now: only a row without one is wrong"
+                    .to_owned(),
             );
         }
+        step.estimate.rows = Some(table.rows);
+        step.estimate.bytes = Some(table.bytes);
+        steps.push(step);
     }
+    for known in &draft.sections.verify {
+        steps.push(
+            Step::new(
+                phase,
+                "check that the author's query finds nothing wrong",
+                Work::Check {
+                    sql: known.statement.sql.clone(),
+                },
+            )
+            .line(line(draft, known.statement.span)),
+        );
+    }
+    steps
 }
 
 fn belongs_to_contract(draft: &Draft<'_>, span: Span) -> Error {
@@ -729,7 +760,7 @@ pub(super) fn attach_reverts(draft: &Draft<'_>, steps: &mut [Step], reverts: &[K
 fn without_default(text: &str, default: &str) -> Option<String> {
     let mut found = None;
     for token in lex_code(text) {
-        if crate::sql::lex::is_keyword(token, text, "DEFAULT") {
+        if is_keyword(token, text, "DEFAULT") {
             let rest = &text[token.span.end..];
             let gap = rest.len() - rest.trim_start().len();
             if rest[gap..].starts_with(default) {

@@ -47,13 +47,7 @@ pub(super) fn build(
         contract: Contract::default(),
     };
     // A full verify once more: READY may be days ago.
-    builder
-        .contract
-        .steps
-        .extend(verify.iter().cloned().map(|mut step| {
-            step.phase = Phase::Contract;
-            step
-        }));
+    builder.contract.steps.extend(verify.iter().cloned());
     let first = builder.contract.steps.len();
     for known in &draft.sections.contract {
         builder.statement(known)?;
@@ -159,8 +153,15 @@ impl Builder<'_, '_> {
                 }
                 Ok(())
             }
-            Action::DropTable { names, cascade, .. } => {
+            Action::DropTable {
+                names,
+                cascade,
+                if_exists,
+            } => {
                 for name in names {
+                    if *if_exists && draft.table(name).is_none() {
+                        continue;
+                    }
                     self.drop_table(name, *cascade, span)?;
                 }
                 Ok(())

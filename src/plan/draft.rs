@@ -345,6 +345,13 @@ impl<'a> Draft<'a> {
             .as_ref()
             .map_or(name.name.clone(), |s| format!("{s}.{}", name.name));
         let Some(table) = self.catalog.table(name.schema.as_deref(), &name.name) else {
+            if let Some(other) = self.other_relation(name) {
+                return Err(self.refused(
+                    span,
+                    format!("{other} is not a table"),
+                    "name the table that holds the rows",
+                ));
+            }
             let known = |t: &&Table| t.name.name.eq_ignore_ascii_case(&name.name);
             let near = self.catalog.tables.values().find(known);
             let help = near.map_or_else(
@@ -411,6 +418,22 @@ impl<'a> Draft<'a> {
             return Err(self.not_owned(table, span));
         }
         Ok(table)
+    }
+
+    /// The relation that a name means where it is no table: a view, a sequence, an index.
+    fn other_relation(&self, name: &TableRef) -> Option<QName> {
+        let of = |schema: &str| {
+            let name = QName::new(schema, name.name.as_str());
+            self.catalog.relations.contains_key(&name).then_some(name)
+        };
+        match &name.schema {
+            Some(schema) => of(schema),
+            None => self
+                .catalog
+                .search_path
+                .iter()
+                .find_map(|schema| of(schema)),
+        }
     }
 
     /// Checks an assigned column; true where this migration adds it.

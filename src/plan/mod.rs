@@ -16,6 +16,7 @@ pub mod safe;
 pub mod sections;
 pub mod step;
 pub mod sync;
+mod targets;
 #[cfg(test)]
 pub(crate) mod testing;
 mod title;

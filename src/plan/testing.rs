@@ -214,5 +214,6 @@ pub(crate) fn catalog(major: u32) -> Catalog {
             (QName::new("public", "orders_id_seq"), RelKind::Sequence),
         ]
         .into(),
+        constrained_domains: [QName::new("public", "positive")].into(),
     }
 }

@@ -1,7 +1,12 @@
 //! Integration tests: they need real servers, which `scripts/test.sh` starts.
 
+mod cases;
 mod catalog;
 mod cluster;
 mod connect;
+mod demo;
+mod examples;
 mod faults;
+mod lifecycle;
+mod saved_plan;
 mod support;

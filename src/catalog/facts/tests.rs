@@ -93,6 +93,7 @@ fn catalog() -> Catalog {
         search_path: vec!["public".to_owned(), "Old Stuff".to_owned()],
         tables: BTreeMap::from([(orders.name.clone(), orders)]),
         relations: BTreeMap::from([(QName::new("public", "totals"), RelKind::View)]),
+        constrained_domains: std::collections::BTreeSet::new(),
     }
 }
 

@@ -116,6 +116,7 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
         search_path: get(&server, "search_path")?,
         tables: BTreeMap::new(),
         relations: BTreeMap::new(),
+        constrained_domains: relations::constrained_domains(client).await?,
     };
     let mut mentioned = BTreeSet::new();
     for relation in resolved {
@@ -136,6 +137,9 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
     let oids = relations::closure(client, &mentioned).await?;
 
     let (mut tables, leaves, columns, indexes, constraints, inbound, triggers, dependents) = tokio::try_join!(
+        // In order of sending: the first error is the cause, those after it only say that the
+        // transaction is aborted.
+        biased;
         relations::tables(client, &oids),
         relations::leaves(client, &oids),
         parts::columns(client, &oids),

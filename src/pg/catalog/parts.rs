@@ -269,7 +269,8 @@ FROM (
     WHERE d.refclassid = 'pg_class'::regclass
       AND d.refobjid = ANY ($1::oid[])
       AND d.refobjsubid > 0
-      AND d.classid <> 'pg_constraint'::regclass
+      -- These go with the column, as its indexes do.
+      AND d.classid NOT IN ('pg_constraint'::regclass, 'pg_statistic_ext'::regclass)
       AND (f.oid IS NULL OR f.adrelid <> d.refobjid OR f.adnum <> d.refobjsubid)
       AND (o.oid IS NULL OR (o.relkind IN ('r', 'p', 'f') AND d.objsubid <> d.refobjsubid))
     UNION ALL

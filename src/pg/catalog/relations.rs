@@ -1,6 +1,6 @@
 //! Names, tables, and their storage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
@@ -56,6 +56,30 @@ CROSS JOIN LATERAL (
     ORDER BY p.position
     LIMIT 1) AS r
 LEFT JOIN pg_index x ON x.indexrelid = r.oid";
+
+/// A domain over a domain has the constraints of both.
+const DOMAINS: &str = "
+WITH RECURSIVE d AS (
+    SELECT t.oid, t.typbasetype, t.typnotnull
+           OR EXISTS (SELECT 1 FROM pg_constraint k WHERE k.contypid = t.oid) AS constrained
+    FROM pg_type t WHERE t.typtype = 'd'),
+all_constrained AS (
+    SELECT d.oid FROM d WHERE d.constrained
+    UNION
+    SELECT d.oid FROM d JOIN all_constrained c ON d.typbasetype = c.oid)
+SELECT n.nspname::text AS schema, t.typname::text AS name
+FROM all_constrained c
+JOIN pg_type t ON t.oid = c.oid
+JOIN pg_namespace n ON n.oid = t.typnamespace";
+
+/// Domains with constraints.
+pub(super) async fn constrained_domains(client: &Client) -> Result<BTreeSet<QName>> {
+    let rows = client
+        .query_typed(DOMAINS, &[])
+        .await
+        .map_err(|e| failed("cannot read domains from the catalog", e))?;
+    rows.iter().map(name).collect()
+}
 
 pub(super) async fn resolve(client: &Client, wanted: &[Wanted]) -> Result<Vec<Resolved>> {
     let schemas: Vec<Option<&str>> = wanted.iter().map(|w| w.schema.as_deref()).collect();

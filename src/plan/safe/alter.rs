@@ -98,7 +98,7 @@ pub(super) struct Context<'a> {
     pub(super) name: &'a RelName,
     pub(super) table: &'a Table,
     only: bool,
-    catalog: &'a Catalog,
+    pub(super) catalog: &'a Catalog,
 }
 
 impl Context<'_> {

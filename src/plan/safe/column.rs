@@ -4,7 +4,7 @@ use super::alter::Context;
 use super::{Safe, SafeStep, refused};
 use crate::catalog::ConstraintKind;
 use crate::plan::forms::constraint_name;
-use crate::plan::work::{Volatility, volatility};
+use crate::plan::work::{Volatility, constrained_domain, volatility};
 use crate::sql::ddl::{AlterOp, ColumnDef, Generated, InlineConstraint};
 use crate::sql::quote;
 
@@ -37,6 +37,19 @@ impl Context<'_> {
                     "add {name} as a nullable bigint, CREATE SEQUENCE, ALTER COLUMN {name} SET \
                      DEFAULT nextval(…), fill the old rows in a backfill section, and SET NOT \
                      NULL in contract"
+                ),
+            );
+        }
+        if constrained_domain(&column.type_text, self.catalog) {
+            return refused(
+                format!(
+                    "{} is a domain with constraints: to add a column of it, every row of {table} \
+                     is written anew under a lock that blocks reads and writes",
+                    column.type_text
+                ),
+                format!(
+                    "give {name} the base type of the domain, and its CHECK to the table (it is \
+                     made NOT VALID and then validated)"
                 ),
             );
         }

@@ -11,6 +11,7 @@ use crate::catalog::{Catalog, ConstraintKind, Table};
 use crate::sql::RelName;
 use crate::sql::ddl::{Action, AlterOpKind, ColumnDef, ConstraintDef, Generated};
 
+pub(crate) use types::constrained_domain;
 use types::converts_in_place;
 pub use volatility::{Volatility, volatility};
 
@@ -56,7 +57,7 @@ pub fn rewrites_or_scans(action: &Action, catalog: &Catalog) -> Work {
 /// not have.
 pub(crate) fn op_work(op: &AlterOpKind, table: Option<&Table>, catalog: &Catalog) -> Work {
     match op {
-        AlterOpKind::AddColumn(column) => add_column(column, table),
+        AlterOpKind::AddColumn(column) => add_column(column, table, catalog),
         AlterOpKind::SetNotNull { column } => not_null(table, column),
         AlterOpKind::SetType {
             column,
@@ -115,7 +116,7 @@ fn not_null(table: Option<&Table>, column: &str) -> Work {
     }
 }
 
-fn add_column(column: &ColumnDef, table: Option<&Table>) -> Work {
+fn add_column(column: &ColumnDef, table: Option<&Table>, catalog: &Catalog) -> Work {
     if column.if_not_exists && table.is_some_and(|t| t.column(&column.name).is_some()) {
         return Work::None;
     }
@@ -124,6 +125,7 @@ fn add_column(column: &ColumnDef, table: Option<&Table>) -> Work {
     if stored
         || column.identity
         || column.is_serial()
+        || constrained_domain(&column.type_text, catalog)
         || default.is_some_and(|d| volatility(d) != Volatility::Safe)
     {
         return Work::Rewrite;
@@ -186,6 +188,13 @@ mod tests {
                 Work::Rewrite,
             ),
             ("ALTER TABLE orders ADD COLUMN n bigserial", Work::Rewrite),
+            ("ALTER TABLE orders ADD COLUMN n positive", Work::Rewrite),
+            (
+                "ALTER TABLE orders ADD COLUMN n public.\"positive\" DEFAULT 1",
+                Work::Rewrite,
+            ),
+            ("ALTER TABLE orders ADD COLUMN n app.positive", Work::None),
+            ("ALTER TABLE orders ADD COLUMN n positive[]", Work::None),
             (
                 "ALTER TABLE orders ADD COLUMN n int GENERATED ALWAYS AS IDENTITY",
                 Work::Rewrite,

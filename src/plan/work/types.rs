@@ -1,6 +1,6 @@
 //! Which changes of a column's type leave its values as they are.
 
-use crate::catalog::Column;
+use crate::catalog::{Catalog, Column};
 use crate::sql::lex::{TokenKind, ident_value, lex_code};
 
 /// A type as its name, modifiers and whether it is an array.
@@ -9,6 +9,25 @@ struct TypeParts {
     name: String,
     modifiers: Option<Vec<u32>>,
     array: bool,
+}
+
+/// True for the name of a domain with constraints: where a column of one is added, the server
+/// (`ATExecAddColumn` in `tablecmds.c`, up to 18) checks them by writing every row anew. An array
+/// of them is not concerned.
+pub(crate) fn constrained_domain(type_text: &str, catalog: &Catalog) -> bool {
+    let mut words = Vec::new();
+    for token in lex_code(type_text) {
+        match token.kind {
+            TokenKind::Word | TokenKind::QuotedIdent => words.push(ident_value(token, type_text)),
+            TokenKind::Dot => {}
+            _ => return false,
+        }
+    }
+    match words.as_slice() {
+        [Some(name)] => catalog.is_constrained_domain(None, name),
+        [Some(schema), Some(name)] => catalog.is_constrained_domain(Some(schema), name),
+        _ => false,
+    }
 }
 
 /// The usual name of a type that has several.

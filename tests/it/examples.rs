@@ -1,0 +1,270 @@
+//! Every example of `migrations-examples/`: there, back, there, on, back, purge.
+
+use std::path::{Path, PathBuf};
+
+use crate::lifecycle::{Life, Project};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations-examples")
+}
+
+/// Reads an example: its setup, the id of its migration and the migration.
+fn read(name: &str) -> (String, String, String) {
+    let text = |path: &Path| {
+        std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    };
+    let folder = folder().join(name);
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder.join("migrations"))
+        .expect("migrations/")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    assert_eq!(files.len(), 1, "one migration in {name}");
+    let file = files.remove(0);
+    let id = file
+        .file_stem()
+        .expect("a stem")
+        .to_string_lossy()
+        .into_owned();
+    (text(&folder.join("setup.sql")), id, text(&file))
+}
+
+/// Compares the plan with the one on record, without what depends on the machine.
+async fn plan_is_as_reviewed(project: &Project, name: &str) {
+    let plan = project.command("plan", &[]).await.expect(0).stdout;
+    // PostgreSQL 18 has NOT NULL constraints that can be NOT VALID: other steps.
+    let major: i32 = project
+        .db
+        .one("SELECT current_setting('server_version_num')::int / 10000")
+        .await;
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_snapshot_path("examples");
+    settings.set_omit_expression(true);
+    if major >= 18 && plan.contains("_not_null") {
+        settings.set_snapshot_suffix("pg18");
+    }
+    settings.add_filter(r"(?m)^( {5}cost ) .*\n(?: {15}.*\n)*", "$1 …\n");
+    settings.bind(|| insta::assert_snapshot!(name, plan));
+}
+
+async fn live(name: &str, life: Life<'_>) {
+    let (setup, id, migration) = read(name);
+    let project = Project::with_id(name, &id, &setup, &migration).await;
+    plan_is_as_reviewed(&project, name).await;
+    Life {
+        setup: &setup,
+        migration: &migration,
+        ..life
+    }
+    .live_in(&project)
+    .await;
+}
+
+#[tokio::test]
+async fn money_to_cents() {
+    live(
+        "money-to-cents",
+        Life {
+            ready: &["SELECT count(*) = 5000 FROM orders WHERE total_cents = round(total * 100)"],
+            complete: &[
+                "SELECT sum(total_cents) = 1712842500 FROM orders",
+                "NOT EXISTS (SELECT FROM pg_attribute
+                     WHERE attrelid = 'orders'::regclass AND attname = 'total')",
+            ],
+            new_version: Some((
+                "INSERT INTO orders (customer_id, total_cents) VALUES (7, 1234);
+                 UPDATE orders SET total_cents = 99 WHERE id = 1",
+                "INSERT INTO orders (customer_id, total_cents) VALUES (7, 4321);
+                 UPDATE orders SET total_cents = 77 WHERE id = 2;
+                 UPDATE orders SET status = 'sent' WHERE id = 3",
+                &[
+                    "SELECT array_agg(total ORDER BY id) = '{12.34,43.21}' FROM orders
+                     WHERE id NOT IN (SELECT generate_series(1, 5000))",
+                    "SELECT array_agg(total ORDER BY id) = '{0.99,0.77,4.11}' FROM orders
+                     WHERE id <= 3",
+                ],
+            )),
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn split_name() {
+    live(
+        "split-name",
+        Life {
+            ready: &[
+                "SELECT count(*) = 300 FROM users
+                 WHERE first_name = 'Madonna' AND last_name IS NULL",
+                "SELECT bool_and(concat_ws(' ', first_name, last_name) = name) FROM users",
+                "SELECT last_name = 'van Beethoven' FROM users WHERE id = 7",
+            ],
+            complete: &["SELECT count(*) = 3000 FROM users WHERE first_name IS NOT NULL"],
+            new_version: Some((
+                "INSERT INTO users (email, first_name, last_name)
+                     VALUES ('grace@example.com', 'Grace', 'Hopper');
+                 UPDATE users SET last_name = 'King' WHERE id = 1",
+                "INSERT INTO users (email, first_name) VALUES ('cher@example.com', 'Cher');
+                 UPDATE users SET first_name = 'Augusta' WHERE id = 2",
+                &[
+                    "SELECT array_agg(name ORDER BY name) = '{Cher,Grace Hopper}' FROM users
+                     WHERE id > 3000",
+                    "SELECT name = 'Ada King' FROM users WHERE id = 1",
+                    "SELECT name = 'Augusta Lovelace 2' FROM users WHERE id = 2",
+                ],
+            )),
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn not_null_column() {
+    live(
+        "not-null-column",
+        Life {
+            ready: &["SELECT count(*) = 3000 FROM invoices WHERE due_on = issued_on + terms"],
+            complete: &["SELECT attnotnull FROM pg_attribute
+                         WHERE attrelid = 'invoices'::regclass AND attname = 'due_on'"],
+            // Without a reverse section too the new version may write what it likes.
+            new_version: Some((
+                "INSERT INTO invoices (issued_on, amount, due_on)
+                     VALUES ('2026-01-01', 1, '2026-12-31');
+                 UPDATE invoices SET due_on = '2026-12-31' WHERE id = 1",
+                "UPDATE invoices SET due_on = '2027-12-31' WHERE id = 2",
+                &["SELECT count(*) = 3001 FROM invoices"],
+            )),
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn backfill_from_table() {
+    let same = "SELECT bool_and(o.country IS NOT DISTINCT FROM c.country) FROM orders o
+                LEFT JOIN customers c ON c.id = o.customer_id";
+    live(
+        "backfill-from-table",
+        Life {
+            ready: &[same],
+            complete: &[
+                same,
+                "SELECT count(*) = 60 FROM orders WHERE country IS NULL",
+            ],
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn public_uuid() {
+    live(
+        "public-uuid",
+        Life {
+            ready: &["SELECT count(DISTINCT public_id) = 3000 FROM customers"],
+            complete: &["SELECT attnotnull AND atthasdef FROM pg_attribute
+                         WHERE attrelid = 'customers'::regclass AND attname = 'public_id'"],
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn normalise_text() {
+    live(
+        "normalise-text",
+        Life {
+            ready: &[
+                "SELECT count(*) = 3000 FROM users WHERE email = 'user' || id || '@example.com'",
+            ],
+            lost: &["overwritten values are not kept"],
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn batched_delete() {
+    live(
+        "batched-delete",
+        Life {
+            ready: &["SELECT count(*) = 1077 AND min(expires_at) >= '2026-01-01' FROM sessions"],
+            lost: &["deleted rows are not kept"],
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn drop_column() {
+    live(
+        "drop-column",
+        Life {
+            complete: &["NOT EXISTS (SELECT FROM pg_attribute
+                         WHERE attrelid = 'users'::regclass AND attname = 'legacy_token')"],
+            lost: &["rows inserted after contract have no value in legacy_token"],
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn drop_table() {
+    live(
+        "drop-table",
+        Life {
+            complete: &["to_regclass('audit_2019') IS NULL"],
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn plain_file() {
+    live(
+        "plain-file",
+        Life {
+            ready: &[
+                "SELECT indisvalid FROM pg_index WHERE indexrelid = 'products_name'::regclass",
+                "SELECT convalidated FROM pg_constraint WHERE conname = 'products_price_positive'",
+            ],
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+/// A new folder must have a test here, and a row in the index.
+#[test]
+fn every_example_is_tested_and_listed() {
+    let tests = include_str!("examples.rs");
+    let index = std::fs::read_to_string(folder().join("README.md")).expect("the index");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder()).expect("the folder") {
+        let entry = entry.expect("an entry");
+        if !entry.file_type().expect("a type").is_dir() {
+            continue;
+        }
+        count += 1;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        assert!(
+            tests.contains(&format!("\"{name}\",")),
+            "{name} has no test"
+        );
+        assert!(
+            index.contains(&format!("| [{name}]({name}) |")),
+            "{name} is not in the index"
+        );
+    }
+    assert!(count >= 8);
+}
