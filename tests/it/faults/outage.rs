@@ -78,7 +78,7 @@ async fn a_crashing_server_is_waited_for() {
     let mut cluster = durable().await;
     let mut scene = scene(&cluster, "outage_crash").await;
     let load = scene.old_application(100, u64::from(ROWS));
-    let mut apply = scene.spawn(&["apply", "--duty", "0.1", "--workers", "2"]);
+    let mut apply = scene.spawn(&["apply", "--duty", "0.15", "--workers", "2"]);
     scene.backfilling().await;
     for fault in 0..4 {
         let time = scene.moment(100, 500);

@@ -33,7 +33,7 @@ async fn in_a_backfill(signal: &str, workers: &str) {
         let time = scene.moment(200, 600);
         tokio::time::sleep(time).await;
         stopped(running, signal).await;
-        assert!(scene.chunks().await > before, "progress is kept");
+        assert!(scene.chunks().await >= before, "progress is kept");
         assert!(scene.in_backfill().await);
         scene.nothing_redone().await;
         // The lease was given back.
