@@ -7,12 +7,16 @@ pub mod backfills;
 pub mod build;
 mod contract;
 pub mod draft;
+mod expand;
 pub mod forms;
 pub mod inverse;
 pub mod locks;
+mod plain;
 pub mod probe;
+mod revert;
 pub mod safe;
 pub mod sections;
+mod statements;
 pub mod step;
 pub mod sync;
 #[cfg(test)]
@@ -20,6 +24,7 @@ pub(crate) mod testing;
 mod title;
 pub mod work;
 
-pub use build::{build, revert_steps};
+pub use build::build;
 pub use draft::{Draft, wanted};
+pub use revert::revert_steps;
 pub use step::{Estimate, PLAN_FORMAT, Phase, Plan, Step, Undo, Work};
