@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::lock::LockOn;
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOpKind, RelName, understand};
+use crate::sql::quote::ident;
 
 /// The steps of one statement that nothing special is done about.
 pub(super) fn ordinary(
@@ -63,6 +64,7 @@ pub(super) fn text_steps(
         Safe::Rewritten { steps, why } => {
             let mut all = Vec::new();
             let mut phase = phase;
+            let aids = aids(steps.iter().map(|s| s.sql.as_str()));
             for safe in &steps {
                 let action = understand(&safe.sql);
                 // What comes after a step that waits needs it.
@@ -75,7 +77,8 @@ pub(super) fn text_steps(
                     Step::sql(phase, title(&action, &safe.sql), vec![safe.sql.clone()])
                 };
                 step.locks = existing_locks(&action, catalog, created);
-                step.undo = undo_of(inverse(&action, catalog), catalog);
+                step.undo = aid_undo(&action, &aids, catalog)
+                    .unwrap_or_else(|| undo_of(inverse(&action, catalog), catalog));
                 all.push(step);
             }
             if let Some(first) = all.first_mut() {
@@ -84,6 +87,49 @@ pub(super) fn text_steps(
             Ok(all)
         }
         Safe::Refused { why, way_out } => Err(draft.refused(span, why, &way_out)),
+    }
+}
+
+/// Constraints that a safe form adds and drops again.
+fn aids<'s>(steps: impl Iterator<Item = &'s str>) -> BTreeSet<String> {
+    let (mut added, mut aids) = (BTreeSet::new(), BTreeSet::new());
+    for sql in steps {
+        let Action::AlterTable { ops, .. } = understand(sql) else {
+            continue;
+        };
+        for op in ops {
+            match op.kind {
+                AlterOpKind::AddConstraint(def) => added.extend(def.name),
+                AlterOpKind::DropConstraint { name, .. } if added.contains(&name) => {
+                    aids.insert(name);
+                }
+                _ => {}
+            }
+        }
+    }
+    aids
+}
+
+/// The way back of adding or dropping an aid: it is gone, whether its drop was reached or not.
+fn aid_undo(action: &Action, aids: &BTreeSet<String>, catalog: &Catalog) -> Option<Undo> {
+    let Action::AlterTable { name, ops, .. } = action else {
+        return None;
+    };
+    let [op] = ops.as_slice() else { return None };
+    match &op.kind {
+        AlterOpKind::DropConstraint { name, .. } if aids.contains(name) => Some(Undo::Nothing),
+        AlterOpKind::AddConstraint(def) => {
+            let aid = def.name.as_ref().filter(|name| aids.contains(*name))?;
+            let sql = format!(
+                "ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}",
+                forms::existing(catalog, name).sql(),
+                ident(aid)
+            );
+            let action = understand(&sql);
+            let step = Step::sql(Phase::Revert, title(&action, &sql), vec![sql]);
+            Some(Undo::steps(vec![step.locks(locks(&action, catalog))]))
+        }
+        _ => None,
     }
 }
 

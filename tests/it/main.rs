@@ -4,3 +4,4 @@ mod catalog;
 mod cluster;
 mod connect;
 mod support;
+mod sync_sql;
