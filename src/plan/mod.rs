@@ -21,6 +21,8 @@ pub mod step;
 pub mod sync;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod title;
 pub mod work;
 

@@ -27,6 +27,9 @@ pub fn revert_steps(done: &[(Step, bool)]) -> (Vec<Step>, Vec<(String, String)>)
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::step::Work;
     use super::*;
 
     #[test]
@@ -53,5 +56,57 @@ mod tests {
         assert_eq!(titles, ["undo b", "undo a"]);
         assert!(steps.iter().all(|s| s.phase == Phase::Revert));
         assert_eq!(remaining, [("c".to_owned(), "gone".to_owned())]);
+    }
+
+    /// A step with this many undo steps; without one for none, irreversible for -1.
+    fn step(n: usize, undo: i8, transactional: bool) -> Step {
+        let work = if transactional {
+            Work::Sql { statements: vec![] }
+        } else {
+            Work::Concurrent {
+                sql: String::new(),
+                index: None,
+                drops: false,
+            }
+        };
+        let ways = (0..undo).map(|part| Step::sql(Phase::Revert, format!("{n}.{part}"), vec![]));
+        Step::new(Phase::Expand, n.to_string(), work).undo(match undo {
+            -1 => Undo::Irreversible {
+                reason: "gone".into(),
+            },
+            _ => Undo::steps(ways.collect()),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_revert_takes_back_exactly_what_may_have_been_done(
+            steps in prop::collection::vec((-1..3_i8, any::<bool>()), 0..12),
+            done in 0..13_usize,
+        ) {
+            // All before `done` are, that one has begun, and none after it.
+            let steps: Vec<(Step, bool)> = steps
+                .iter()
+                .enumerate()
+                .take(done + 1)
+                .map(|(n, (undo, transactional))| (step(n, *undo, *transactional), n < done))
+                .collect();
+            let (reverts, remaining) = revert_steps(&steps);
+            let counts = |finished: bool, s: &Step| finished || !s.transactional();
+            let mut expected = Vec::new();
+            let mut left = Vec::new();
+            for (s, finished) in steps.iter().rev().filter(|(s, f)| counts(*f, s)) {
+                match &s.undo {
+                    Undo::Steps { steps, .. } => expected.extend(steps.iter().map(|s| s.title.clone())),
+                    Undo::Irreversible { .. } => left.push(s.title.clone()),
+                    Undo::Nothing => {}
+                }
+                prop_assert!(*finished || !s.transactional());
+            }
+            let titles: Vec<_> = reverts.iter().map(|s| s.title.clone()).collect();
+            prop_assert_eq!(titles, expected);
+            let remaining: Vec<_> = remaining.into_iter().map(|(title, _)| title).collect();
+            prop_assert_eq!(remaining, left);
+        }
     }
 }

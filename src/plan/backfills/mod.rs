@@ -3,8 +3,6 @@
 mod checks;
 mod predicates;
 mod strategy;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 

@@ -302,7 +302,7 @@ UPDATE "s.$pgshift$"."o'r ""d$pgshift$" SET tg_op = (SELECT count(*) FROM names 
         r#"INSERT INTO {table} ("new", "SELECT", "it's", pgshift_row) VALUES (2, '', '', '')"#
     ))
     .await;
-    lab.app(&format!(r#"INSERT INTO {table} VALUES (3, '', '', '')"#))
+    lab.app(&format!(r"INSERT INTO {table} VALUES (3, '', '', '')"))
         .await;
     lab.run(&[Phase::Backfill, Phase::Verify]).await;
     assert_eq!(

@@ -71,14 +71,13 @@ impl Lab {
                 self.execute(&format!("BEGIN; {}; COMMIT", statements.join("; ")))
                     .await;
             }
-            Work::Concurrent { sql, .. } => self.execute(sql).await,
+            Work::Concurrent { sql, .. } | Work::Check { sql } => self.execute(sql).await,
             Work::Backfill(spec) => {
                 for leaf in self.leaves(&spec.table).await {
                     self.chunks(spec, &leaf).await;
                 }
             }
             Work::Verify(_) => assert_eq!(self.wrong_of(step).await, (0, vec![]), "{}", step.title),
-            Work::Check { sql } => self.execute(sql).await,
         }
     }
 
