@@ -106,7 +106,7 @@ pub(super) async fn run(
         "chunks": all.iter().map(|c| c.chunks).sum::<i64>(),
         "failed_rows": job.tally.failed.load(Ordering::Relaxed),
         "waited_ms": control.waited().iter()
-            .map(|(cause, time)| ((*cause).to_owned(), time.as_millis() as u64))
+            .map(|(cause, time)| (cause.clone(), time.as_millis() as u64))
             .collect::<std::collections::BTreeMap<_, _>>(),
     });
     record_done(

@@ -144,7 +144,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "run-between",
         about: "hours in which chunks may run, such as 22:00-06:00 or 22:00-06:00 +02:00 (UTC by default)",
-        set: |l, v| optional(v, |v| v.parse::<Window>()).map(|w| l.run_between = w),
+        set: |l, v| optional(v, str::parse::<Window>).map(|w| l.run_between = w),
         get: |l| show(l.run_between),
     },
 ];

@@ -38,8 +38,8 @@ impl Bound {
     pub fn is_passed(self, value: f64) -> bool {
         // A value that is not a number tells nothing good.
         match self {
-            Self::Above(limit) => !(value < limit),
-            Self::Below(limit) => !(value > limit),
+            Self::Above(limit) => value.is_nan() || value >= limit,
+            Self::Below(limit) => value.is_nan() || value <= limit,
         }
     }
 
