@@ -109,15 +109,14 @@ async fn after_failure(session: &Session, target: &Target<'_>, error: Error) -> 
         // It waits for old transactions too, perhaps those that the build waited for; and
         // somebody waits for us.
         tokio::pin!(cleanup);
-        match tokio::time::timeout(CLEANUP, &mut cleanup).await {
-            Ok(cleaned) => cleaned,
-            Err(_) => {
-                let token = session.work.cancel_token();
-                let _ = session.ctx.target.cancel(&token).await;
-                match tokio::time::timeout(CLEANUP, &mut cleanup).await {
-                    Ok(Ok(())) => Ok(()),
-                    _ => Err(Error::interrupted("open transactions are in the way")),
-                }
+        if let Ok(cleaned) = tokio::time::timeout(CLEANUP, &mut cleanup).await {
+            cleaned
+        } else {
+            let token = session.work.cancel_token();
+            let _ = session.ctx.target.cancel(&token).await;
+            match tokio::time::timeout(CLEANUP, &mut cleanup).await {
+                Ok(Ok(())) => Ok(()),
+                _ => Err(Error::interrupted("open transactions are in the way")),
             }
         }
     } else {
