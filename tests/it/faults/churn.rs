@@ -128,3 +128,44 @@ async fn truncate_in_the_middle() {
     assert!(scene.events("scan_restarted").await >= 1);
     scene.nothing_redone().await;
 }
+
+/// A verify waits for the table, and looks at the file that is there in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lock_and_vacuum_full_during_a_verify() {
+    let slow = "CREATE FUNCTION cents(n numeric) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS
+                    'BEGIN PERFORM pg_sleep(0.001); RETURN round(n * 100); END'";
+    let migration = TOTAL_CENTS.replace("round(total * 100)::bigint", "cents(total)");
+    // Long rows, so that the table has more blocks than one range.
+    let setup = format!(
+        "{}; UPDATE orders SET note = repeat('long', 200); {slow}",
+        orders(1_000)
+    );
+    let scene = Scene::new("churn_verify", &setup, &migration).await;
+    let apply = scene.spawn(&["apply", "--duty", "100%"]);
+    scene
+        .until(
+            "the state schema",
+            "SELECT to_regclass('pgshift.checkpoint') IS NOT NULL",
+        )
+        .await;
+    scene
+        .until(
+            "the verify",
+            "SELECT EXISTS (SELECT FROM pgshift.step WHERE phase = 'verify' AND state = 'running')
+                AND EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pgshift'
+                    AND datname = current_database() AND state = 'active'
+                    AND query LIKE 'SELECT count(*), (array_agg(%')",
+        )
+        .await;
+    // Longer than the lock_timeout of a range.
+    scene
+        .db
+        .execute("BEGIN; LOCK TABLE orders; SELECT pg_sleep(3); COMMIT")
+        .await;
+    let verifying = "SELECT state = 'running' FROM pgshift.step WHERE phase = 'verify'";
+    assert!(scene.rows_true(verifying).await);
+    scene.db.execute("VACUUM FULL orders").await;
+    apply.wait().await.expect(0);
+    assert_eq!(scene.wrong_orders().await, 0);
+    assert_eq!(scene.events("scan_restarted").await, 1);
+}

@@ -88,9 +88,8 @@ impl Scene {
     fn on(db: Db, migration: &str) -> Self {
         let cli = Cli::new(&db);
         cli.migration(ID, migration);
-        let seed = std::env::var("PGSHIFT_TEST_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok())
+        let seed = std::env::var_os("PGSHIFT_TEST_SEED")
+            .and_then(|seed| seed.to_str()?.parse().ok())
             .unwrap_or_else(|| fastrand::u64(..));
         eprintln!("PGSHIFT_TEST_SEED={seed}");
         Self {

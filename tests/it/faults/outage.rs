@@ -107,7 +107,7 @@ async fn a_crashing_server_is_waited_for() {
         let on = format!("SELECT sum(chunks) > {chunks} FROM pgshift.checkpoint");
         scene.until("chunks after the crash", &on).await;
     }
-    let (output, _) = ended_within(Duration::from_secs(60), apply).await;
+    let (output, _) = ended_within(Duration::from_mins(1), apply).await;
     output.expect(0);
     let report = load.stop().await;
     assert!(report.done > 100, "{} statements", report.done);

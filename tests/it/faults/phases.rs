@@ -117,14 +117,11 @@ impl Phases {
                 running.wait().await.expect(0);
                 continue;
             }
-            match self.kill_some_steps_on(running).await {
-                Some(output) => {
-                    output.expect(0);
-                }
-                None => {
-                    *self.kills.entry(command[0].to_owned()).or_default() += 1;
-                    self.note().await;
-                }
+            if let Some(output) = self.kill_some_steps_on(running).await {
+                output.expect(0);
+            } else {
+                *self.kills.entry(command[0].to_owned()).or_default() += 1;
+                self.note().await;
             }
         }
         panic!("{goal} was not reached: {}", self.state().await);
