@@ -23,7 +23,7 @@ pub struct Slot {
     pub retained: Option<i64>,
 }
 
-/// The replication slots (PostgreSQL docs, "pg_replication_slots"). Needs no privilege.
+/// The replication slots (PostgreSQL docs, `pg_replication_slots`). Needs no privilege.
 pub async fn slots(client: &Client) -> Result<Vec<Slot>> {
     let sql = "SELECT slot_name::text AS name, wal_status, safe_wal_size,
                       pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint AS retained
