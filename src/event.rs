@@ -127,6 +127,20 @@ pub enum Event {
         /// Who.
         by: String,
     },
+    /// A person set a limit of the throttle.
+    LimitSet {
+        /// Its name.
+        key: String,
+        /// Its value.
+        value: String,
+        /// For how long; for good where `None`.
+        seconds: Option<u64>,
+    },
+    /// A person took a limit back.
+    LimitCleared {
+        /// Its name.
+        key: String,
+    },
     /// The run stopped before its end; it can be resumed.
     Stopped {
         /// Why.
@@ -195,6 +209,8 @@ impl Event {
             Self::Reconnecting { .. } => "reconnecting",
             Self::Paused { .. } => "paused",
             Self::Unpaused { .. } => "unpaused",
+            Self::LimitSet { .. } => "limit_set",
+            Self::LimitCleared { .. } => "limit_cleared",
             Self::Stopped { .. } => "stopped",
             Self::RunFinished { .. } => "run_finished",
             Self::Baselined => "baselined",

@@ -87,7 +87,7 @@ mod tests {
             .expect("within budget");
         assert_eq!(first.lock_timeout, Duration::from_millis(100));
         let later = ladder
-            .attempt(30, Duration::from_secs(60), 0.5)
+            .attempt(30, Duration::from_mins(1), 0.5)
             .expect("within budget");
         assert_eq!(later.lock_timeout, Duration::from_secs(1));
         assert_eq!(ladder.attempt(3, ladder.budget, 0.5), None);

@@ -232,6 +232,9 @@ impl BackfillSpec {
     }
 }
 
+/// Wrong rows that a check names.
+const KEYS_TOLD: u32 = 10;
+
 /// A full check of a backfilled table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifySpec {
@@ -267,8 +270,11 @@ impl VerifySpec {
             filter.push(format!("{alias}.ctid >= $1::text::tid"));
             filter.push(format!("{alias}.ctid < $2::text::tid"));
         }
+        // Numbered, so that only the keys that are told are kept in memory.
         format!(
-            "SELECT count(*), (array_agg({}))[1:10] FROM ONLY {} AS {alias}{from} WHERE {}",
+            "SELECT count(*), array_agg(k) FILTER (WHERE n <= {KEYS_TOLD}) FROM \
+             (SELECT {} AS k, row_number() OVER () AS n FROM ONLY {} AS {alias}{from} WHERE {}) \
+             AS wrong",
             key_text(&self.alias, &self.key),
             qname(leaf),
             filter.join(" AND "),
@@ -399,6 +405,6 @@ mod tests {
             key: vec!["id".into(), "it's".into()],
             search_path: String::new(),
         };
-        insta::assert_snapshot!(verify.sql(&verify.table, true), @r#"SELECT count(*), (array_agg('id=' || coalesce("o"."id"::text, 'null') || ', ' || 'it''s=' || coalesce("o"."it's"::text, 'null')))[1:10] FROM ONLY "public"."orders" AS "o" WHERE (b IS DISTINCT FROM f(a)) AND "o".ctid >= $1::text::tid AND "o".ctid < $2::text::tid"#);
+        insta::assert_snapshot!(verify.sql(&verify.table, true), @r#"SELECT count(*), array_agg(k) FILTER (WHERE n <= 10) FROM (SELECT 'id=' || coalesce("o"."id"::text, 'null') || ', ' || 'it''s=' || coalesce("o"."it's"::text, 'null') AS k, row_number() OVER () AS n FROM ONLY "public"."orders" AS "o" WHERE (b IS DISTINCT FROM f(a)) AND "o".ctid >= $1::text::tid AND "o".ctid < $2::text::tid) AS wrong"#);
     }
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::exec::Settings;
 use crate::sql::{Diagnostic, Source, Span};
+use crate::throttle::Limits;
 
 /// The configuration file. Unknown keys are errors.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -17,6 +18,8 @@ pub(super) struct Config {
     pub(super) migrations: Option<PathBuf>,
     /// The database; without password, which belongs into `.pgpass` or `PGPASSWORD`.
     pub(super) database_url: Option<String>,
+    /// `[throttle]`: the keys of [`crate::throttle::limits::KEYS`].
+    throttle: Option<Throttle>,
     /// `[backfill]`
     #[serde(default)]
     backfill: Backfill,
@@ -28,11 +31,37 @@ pub(super) struct Config {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Backfill {
-    duty: Option<Duty>,
-    max_lag: Option<MaxLag>,
     workers: Option<std::num::NonZeroU16>,
     chunk_target: Option<Time>,
     max_failed_rows: Option<u64>,
+}
+
+/// Limits, on top of the defaults.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "std::collections::BTreeMap<String, toml::Value>")]
+struct Throttle(Limits);
+
+impl TryFrom<std::collections::BTreeMap<String, toml::Value>> for Throttle {
+    type Error = String;
+
+    fn try_from(table: std::collections::BTreeMap<String, toml::Value>) -> Result<Self, String> {
+        let mut limits = Limits::default();
+        for (key, value) in table {
+            let text = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Array(items) => {
+                    let texts: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
+                    texts
+                        .ok_or_else(|| format!("{key}: a list of strings is wanted"))?
+                        .join(",")
+                }
+                number @ (toml::Value::Integer(_) | toml::Value::Float(_)) => number.to_string(),
+                _ => return Err(format!("{key}: a string or a number is wanted")),
+            };
+            limits.set(&key, &text)?;
+        }
+        Ok(Self(limits))
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -41,35 +70,6 @@ struct Locks {
     lock_timeout: Option<Time>,
     budget: Option<Time>,
     cancel_blockers: Option<bool>,
-}
-
-/// A share in `(0, 1]`; `0.5`, or `50%` on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "f64")]
-pub(super) struct Duty(pub(super) f64);
-
-impl TryFrom<f64> for Duty {
-    type Error = String;
-
-    fn try_from(share: f64) -> Result<Self, String> {
-        if share > 0.0 && share <= 1.0 {
-            Ok(Self(share))
-        } else {
-            Err(format!("{share} is not a share above 0 and up to 1"))
-        }
-    }
-}
-
-impl std::str::FromStr for Duty {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |n| (n, 100.0));
-        let share: f64 = number
-            .parse()
-            .map_err(|_| format!("{text:?} is not a share"))?;
-        Self::try_from(share / scale)
-    }
 }
 
 /// A duration such as `20ms` or `5m`, longer than nothing.
@@ -89,38 +89,7 @@ impl std::str::FromStr for Time {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let time = humantime::parse_duration(text)
-            .map_err(|e| format!("{text:?} is not a duration such as 500ms, 20s or 5m: {e}"))?;
-        if time.is_zero() {
-            Err("it must be longer than nothing".to_owned())
-        } else {
-            Ok(Self(time))
-        }
-    }
-}
-
-/// A duration, or `off`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct MaxLag(pub(super) Option<Duration>);
-
-impl TryFrom<String> for MaxLag {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl std::str::FromStr for MaxLag {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "off" {
-            Ok(Self(None))
-        } else {
-            text.parse::<Time>().map(|t| Self(Some(t.0)))
-        }
+        crate::throttle::limits::time(text).map(Self)
     }
 }
 
@@ -154,11 +123,8 @@ impl Config {
     /// Puts what the file says into the settings.
     pub(super) fn settings(&self, settings: &mut Settings) {
         let b = &self.backfill;
-        if let Some(Duty(duty)) = b.duty {
-            settings.limits.duty = duty;
-        }
-        if let Some(MaxLag(lag)) = b.max_lag {
-            settings.limits.max_lag = lag;
+        if let Some(limits) = &self.throttle {
+            settings.limits = limits.0.clone();
         }
         if let Some(workers) = b.workers {
             settings.workers = workers.get();
@@ -186,9 +152,21 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. The command lin
 
 # migrations = "migrations"
 
+[throttle]
+# duty = 0.5                     # share of the time that chunks may work
+# max-lag = "5s"                 # hold while a standby is further behind; "off" ignores it
+# max-lag-bytes = "off"
+# ignore-standbys = []           # by application_name
+# min-slot-headroom = "256MiB"   # hold before max_slot_wal_keep_size drops a slot
+# max-slot-retained = "off"
+# min-free-connections = 3
+# max-blocked = 5                # sessions that wait for our locks
+# max-snapshot-age = "off"
+# max-archive-backlog = "off"    # WAL files that wait for the archiver
+# max-vacuums = "off"            # VACUUMs at work on the table
+# run-between = "off"            # such as "22:00-06:00 +02:00"
+
 [backfill]
-# duty = 0.5             # share of the time that chunks may work
-# max-lag = "5s"         # hold while a standby is further behind; "off" ignores standbys
 # workers = 1
 # chunk-target = "20ms"  # working time that a chunk aims at
 # max-failed-rows = 0
@@ -206,9 +184,15 @@ mod tests {
     #[test]
     fn the_template_is_valid_and_shows_the_defaults() {
         Config::parse("t", TEMPLATE).expect("valid");
-        let live = TEMPLATE
-            .replace("# ", "")
-            .replace("Configuration", "# Configuration");
+        let live: Vec<&str> = TEMPLATE
+            .lines()
+            .map(|line| {
+                line.strip_prefix("# ")
+                    .filter(|l| l.contains(" = "))
+                    .unwrap_or(line)
+            })
+            .collect();
+        let live = live.join("\n");
         let config = Config::parse("t", &live).expect("valid uncommented");
         let mut settings = Settings::default();
         config.settings(&mut settings);
@@ -220,7 +204,7 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_an_error_at_its_place() {
-        let error = Config::parse("pgshift.toml", "[backfill]\nduti = 1\n").expect_err("unknown");
+        let error = Config::parse("pgshift.toml", "[backfill]\nworkrs = 1\n").expect_err("unknown");
         let (source, places) = error.places().expect("a place");
         assert_eq!(source.line_column(places[0].span.start), (2, 1));
     }
@@ -228,15 +212,14 @@ mod tests {
     #[test]
     fn impossible_values_are_errors() {
         for text in [
-            "[backfill]\nduty = 0.0",
-            "[backfill]\nduty = 1.5",
-            "[backfill]\nmax-lag = \"5\"",
+            "[throttle]\nduty = 0.0",
+            "[throttle]\nduty = 1.5",
+            "[throttle]\nmax-lag = \"5\"",
+            "[throttle]\nmax-lagg = \"5s\"",
+            "[throttle]\nmax-lag = true",
             "[locks]\nbudget = \"0s\"",
         ] {
             assert!(Config::parse("t", text).is_err(), "{text}");
         }
-        assert_eq!("50%".parse::<Duty>(), Ok(Duty(0.5)));
-        assert!("0%".parse::<Duty>().is_err() && "101%".parse::<Duty>().is_err());
-        assert_eq!("off".parse::<MaxLag>(), Ok(MaxLag(None)));
     }
 }

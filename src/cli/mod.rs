@@ -7,6 +7,7 @@ mod config;
 mod context;
 mod contract;
 mod demo;
+mod doctor;
 pub mod exit;
 mod files;
 mod init;
@@ -19,6 +20,7 @@ mod resume;
 mod revert;
 mod run_options;
 mod status;
+mod throttle;
 mod verify;
 
 use std::path::PathBuf;
@@ -110,6 +112,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Make a running backfill hold
     Pause(pause::PauseArgs),
+    /// Show or set the limits of a migration's runs while they run
+    Throttle(throttle::ThrottleArgs),
+    /// List what the throttle can see here, and what else would stop a migration
+    Doctor(doctor::DoctorArgs),
     /// Go on with a run that was paused, interrupted or killed
     Resume(resume::ResumeArgs),
     /// Compare every row of what a migration backfilled
@@ -169,6 +175,8 @@ async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Revert(args) => revert::run(app, &args).await,
         Command::Status(args) => status::run(app, &args).await,
         Command::Pause(args) => pause::run(app, &args).await,
+        Command::Throttle(args) => throttle::run(app, &args).await,
+        Command::Doctor(args) => doctor::run(app, &args).await,
         Command::Resume(args) => resume::run(app, &args).await,
         Command::Verify(args) => verify::run(app, &args).await,
         Command::Log(args) => log::run(app, &args).await,

@@ -106,7 +106,7 @@ pub(super) async fn run(
         "chunks": all.iter().map(|c| c.chunks).sum::<i64>(),
         "failed_rows": job.tally.failed.load(Ordering::Relaxed),
         "waited_ms": control.waited().iter()
-            .map(|(cause, time)| ((*cause).to_owned(), time.as_millis() as u64))
+            .map(|(cause, time)| (cause.clone(), time.as_millis() as u64))
             .collect::<std::collections::BTreeMap<_, _>>(),
     });
     record_done(
@@ -149,6 +149,8 @@ impl Job<'_> {
             Error::refused(format!("table {} is gone", self.spec.table))
                 .hint("`pgshift revert` takes the migration back")
         })?;
+        self.control
+            .watch(table.leaves.iter().map(|l| l.oid).collect());
         self.tally.rows_total.store(table.rows, Ordering::Relaxed);
         let mut known = checkpoints::list(client, self.session.run_id(), self.ordinal).await?;
         // A partition that was detached or dropped takes its rows with it.

@@ -8,9 +8,10 @@ use super::session::Session;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::pg::probes;
-use crate::store::overrides;
+use crate::store::overrides::{self, Override};
 use crate::throttle::lag::LagClock;
-use crate::throttle::{Decision, Hold, Reading, Throttle};
+use crate::throttle::samples::{self, SlotState, StandbyLag};
+use crate::throttle::{Decision, Hold, Limits, Reading, Throttle, Unit};
 
 /// Time between readings.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -18,6 +19,82 @@ const PERIOD: Duration = Duration::from_millis(500);
 const STALE: Duration = Duration::from_millis(1_500);
 /// While held, the gate looks again after this time.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// What the probes remember from one reading to the next.
+#[derive(Default)]
+struct Memory {
+    clock: LagClock,
+    /// Standbys seen so far: one that vanishes is missed.
+    standbys: Vec<String>,
+}
+
+/// The limits in force and what a person says beside them.
+fn said(base: &Limits, overrides: &[Override]) -> (Limits, Vec<Reading>) {
+    let mut limits = base.clone();
+    let mut readings = Vec::new();
+    for o in overrides {
+        if o.key == overrides::PAUSE {
+            readings.push(Reading::Paused {
+                by: o.set_by.clone(),
+            });
+        } else if let Err(why) = limits.set(&o.key, &o.value) {
+            // Written by hand: what it wants is not known, so nothing goes on.
+            readings.push(Reading::Blind {
+                signal: format!("override {}", o.key),
+                why,
+            });
+        }
+    }
+    (limits, readings)
+}
+
+/// A signal that cannot be read holds the backfill, by name; a lost connection is an error.
+async fn blind(
+    signal: &str,
+    probe: impl Future<Output = Result<Vec<Reading>>>,
+) -> Result<Vec<Reading>> {
+    match probe.await {
+        Err(error) if !error.is_connection() => Ok(vec![Reading::Blind {
+            signal: signal.to_owned(),
+            why: error.to_string(),
+        }]),
+        result => result,
+    }
+}
+
+pub(super) fn slot_state(slot: probes::Slot) -> SlotState {
+    SlotState {
+        lost: slot.wal_status.as_deref() == Some("lost"),
+        name: slot.name,
+        safe: slot.safe_wal_size,
+        retained: slot.retained,
+    }
+}
+
+/// The standbys that replay; base backups and `pg_receivewal` do not.
+fn standbys(
+    replicas: &[probes::Replica],
+    clock: &LagClock,
+    at: Duration,
+    lsn: u64,
+) -> Vec<StandbyLag> {
+    replicas
+        .iter()
+        .filter_map(|r| {
+            let bytes = u64::try_from(r.replay_bytes?).unwrap_or(0);
+            let lag = if bytes == 0 {
+                Duration::ZERO
+            } else {
+                clock.lag(at, lsn.saturating_sub(bytes))
+            };
+            Some(StandbyLag {
+                name: r.name.clone(),
+                lag,
+                bytes,
+            })
+        })
+        .collect()
+}
 
 /// Shared by all workers of a step.
 pub(super) struct Control {
@@ -30,7 +107,10 @@ struct State {
     readings: Vec<Reading>,
     read_at: Option<Instant>,
     holding: Option<(Hold, Instant)>,
-    waited: BTreeMap<&'static str, Duration>,
+    ticked_at: Option<Instant>,
+    /// Relations that the step works on.
+    relations: Vec<u32>,
+    waited: BTreeMap<String, Duration>,
 }
 
 impl Control {
@@ -43,6 +123,8 @@ impl Control {
                 readings: Vec::new(),
                 read_at: None,
                 holding: None,
+                ticked_at: None,
+                relations: Vec::new(),
                 waited: BTreeMap::new(),
             }),
         })
@@ -52,13 +134,18 @@ impl Control {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says which relations (oids) the step works on.
+    pub(super) fn watch(&self, relations: Vec<u32>) {
+        self.state().relations = relations;
+    }
+
     /// Takes readings until the future is dropped.
     pub(super) async fn sample(self: Arc<Self>) {
         let start = Instant::now();
         let mut client = None;
-        let mut clock = LagClock::default();
+        let mut memory = Memory::default();
         loop {
-            let result = self.read(&mut client, &mut clock, start).await;
+            let result = self.read(&mut client, &mut memory, start).await;
             let readings = result.unwrap_or_else(|error| {
                 client = None;
                 vec![Reading::Blind {
@@ -78,40 +165,113 @@ impl Control {
     async fn read(
         &self,
         client: &mut Option<tokio_postgres::Client>,
-        clock: &mut LagClock,
+        memory: &mut Memory,
         start: Instant,
     ) -> Result<Vec<Reading>> {
         let client = match client {
             Some(client) if !client.is_closed() => client,
             slot => slot.insert(self.session.ctx.target.connect().await?),
         };
-        let mut readings: Vec<Reading> = overrides::list(client, &self.session.migration)
-            .await?
-            .into_iter()
-            .filter(|o| o.key == overrides::PAUSE)
-            .map(|o| Reading::Paused { by: o.set_by })
-            .collect();
-        if self.session.ctx.settings.limits.max_lag.is_some() {
+        let overrides = overrides::list(client, &self.session.migration).await?;
+        let (limits, mut readings) = said(&self.session.ctx.settings.limits, &overrides);
+        self.state().throttle.set_limits(limits.clone());
+        if let Some(window) = limits.run_between {
+            // The server's clock: one for all runners.
+            let now = probes::now(client).await?;
+            if !window.is_open(now) {
+                readings.push(Reading::Closed {
+                    until: window.opens(),
+                });
+            }
+        }
+        if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() {
             let lsn = probes::wal_lsn(client).await?;
             let at = start.elapsed();
-            clock.note(at, lsn);
-            match probes::replicas(client).await {
-                Ok(replicas) => readings.extend(replicas.into_iter().filter_map(|r| {
-                    // Base backups and pg_receivewal replay nothing.
-                    let behind = u64::try_from(r.replay_bytes?).unwrap_or(0);
-                    let lag = if behind == 0 {
-                        Duration::ZERO
-                    } else {
-                        clock.lag(at, lsn.saturating_sub(behind))
-                    };
-                    Some(Reading::ReplicaLag { name: r.name, lag })
-                })),
-                Err(error) if error.is_connection() => return Err(error),
-                Err(error) => readings.push(Reading::Blind {
-                    signal: "replica_lag".to_owned(),
-                    why: error.to_string(),
-                }),
-            }
+            memory.clock.note(at, lsn);
+            readings.extend(
+                blind("replica_lag", async {
+                    let now = standbys(&probes::replicas(client).await?, &memory.clock, at, lsn);
+                    let readings = samples::standbys(&now, &memory.standbys, &limits);
+                    for standby in now {
+                        if !memory.standbys.contains(&standby.name) {
+                            memory.standbys.push(standby.name);
+                        }
+                    }
+                    Ok(readings)
+                })
+                .await?,
+            );
+        }
+        if limits.min_slot_headroom.is_some() || limits.max_slot_retained.is_some() {
+            readings.extend(
+                blind("slot_headroom", async {
+                    let now: Vec<SlotState> = probes::slots(client)
+                        .await?
+                        .into_iter()
+                        .map(slot_state)
+                        .collect();
+                    Ok(samples::slots(&now, &limits))
+                })
+                .await?,
+            );
+        }
+        if limits.min_free_connections.is_some() {
+            readings.extend(
+                blind("connections_free", async {
+                    let free = probes::free_connections(client).await?;
+                    Ok(samples::connections(free, &limits).into_iter().collect())
+                })
+                .await?,
+            );
+        }
+        if limits.max_blocked.is_some() {
+            readings.extend(
+                blind("blocked_sessions", async {
+                    let blocked = probes::blocked_by_us(client).await?;
+                    Ok(samples::blocked(blocked, &limits).into_iter().collect())
+                })
+                .await?,
+            );
+        }
+        if let Some(limit) = limits.max_snapshot_age {
+            readings.extend(
+                blind("snapshot_age", async {
+                    let oldest = probes::oldest_snapshot_age(client).await?;
+                    let age = oldest.and_then(|o| o.age).unwrap_or_default().as_secs_f64();
+                    let limit = Some(limit.as_secs_f64());
+                    Ok(samples::at_most("snapshot_age", age, Unit::Seconds, limit)
+                        .into_iter()
+                        .collect())
+                })
+                .await?,
+            );
+        }
+        if let Some(limit) = limits.max_archive_backlog {
+            readings.extend(
+                blind("archive_backlog", async {
+                    let files = probes::archive_backlog(client).await? as f64;
+                    let limit = Some(limit as f64);
+                    Ok(
+                        samples::at_most("archive_backlog", files, Unit::Count, limit)
+                            .into_iter()
+                            .collect(),
+                    )
+                })
+                .await?,
+            );
+        }
+        if let Some(limit) = limits.max_vacuums {
+            let relations = self.state().relations.clone();
+            readings.extend(
+                blind("vacuums", async {
+                    let running = probes::vacuums(client, &relations).await? as f64;
+                    let limit = Some(limit as f64);
+                    Ok(samples::at_most("vacuums", running, Unit::Count, limit)
+                        .into_iter()
+                        .collect())
+                })
+                .await?,
+            );
         }
         Ok(readings)
     }
@@ -148,7 +308,11 @@ impl Control {
         } else {
             state.readings.clone()
         };
-        let decision = state.throttle.tick(worked, &readings);
+        let elapsed = state
+            .ticked_at
+            .replace(Instant::now())
+            .map_or(Duration::ZERO, |at| at.elapsed());
+        let decision = state.throttle.tick(elapsed, worked, &readings);
         // Before the first reading there is nothing to tell yet.
         if state.read_at.is_none() {
             return (decision, Vec::new());
@@ -158,7 +322,7 @@ impl Control {
             Decision::Hold(hold) => Some(hold.clone()),
             Decision::Proceed { .. } => None,
         };
-        let same = state.holding.as_ref().map(|(h, _)| h.cause) == held.as_ref().map(|h| h.cause);
+        let same = state.holding.as_ref().map(|(h, _)| &h.cause) == held.as_ref().map(|h| &h.cause);
         if same {
             if let (Some((now, _)), Some(hold)) = (&mut state.holding, held) {
                 *now = hold;
@@ -166,15 +330,15 @@ impl Control {
         } else {
             if let Some((hold, since)) = state.holding.take() {
                 let held_ms = since.elapsed().as_millis() as u64;
-                *state.waited.entry(hold.cause).or_default() += since.elapsed();
+                *state.waited.entry(hold.cause.clone()).or_default() += since.elapsed();
                 news.push(Event::Released {
-                    cause: hold.cause.to_owned(),
+                    cause: hold.cause.clone(),
                     held_ms,
                 });
             }
             if let Some(hold) = held {
                 news.push(Event::Held {
-                    cause: hold.cause.to_owned(),
+                    cause: hold.cause.clone(),
                     reason: hold.reason.clone(),
                 });
                 state.holding = Some((hold, Instant::now()));
@@ -185,11 +349,11 @@ impl Control {
 
     /// Adds to the time lost to a cause.
     pub(super) fn account(&self, cause: &'static str, time: Duration) {
-        *self.state().waited.entry(cause).or_default() += time;
+        *self.state().waited.entry(cause.to_owned()).or_default() += time;
     }
 
     /// Time lost by cause.
-    pub(super) fn waited(&self) -> BTreeMap<&'static str, Duration> {
+    pub(super) fn waited(&self) -> BTreeMap<String, Duration> {
         self.state().waited.clone()
     }
 

@@ -1,5 +1,7 @@
 //! What the commands do, one method each, on one database.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use tokio_postgres::Client;
 
@@ -50,6 +52,16 @@ impl Engine {
     /// Operations with this context.
     pub fn new(ctx: Ctx) -> Self {
         Self { ctx }
+    }
+
+    /// How runs are executed.
+    pub fn settings(&self) -> &super::Settings {
+        &self.ctx.settings
+    }
+
+    /// The database.
+    pub fn target(&self) -> &crate::pg::connect::Target {
+        &self.ctx.target
     }
 
     /// Connects, and refuses servers that are too old.
@@ -341,11 +353,53 @@ impl Engine {
                     .hint("`pgshift status` tells what can be done"),
             );
         }
-        overrides::set(&client, id, overrides::PAUSE, "on", &self.ctx.actor).await?;
+        overrides::set(&client, id, overrides::PAUSE, "on", &self.ctx.actor, None).await?;
         let event = Event::Paused {
             by: self.ctx.actor.clone(),
         };
         store::events::append(&client, id, None, &self.ctx.actor, &event).await
+    }
+
+    /// Sets limits of a migration's runs while they run, for a time or for good.
+    pub async fn set_limits(
+        &self,
+        id: &str,
+        limits: &[(String, String)],
+        expires_in: Option<Duration>,
+    ) -> Result<()> {
+        let client = self.connect_initialised().await?;
+        for (key, value) in limits {
+            overrides::set(&client, id, key, value, &self.ctx.actor, expires_in).await?;
+            let event = Event::LimitSet {
+                key: key.clone(),
+                value: value.clone(),
+                seconds: expires_in.map(|d| d.as_secs()),
+            };
+            store::events::append(&client, id, None, &self.ctx.actor, &event).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes limits back that were set so; all of them where no key is named.
+    pub async fn clear_limits(&self, id: &str, keys: &[String]) -> Result<Vec<String>> {
+        let client = self.connect_initialised().await?;
+        let mut cleared = Vec::new();
+        for o in overrides::list(&client, id).await? {
+            if o.key == overrides::PAUSE || !(keys.is_empty() || keys.contains(&o.key)) {
+                continue;
+            }
+            overrides::clear(&client, id, &o.key).await?;
+            let event = Event::LimitCleared { key: o.key.clone() };
+            store::events::append(&client, id, None, &self.ctx.actor, &event).await?;
+            cleared.push(o.key);
+        }
+        Ok(cleared)
+    }
+
+    /// The overrides of a migration that are in force.
+    pub async fn overrides(&self, id: &str) -> Result<Vec<overrides::Override>> {
+        let client = self.connect_initialised().await?;
+        overrides::list(&client, id).await
     }
 
     /// Verifies now what a migration backfilled, without changing its state. Gives the tables that

@@ -6,6 +6,7 @@ mod chunk;
 mod concurrent;
 mod control;
 mod ddl;
+pub mod doctor;
 pub mod engine;
 pub mod lease;
 pub mod planner;

@@ -277,7 +277,14 @@ async fn one(
     };
     client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
     let row = result.map_err(|e| {
-        from_pg(e)
+        let error = from_pg(e);
+        // The author's expressions were checked in plan: it is a row that is wrong, not the input.
+        let kind = match error.kind() {
+            ErrorKind::Usage => ErrorKind::Findings,
+            kind => kind,
+        };
+        error
+            .with_kind(kind)
             .context(format!("{} cannot be verified", spec.table))
             .hint("the expression fails for a row; mend the row and `pgshift resume`")
     })?;

@@ -3,14 +3,18 @@
 //! Each is one round trip with an unnamed statement, so it works through a transaction pooler too.
 //! What the role may not see is an error or `None`, never a reassuring value.
 
+mod health;
 mod sessions;
 
 use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 use serde::Serialize;
 use tokio_postgres::types::{PgLsn, ToSql, Type};
 use tokio_postgres::{Client, Row};
 
+pub use health::{Slot, archive_backlog, blocked_by_us, free_connections, slots, vacuums};
 pub use sessions::{Blocked, Blocker, blocked_by, blockers_of, would_block};
 
 use super::read::{failed, get, seconds};
@@ -208,6 +212,12 @@ pub async fn relation_state(client: &Client, oid: u32) -> Result<Option<Relation
     Ok(get::<Option<u32>>(&row, "filenode")?
         .zip(get::<Option<i64>>(&row, "blocks")?)
         .map(|(filenode, blocks)| RelationState { filenode, blocks }))
+}
+
+/// The server's clock.
+pub async fn now(client: &Client) -> Result<DateTime<Utc>> {
+    let sql = "SELECT clock_timestamp() AS now";
+    get(&query_one(client, "the time", sql, &[]).await?, "now")
 }
 
 /// True on a standby.

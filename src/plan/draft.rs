@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::migration::{BackfillOptions, Migration, Statement};
 use crate::sql::ddl::{Action, AlterOpKind, ColumnDef, RelName};
 use crate::sql::dml::{self, Assignment, Piece, TableRef};
-use crate::sql::{Diagnostic, Span};
+use crate::sql::{Diagnostic, Source, Span};
 
 use super::sections::{Known, Sections};
 
@@ -38,6 +38,8 @@ pub struct DraftStatement<'a> {
     pub from: Option<Piece>,
     /// Top-level conditions of WHERE that are not `target IS NULL`.
     pub conditions: Vec<Piece>,
+    /// WHERE has a condition `target IS NULL`.
+    pub tests_null: bool,
     /// The author's whole WHERE.
     pub where_: Option<Piece>,
     /// Options of its section.
@@ -117,14 +119,16 @@ pub fn relations(action: &Action) -> Vec<RelName> {
             }
             all
         }
-        Action::AlterRelation { name, .. } | Action::Refresh { name, .. } => one(name),
+        Action::AlterRelation { name, .. }
+        | Action::Refresh { name, .. }
+        | Action::CreateView { name, .. }
+        | Action::CreateSequence { name, .. } => one(name),
         Action::CreateIndex { table, name, .. } => {
             let mut all = one(table);
             all.extend(name.clone());
             all
         }
         Action::Reindex { name, .. } => name.iter().cloned().collect(),
-        Action::CreateView { name, .. } | Action::CreateSequence { name, .. } => one(name),
         Action::CreateTrigger { table, .. }
         | Action::DropOnTable { table, .. }
         | Action::AlterOnTable { table, .. }
@@ -162,6 +166,7 @@ impl<'a> Draft<'a> {
             reverses: Vec::new(),
             sections: Sections::default(),
         };
+        super::plain::check_order(&draft, migration)?;
         for known in sections.expand.iter().chain(&sections.contract) {
             draft.check_owned(known)?;
         }
@@ -185,6 +190,11 @@ impl<'a> Draft<'a> {
         }
         draft.sections = sections;
         Ok(draft)
+    }
+
+    /// The file's text.
+    pub fn source(&self) -> &'a Source {
+        &self.migration.source
     }
 
     /// An error of the file, at a span.
@@ -319,10 +329,9 @@ impl<'a> Draft<'a> {
             all_new &= self.target(table, assignment, offset)?;
         }
         let is_target = |column: &str| assignments.iter().any(|a| a.column == column);
-        let conditions = conjuncts
+        let (null_tests, conditions): (Vec<Piece>, Vec<Piece>) = conjuncts
             .into_iter()
-            .filter(|c| !dml::is_null_test(c, &alias).is_some_and(|column| is_target(&column)))
-            .collect();
+            .partition(|c| dml::is_null_test(c, &alias).is_some_and(|column| is_target(&column)));
         Ok(DraftStatement {
             statement,
             table: table.name.clone(),
@@ -331,6 +340,7 @@ impl<'a> Draft<'a> {
             delete,
             from,
             conditions,
+            tests_null: !null_tests.is_empty(),
             where_,
             options: options.clone(),
             all_new,
@@ -440,6 +450,13 @@ impl<'a> Draft<'a> {
     fn target(&self, table: &Table, assignment: &Assignment, offset: usize) -> Result<bool> {
         let span = assignment.column_span.shift(offset);
         if let Some(new) = self.new_column(&table.name, &assignment.column) {
+            if new.def.generated.is_some() || new.def.identity {
+                return Err(self.refused(
+                    span,
+                    format!("the server itself fills {}", new.def.name),
+                    "add it as a plain column",
+                ));
+            }
             if new.def.not_null {
                 return Err(Error::at(
                     &self.migration.source,

@@ -7,18 +7,23 @@ pub mod backfills;
 pub mod build;
 mod contract;
 pub mod draft;
+mod expand;
 pub mod forms;
 pub mod inverse;
 pub mod locks;
+mod plain;
 pub mod probe;
 mod revert;
 pub mod safe;
 pub mod sections;
+mod statements;
 pub mod step;
 pub mod sync;
 mod targets;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod title;
 pub mod work;
 

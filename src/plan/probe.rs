@@ -127,6 +127,7 @@ pub fn probe(draft: &Draft<'_>) -> Probe {
                 references,
                 partition_of,
                 inherits,
+                as_select: false,
                 ..
             } => references.is_empty() && partition_of.is_none() && inherits.is_empty(),
             _ => false,

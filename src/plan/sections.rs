@@ -1,5 +1,6 @@
 //! The statements of a migration by what they are for.
 
+use super::plain::{Place, places};
 use crate::migration::{BackfillOptions, Migration, SectionKind, Statement};
 use crate::sql::ddl::{Action, AlterOpKind, understand};
 
@@ -13,7 +14,7 @@ pub struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn new(statement: &'a Statement) -> Self {
+    pub(super) fn new(statement: &'a Statement) -> Self {
         Self {
             statement,
             action: understand(&statement.sql),
@@ -42,7 +43,8 @@ pub struct Sections<'a> {
 
 impl<'a> Sections<'a> {
     /// Sorts the statements. Those of a plain file go to the phase that fits what they do: what
-    /// removes something is contract, UPDATE and DELETE are backfill, the rest is expand.
+    /// removes something is contract, UPDATE and DELETE are backfill, the rest is expand (see
+    /// [`super::plain`]).
     pub fn of(migration: &'a Migration) -> Self {
         let mut all = Self::default();
         for section in &migration.sections {
@@ -61,13 +63,14 @@ impl<'a> Sections<'a> {
                 }
                 SectionKind::Revert => all.revert_expand.extend(known),
                 SectionKind::Plain => {
-                    for known in known {
-                        match &known.action {
-                            Action::Update { .. } | Action::Delete { .. } => {
+                    let known: Vec<Known<'a>> = known.collect();
+                    for (place, known) in places(known.iter()).into_iter().zip(known) {
+                        match place {
+                            Place::Expand => all.expand.push(known),
+                            Place::Backfill => {
                                 all.backfill.push((known, section.options.clone()));
                             }
-                            action if removes(action) => all.contract.push(known),
-                            _ => all.expand.push(known),
+                            Place::Contract => all.contract.push(known),
                         }
                     }
                 }
@@ -87,7 +90,7 @@ impl<'a> Sections<'a> {
 }
 
 /// True for a statement that takes something away from the old application version.
-fn removes(action: &Action) -> bool {
+pub(super) fn removes(action: &Action) -> bool {
     match action {
         Action::DropTable { .. } => true,
         Action::AlterTable { ops, .. } => ops

@@ -4,7 +4,7 @@ use crate::sql::ddl::{Action, AlterOpKind};
 use crate::sql::lex::lex_code;
 
 /// What a statement does, or its beginning where that says more.
-pub fn title(action: &Action, sql: &str) -> String {
+pub(super) fn title(action: &Action, sql: &str) -> String {
     match action {
         Action::CreateTable { name, .. } => format!("create table {name}"),
         Action::AlterTable { name, ops, .. } => {

@@ -123,6 +123,20 @@ pub fn describe(event: &Event) -> Option<String> {
             line(&redact(reason))
         ),
         Event::Paused { by } => format!("paused by {}", line(by)),
+        Event::LimitSet {
+            key,
+            value,
+            seconds,
+        } => match seconds {
+            Some(s) => format!(
+                "limit {} set to {} for {}",
+                line(key),
+                line(value),
+                duration(std::time::Duration::from_secs(*s))
+            ),
+            None => format!("limit {} set to {}", line(key), line(value)),
+        },
+        Event::LimitCleared { key } => format!("limit {} is as configured again", line(key)),
         Event::Unpaused { by } => format!("pause ended by {}", line(by)),
         Event::Baselined => "marked as applied without running".to_owned(),
     })

@@ -1,5 +1,7 @@
 //! `pgshift.override`: what a person says to a run.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio_postgres::GenericClient;
@@ -47,21 +49,29 @@ pub async fn list(client: &impl GenericClient, migration: &str) -> Result<Vec<Ov
         .collect())
 }
 
-/// Sets an override and notifies the runner.
+/// Sets an override, for a time or for good, and notifies the runner.
 pub async fn set(
     client: &impl GenericClient,
     migration: &str,
     key: &str,
     value: &str,
     by: &str,
+    expires_in: Option<Duration>,
 ) -> Result<()> {
     client
         .execute(
-            "INSERT INTO pgshift.override (migration_id, key, value, set_by)
-             VALUES ($1, $2, $3, $4)
+            "INSERT INTO pgshift.override (migration_id, key, value, set_by, expires_at)
+             VALUES ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5))
              ON CONFLICT (migration_id, key)
-             DO UPDATE SET value = $3, set_by = $4, set_at = clock_timestamp(), expires_at = NULL",
-            &[&migration, &key, &value, &by],
+             DO UPDATE SET value = $3, set_by = $4, set_at = clock_timestamp(),
+                 expires_at = clock_timestamp() + make_interval(secs => $5)",
+            &[
+                &migration,
+                &key,
+                &value,
+                &by,
+                &expires_in.map(|d| d.as_secs_f64()),
+            ],
         )
         .await
         .map_err(from_pg)?;

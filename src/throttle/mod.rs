@@ -4,53 +4,18 @@
 //! with a reason: blind means stopped.
 
 pub mod lag;
+pub mod limits;
+pub mod reading;
+pub mod samples;
+mod steer;
+pub mod window;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-/// What the throttle keeps to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Share of the time that chunks may work, in `(0, 1]`. 0.5 pauses as long as it worked.
-    pub duty: f64,
-    /// Replay lag of any standby above which the backfill holds; `None` ignores standbys.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_lag: Option<Duration>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            duty: 0.5,
-            max_lag: Some(Duration::from_secs(5)),
-        }
-    }
-}
-
-/// One signal as a probe read it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Reading {
-    /// A standby's replay lag. An idle standby, with nothing left to replay, has none.
-    ReplicaLag {
-        /// `application_name` of the standby.
-        name: String,
-        /// How far behind it is.
-        lag: Duration,
-    },
-    /// A person paused the migration.
-    Paused {
-        /// Who.
-        by: String,
-    },
-    /// A signal that is configured could not be read, or is too old.
-    Blind {
-        /// The signal.
-        signal: String,
-        /// Why.
-        why: String,
-    },
-}
+pub use limits::Limits;
+pub use reading::{Bound, Reading, Sample, Unit};
+use steer::Steer;
 
 /// What to do before the next chunk.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,170 +32,117 @@ pub enum Decision {
 /// Why the backfill waits: the cause that time is accounted to, and the text for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// `replica_lag`, `paused`, `blind`.
-    pub cause: &'static str,
-    /// For example `replica_lag(standby1) 9s >= 5s`.
+    /// The signal's name, or `paused`, `closed`, `blind`.
+    pub cause: String,
+    /// For example `replica_lag(standby1) 9.0s >= 5.0s`.
     pub reason: String,
 }
 
-/// A lag that caused a hold must fall below this share of the limit before work goes on.
-const RESUME_AT: f64 = 0.7;
-
-/// The controller. It keeps only whether lag holds it, for the hysteresis.
+/// The controller.
+///
+/// It remembers which signals hold it (for the hysteresis) and the duty that load has steered to.
 #[derive(Debug, Clone)]
 pub struct Throttle {
     limits: Limits,
-    lagging: bool,
+    holding: BTreeSet<String>,
+    steer: Steer,
 }
 
 impl Throttle {
     /// A throttle with these limits.
     pub fn new(limits: Limits) -> Self {
+        let steer = Steer::new(limits.duty);
         Self {
             limits,
-            lagging: false,
+            holding: BTreeSet::new(),
+            steer,
         }
     }
 
-    /// Decides after a chunk that worked for `worked`, with the latest readings.
-    pub fn tick(&mut self, worked: Duration, readings: &[Reading]) -> Decision {
-        for reading in readings {
-            match reading {
-                Reading::Paused { by } => {
-                    return Decision::Hold(Hold {
-                        cause: "paused",
-                        reason: format!("paused by {by}"),
-                    });
-                }
-                Reading::Blind { signal, why } => {
-                    return Decision::Hold(Hold {
-                        cause: "blind",
-                        reason: format!("{signal} cannot be read: {why}"),
-                    });
-                }
-                Reading::ReplicaLag { .. } => {}
-            }
-        }
-        if let Some(hold) = self.lag(readings) {
+    /// Takes other limits over, keeping what it knows.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.steer.set_most(limits.duty);
+        self.limits = limits;
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The share of the time that chunks may work now: the configured duty, less under load.
+    pub fn duty(&self) -> f64 {
+        self.steer.duty()
+    }
+
+    /// Decides after `elapsed` since the last tick, in which a chunk worked for `worked`, with the
+    /// latest readings.
+    pub fn tick(&mut self, elapsed: Duration, worked: Duration, readings: &[Reading]) -> Decision {
+        self.steer.observe(elapsed, worst_load(readings));
+        if let Some(hold) = readings.iter().find_map(said_to_stop) {
             return Decision::Hold(hold);
         }
-        let duty = self.limits.duty.clamp(0.01, 1.0);
+        if let Some(hold) = self.over_limit(readings) {
+            return Decision::Hold(hold);
+        }
+        let duty = self.steer.duty();
         Decision::Proceed {
             pause: worked.mul_f64((1.0 - duty) / duty),
         }
     }
 
-    fn lag(&mut self, readings: &[Reading]) -> Option<Hold> {
-        let limit = self.limits.max_lag?;
-        let threshold = if self.lagging {
-            limit.mul_f64(RESUME_AT)
-        } else {
-            limit
-        };
-        let worst = readings
-            .iter()
-            .filter_map(|r| match r {
-                Reading::ReplicaLag { name, lag } => Some((lag, name)),
-                _ => None,
-            })
-            .max();
-        self.lagging = worst.is_some_and(|(lag, _)| *lag >= threshold);
-        worst.filter(|_| self.lagging).map(|(lag, name)| Hold {
-            cause: "replica_lag",
-            reason: format!(
-                "replica_lag({name}) {:.1}s >= {:.1}s",
-                lag.as_secs_f64(),
-                threshold.as_secs_f64()
-            ),
-        })
+    /// Keeps the set of signals that hold; gives the worst of them.
+    fn over_limit(&mut self, readings: &[Reading]) -> Option<Hold> {
+        let mut still = BTreeSet::new();
+        let mut worst: Option<(f64, Hold)> = None;
+        for sample in readings.iter().filter_map(Reading::sample) {
+            let Some(bound) = sample.bound else { continue };
+            let key = sample.key();
+            let bound = if self.holding.contains(&key) {
+                bound.to_resume()
+            } else {
+                bound
+            };
+            if !bound.is_passed(sample.value) {
+                continue;
+            }
+            still.insert(key);
+            let excess = bound.excess(sample.value);
+            if worst.as_ref().is_none_or(|(most, _)| excess > *most) {
+                let hold = Hold {
+                    cause: sample.name.clone(),
+                    reason: sample.against(bound),
+                };
+                worst = Some((excess, hold));
+            }
+        }
+        self.holding = still;
+        worst.map(|(_, hold)| hold)
     }
+}
+
+/// A person, the clock, or a signal that cannot be read says stop.
+fn said_to_stop(reading: &Reading) -> Option<Hold> {
+    let (cause, reason) = match reading {
+        Reading::Paused { by } => ("paused", format!("paused by {by}")),
+        Reading::Closed { until } => ("closed", format!("outside of its hours, until {until}")),
+        Reading::Blind { signal, why } => ("blind", format!("{signal} cannot be read: {why}")),
+        Reading::Sample(_) => return None,
+    };
+    Some(Hold {
+        cause: cause.to_owned(),
+        reason,
+    })
+}
+
+/// The highest load of all samples that tell one; 1 is as much as the server should bear.
+fn worst_load(readings: &[Reading]) -> f64 {
+    readings
+        .iter()
+        .filter_map(Reading::sample)
+        .filter_map(|s| s.load)
+        .fold(0.0, f64::max)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lag(seconds: u64) -> Vec<Reading> {
-        vec![
-            Reading::ReplicaLag {
-                name: "idle".into(),
-                lag: Duration::ZERO,
-            },
-            Reading::ReplicaLag {
-                name: "standby1".into(),
-                lag: Duration::from_secs(seconds),
-            },
-        ]
-    }
-
-    fn holds(decision: &Decision) -> bool {
-        matches!(decision, Decision::Hold(_))
-    }
-
-    #[test]
-    fn duty_sets_the_pause() {
-        let pause = |duty| {
-            let mut t = Throttle::new(Limits {
-                duty,
-                max_lag: None,
-            });
-            t.tick(Duration::from_millis(20), &[])
-        };
-        assert_eq!(
-            pause(0.5),
-            Decision::Proceed {
-                pause: Duration::from_millis(20)
-            }
-        );
-        assert_eq!(
-            pause(1.0),
-            Decision::Proceed {
-                pause: Duration::ZERO
-            }
-        );
-        assert_eq!(
-            pause(0.25),
-            Decision::Proceed {
-                pause: Duration::from_millis(60)
-            }
-        );
-    }
-
-    #[test]
-    fn lag_holds_names_the_standby_and_resumes_with_hysteresis() {
-        let mut throttle = Throttle::new(Limits::default());
-        assert!(!holds(&throttle.tick(Duration::ZERO, &lag(4))));
-        let Decision::Hold(hold) = throttle.tick(Duration::ZERO, &lag(9)) else {
-            panic!("9 s is over the limit of 5 s");
-        };
-        assert_eq!(hold.reason, "replica_lag(standby1) 9.0s >= 5.0s");
-        assert!(
-            holds(&throttle.tick(Duration::ZERO, &lag(4))),
-            "not yet below 70 %"
-        );
-        assert!(!holds(&throttle.tick(Duration::ZERO, &lag(3))));
-        assert!(
-            !holds(&throttle.tick(Duration::ZERO, &lag(4))),
-            "below the limit again"
-        );
-    }
-
-    #[test]
-    fn blind_and_paused_hold_whatever_else_is_well() {
-        for reading in [
-            Reading::Blind {
-                signal: "replica_lag".into(),
-                why: "permission denied".into(),
-            },
-            Reading::Paused { by: "dba".into() },
-        ] {
-            let mut throttle = Throttle::new(Limits {
-                duty: 1.0,
-                max_lag: None,
-            });
-            let mut readings = lag(0);
-            readings.push(reading);
-            assert!(holds(&throttle.tick(Duration::ZERO, &readings)));
-        }
-    }
-}
+mod tests;

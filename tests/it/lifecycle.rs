@@ -1,5 +1,7 @@
 //! The whole life of a migration through the real binary: there, back, there, on, back, purge.
 
+use std::fmt::Write as _;
+
 use crate::support::{Cli, Db, Output, Workload};
 
 /// A database with one migration file.
@@ -152,7 +154,7 @@ pub(crate) async fn data(db: &Db) -> String {
                  FROM (SELECT to_jsonb(t)::text AS row FROM {table} t) s"
             ))
             .await;
-        all.push_str(&format!("{table}\n{rows}\n"));
+        writeln!(all, "{table}\n{rows}").expect("a string takes everything");
     }
     all
 }

@@ -10,3 +10,4 @@ mod faults;
 mod lifecycle;
 mod saved_plan;
 mod support;
+mod sync_sql;

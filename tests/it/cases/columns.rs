@@ -93,10 +93,10 @@ async fn identity_columns() {
 async fn json_into_json() {
     Life {
         name: "json",
-        setup: r#"
+        setup: "
             CREATE TABLE t (id int PRIMARY KEY, a text, old json);
             INSERT INTO t SELECT n, 'a' || n, json_build_object('n', n)
-            FROM generate_series(1, 1000) n;"#,
+            FROM generate_series(1, 1000) n;",
         migration: "
             -- pgshift: expand
             ALTER TABLE t ADD COLUMN doc json;

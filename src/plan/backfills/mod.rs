@@ -1,32 +1,33 @@
 //! How each backfill is walked, kept in sync, and verified.
 
+mod checks;
+mod predicates;
+mod strategy;
+
 use std::collections::BTreeMap;
 
-use crate::backfill::{BackfillSpec, KeyColumn, Strategy, Verb, VerifySpec, spec::paren};
+use crate::backfill::{BackfillSpec, Verb, VerifySpec, spec::paren};
 use crate::catalog::{QName, Table};
 use crate::error::{Error, Result};
-use crate::migration;
 use crate::sql::Span;
-use crate::sql::dml::{Piece, function_names};
+use crate::sql::dml::Piece;
 use crate::sql::quote::ident;
 
 use super::draft::{Draft, DraftStatement};
 use super::probe::{Answer, Probed};
-use super::sync::{self, Component, Mapping, ReadColumn, SyncGroup, Target};
+use super::sync::{self, Mapping, SyncGroup, Target};
+use checks::queries;
+use predicates::{need, wrong};
 
 /// One backfill, decided.
 #[derive(Debug, Clone)]
 pub struct PlannedBackfill {
     /// What runs.
     pub spec: BackfillSpec,
-    /// How it is checked, if it can be.
+    /// How it is checked before READY, if it can be.
     pub verify: Option<VerifySpec>,
-    /// How it is checked once more from READY on, when the new application version writes too.
-    /// Without a reverse section nothing says how its values relate to the old ones: only a row
-    /// without a value is wrong then.
-    pub verify_later: Option<VerifySpec>,
-    /// A sync trigger keeps its rows right.
-    pub sync: bool,
+    /// How it is checked at contract, where both application versions may have written.
+    pub verify_contract: Option<VerifySpec>,
     /// Place in the file.
     pub span: Span,
     /// Decisions to show.
@@ -124,61 +125,47 @@ impl Decider<'_, '_> {
         }
         let sync = wanted.unwrap_or(statement.all_new && own.is_empty());
         if sync {
-            let table = self.table(&statement.table);
-            if let Some(column) = reads
-                .iter()
-                .find(|c| table.column(c).is_some_and(|c| c.generated))
-            {
-                return Err(self.draft.refused(
-                    span,
-                    format!(
-                        "it reads {column}, a generated column, which a BEFORE trigger sees as null"
-                    ),
-                    "write the generation expression itself instead of the column's name \
-                     (PostgreSQL docs, \"Generated Columns\")",
-                ));
-            }
+            self.check_row(statement, answer)?;
         }
         Ok(sync)
     }
 
     fn groups(&self, synced: &[bool]) -> Result<Vec<SyncGroup>> {
         let draft = self.draft;
-        let mut forward: BTreeMap<QName, Vec<Mapping>> = BTreeMap::new();
+        let mut all: Vec<(&DraftStatement<'_>, Mapping)> = Vec::new();
         for ((statement, answer), sync) in
             draft.backfills.iter().zip(&self.probed.answers).zip(synced)
         {
             if *sync {
                 let mapping = self.mapping(statement, answer);
-                forward
-                    .entry(statement.table.clone())
-                    .or_default()
-                    .push(mapping);
+                let same_table: Vec<_> = all
+                    .iter()
+                    .filter(|(s, _)| s.table == statement.table)
+                    .cloned()
+                    .collect();
+                self.check_shared(statement, &mapping, &same_table)?;
+                all.push((statement, mapping));
             }
+        }
+        self.check_defaults(&all)?;
+        let mut forward: BTreeMap<QName, Vec<Mapping>> = BTreeMap::new();
+        for (statement, mapping) in all {
+            let of_table = forward.entry(statement.table.clone()).or_default();
+            of_table.push(mapping);
         }
         let mut reverse: BTreeMap<QName, Vec<(usize, Mapping)>> = BTreeMap::new();
         let answers = &self.probed.answers[draft.backfills.len()..];
         for (index, (statement, answer)) in draft.reverses.iter().zip(answers).enumerate() {
-            let span = statement.statement.span;
             if !forward.contains_key(&statement.table) {
                 return Err(draft.refused(
-                    span,
+                    statement.statement.span,
                     format!("the backfill of {} has no sync trigger", statement.table),
                     "a reverse statement works through the sync trigger of a backfill that fills \
                      new columns",
                 ));
             }
-            if let Some(a) = statement
-                .assignments
-                .iter()
-                .find(|a| draft.new_column(&statement.table, &a.column).is_some())
-            {
-                return Err(draft.wrong(
-                    a.column_span.shift(span.start),
-                    format!("reverse writes to the new column {}", a.column),
-                    "reverse says how the old columns follow from the new ones",
-                ));
-            }
+            self.check_reverse(statement)?;
+            self.check_row(statement, answer)?;
             let mapping = self.mapping(statement, answer);
             reverse
                 .entry(statement.table.clone())
@@ -206,16 +193,21 @@ impl Decider<'_, '_> {
                 .filter(|t| t.before && t.row && (t.on_insert || t.on_update))
                 .map(|t| t.name.as_str())
                 .collect();
-            let trigger = sync::trigger_name(&name, &before).map_err(|last| {
+            let migration = &draft.migration.id;
+            let trigger = sync::trigger_name(&name, migration, &before).map_err(|last| {
                 Error::refused(format!(
                     "trigger {last:?} on {name} sorts after every name that a sync trigger could have"
                 ))
                 .left("nothing was changed")
-                .hint("rename that trigger: the sync trigger must see what the others made of the row")
+                .hint(if sync::is_ours(&last) {
+                    "`pgshift purge` migrations of that table that are contracted"
+                } else {
+                    "rename that trigger: the sync trigger must see what the others made of the row"
+                })
             })?;
             groups.push(SyncGroup {
                 partitioned: table.kind == crate::catalog::RelKind::Partitioned,
-                function: sync::function_name(&name),
+                function: sync::function_name(&name, migration),
                 trigger,
                 search_path: search_path(draft),
                 components,
@@ -237,9 +229,7 @@ impl Decider<'_, '_> {
                 .map(|a| {
                     let (type_name, has_equality) = self.column_type(table, &a.column);
                     Target {
-                        volatile: function_names(&a.expr.text)
-                            .iter()
-                            .any(|(_, name)| self.probed.volatile.contains(name)),
+                        volatile: self.unrepeatable(&a.expr.text),
                         column: a.column.clone(),
                         type_name,
                         has_equality,
@@ -247,29 +237,30 @@ impl Decider<'_, '_> {
                     }
                 })
                 .collect(),
-            reads: answer
-                .all()
-                .into_iter()
-                .map(|column| ReadColumn {
-                    has_equality: self.column_type(table, &column).1,
-                    column,
-                })
-                .collect(),
+            rest: statement.tests_null,
+            reads: answer.all().into_iter().collect(),
         }
     }
 
+    /// SQL text of a column's type, and whether it has an equality operator.
     fn column_type(&self, table: &QName, column: &str) -> (String, bool) {
-        if let Some(known) = self.probed.types.get(&(table.clone(), column.to_owned())) {
-            return known.clone();
-        }
         if let Some(column) = self.table(table).column(column) {
             return (column.type_name.clone(), column.has_equality);
         }
-        let text = self
-            .draft
-            .new_column(table, column)
-            .map_or_else(String::new, |new| new.def.type_text.clone());
-        let has_equality = !["json", "xml", "point"].contains(&text.to_ascii_lowercase().as_str());
+        let key = (table.clone(), column.to_owned());
+        let (text, equality) = self.probed.types.get(&key).cloned().unwrap_or_else(|| {
+            let new = self.draft.new_column(table, column);
+            (
+                new.map_or_else(String::new, |n| n.def.type_text.clone()),
+                true,
+            )
+        });
+        // An array of such a type has none either.
+        let element = text.trim_end_matches("[]").to_ascii_lowercase();
+        let none = [
+            "json", "xml", "point", "box", "circle", "lseg", "path", "polygon", "line",
+        ];
+        let has_equality = equality && !none.contains(&element.as_str());
         (text, has_equality)
     }
 
@@ -289,13 +280,11 @@ impl Decider<'_, '_> {
             .primary_key()
             .map(<[String]>::to_vec)
             .unwrap_or_default();
-        let fills_new = statement.all_new;
-        let protects = sync || fills_new;
-        let own = mapping
-            .reads
-            .iter()
-            .any(|r| mapping.targets.iter().any(|t| t.column == r.column));
-        let condition = if protects {
+        let own = mapping.reads.iter().any(|column| mapping.writes(column))
+            || self.beyond_columns(statement).is_some();
+        // Where rows need work by their targets, the author's tests of these are a part of that.
+        let need = (statement.all_new && !own).then(|| need(&mapping));
+        let condition = if need.is_some() {
             mapping.condition.clone()
         } else {
             statement.where_.as_ref().map(|w| w.text.clone())
@@ -304,15 +293,16 @@ impl Decider<'_, '_> {
             .iter()
             .filter(|g| g.table == statement.table)
             .flat_map(|g| &g.components)
-            .find(|c| {
-                c.targets()
-                    .any(|t| t.column == mapping.targets.first().map_or("", |m| &m.column))
-            });
-        let need = (protects && !statement.delete && !own).then(|| need(&mapping, component));
+            .find(|c| sync && c.forward.contains(&mapping));
         let wrong = match component {
-            Some(component) if sync => Some(wrong(&mapping, component)),
-            _ if fills_new && !own => need.clone(),
-            _ => None,
+            Some(component) => Some(wrong(&mapping, component)),
+            None => need.clone(),
+        };
+        // Without a reverse section nothing tells a value of the new application version from a
+        // wrong one: at contract a row is right when it has any.
+        let wrong_at_contract = match component {
+            Some(component) if component.reverse.is_empty() => need.clone().or(wrong.clone()),
+            _ => wrong.clone(),
         };
         if wrong.is_none() && self.draft.sections.verify.is_empty() {
             notes.push(
@@ -320,8 +310,6 @@ impl Decider<'_, '_> {
                     .to_owned(),
             );
         }
-        let one_way = sync && component.is_some_and(|c| c.reverse.is_empty());
-        let wrong_later = if one_way { need.clone() } else { wrong.clone() };
         let spec = BackfillSpec {
             table: statement.table.clone(),
             alias: statement.alias.clone(),
@@ -359,97 +347,15 @@ impl Decider<'_, '_> {
             key: key.clone(),
             search_path: search_path(self.draft),
         };
-        let (verify, verify_later) = (wrong.map(verify), wrong_later.map(verify));
         let warnings = self.warnings(statement, sync, table);
         Ok(PlannedBackfill {
             spec,
-            verify,
-            verify_later,
-            sync,
+            verify: wrong.map(verify),
+            verify_contract: wrong_at_contract.map(verify),
             span,
             notes,
             warnings,
         })
-    }
-
-    fn strategy(
-        &self,
-        statement: &DraftStatement<'_>,
-        answer: &Answer,
-        sync: bool,
-        table: &Table,
-        notes: &mut Vec<String>,
-    ) -> Result<Strategy> {
-        let draft = self.draft;
-        let span = statement.statement.span;
-        let wanted = statement.options.strategy;
-        let heap = table.leaves.iter().all(|l| l.access_method == "heap");
-        let keyset = || -> Result<Strategy, (&'static str, &'static str)> {
-            let key = table.primary_key().filter(|k| k.iter().all(|c| !c.is_empty())).ok_or((
-                "it needs a primary key, so that each row is met exactly once",
-                "add one, or write to a new column (a sync trigger then makes one pass complete)",
-            ))?;
-            if statement
-                .assignments
-                .iter()
-                .any(|a| key.contains(&a.column))
-            {
-                return Err((
-                    "it writes to the primary key, which it would have to follow",
-                    "write to a new column and swap",
-                ));
-            }
-            Ok(Strategy::Keyset {
-                key: key
-                    .iter()
-                    .map(|name| KeyColumn {
-                        name: name.clone(),
-                        type_name: self.column_type(&table.name, name).0,
-                    })
-                    .collect(),
-            })
-        };
-        let refuse =
-            |(why, way): (&str, &str)| draft.refused(span, format!("{}: {why}", table.name), way);
-        match (wanted, sync) {
-            (Some(migration::Strategy::Keyset), _) => keyset().map_err(refuse),
-            (Some(migration::Strategy::Ctid), false) if !statement.delete => Err(refuse((
-                "without a sync trigger a row that moves during the scan would escape or be met twice",
-                "leave strategy=ctid out",
-            ))),
-            (_, true) if heap => {
-                notes.push(
-                    "walked by blocks (ctid), once: the sync trigger makes later writes right"
-                        .to_owned(),
-                );
-                Ok(Strategy::Ctid)
-            }
-            (_, true) => {
-                notes.push("walked by primary key: the storage is not heap".to_owned());
-                keyset().map_err(refuse)
-            }
-            (_, false) => {
-                let own = statement
-                    .assignments
-                    .iter()
-                    .any(|a| answer.all().contains(&a.column));
-                match keyset() {
-                    Ok(keyset) => {
-                        notes.push(if own {
-                            "walked by primary key: it reads what it writes, so each row is changed exactly once".to_owned()
-                        } else {
-                            "walked by primary key, without a sync trigger: rows that the application writes meanwhile stay as it writes them".to_owned()
-                        });
-                        Ok(keyset)
-                    }
-                    Err(_) if statement.delete && heap => {
-                        notes.push("walked by blocks (ctid): rows that the application moves meanwhile may be left".to_owned());
-                        Ok(Strategy::Ctid)
-                    }
-                    Err(e) => Err(refuse(e)),
-                }
-            }
-        }
     }
 
     fn warnings(&self, statement: &DraftStatement<'_>, sync: bool, table: &Table) -> Vec<String> {
@@ -480,6 +386,14 @@ impl Decider<'_, '_> {
                 "later changes to `{}` are not followed; the sync trigger reads it with the rights \
                  of the writing role",
                 from.text
+            ));
+        }
+        if sync && statement.from.is_none() && queries(statement) {
+            warnings.push(format!(
+                "the backfill of {} reads other rows in a query: later changes of these are not \
+                 followed, and verify finds them; the sync trigger runs the query with the rights \
+                 of the writing role",
+                table.name
             ));
         }
         if sync
@@ -516,104 +430,4 @@ fn join(pieces: &[Piece]) -> Option<String> {
                 .join(" AND "),
         ),
     }
-}
-
-/// A row needs work where no new column of its component is set and an expression has a value.
-fn need(mapping: &Mapping, component: Option<&Component>) -> String {
-    let alias = ident(&mapping.alias);
-    let columns: Vec<&str> = match component {
-        Some(component) => component.targets().map(|t| t.column.as_str()).collect(),
-        None => mapping.targets.iter().map(|t| t.column.as_str()).collect(),
-    };
-    // Targets of another mapping of the component may have been set by its own backfill.
-    let own = |c: &&str| mapping.targets.iter().any(|t| t.column == **c);
-    let unset: Vec<_> = columns
-        .iter()
-        .filter(|c| own(c))
-        .map(|c| format!("{alias}.{} IS NULL", ident(c)))
-        .collect();
-    // An expression that calls a volatile function must not be evaluated once more.
-    let has_value: Vec<_> = mapping
-        .targets
-        .iter()
-        .map(|t| {
-            if t.volatile {
-                "true".to_owned()
-            } else {
-                format!("{} IS NOT NULL", paren(&t.expr))
-            }
-        })
-        .collect();
-    if has_value.iter().any(|v| v == "true") {
-        return unset.join(" AND ");
-    }
-    format!("{} AND ({})", unset.join(" AND "), has_value.join(" OR "))
-}
-
-/// True for a row whose new columns are neither what the old ones give, nor what they themselves
-/// give back.
-fn wrong(mapping: &Mapping, component: &Component) -> String {
-    let alias = ident(&mapping.alias);
-    let equal = |range: &str, t: &Target| {
-        let cast = if t.has_equality { "" } else { "::text" };
-        format!(
-            "{range}.{}{cast} IS NOT DISTINCT FROM CAST({} AS {}){cast}",
-            ident(&t.column),
-            paren(&t.expr),
-            t.type_name
-        )
-    };
-    let forward: Vec<_> = mapping
-        .targets
-        .iter()
-        .map(|t| {
-            if t.volatile {
-                format!("{alias}.{} IS NOT NULL", ident(&t.column))
-            } else {
-                equal(&alias, t)
-            }
-        })
-        .collect();
-    let mut right = format!("({})", forward.join(" AND "));
-    if !component.reverse.is_empty() {
-        let reverse: Vec<_> = component
-            .reverse
-            .iter()
-            .map(|m| {
-                let range = ident(&m.alias);
-                let mut columns: Vec<&str> = m.reads.iter().map(|r| r.column.as_str()).collect();
-                columns.extend(m.targets.iter().map(|t| t.column.as_str()));
-                columns.sort_unstable();
-                columns.dedup();
-                let row: Vec<_> = columns
-                    .iter()
-                    .map(|c| format!("{alias}.{0} AS {0}", ident(c)))
-                    .collect();
-                let from = m
-                    .from
-                    .as_ref()
-                    .map(|f| format!(", {f}\n"))
-                    .unwrap_or_default();
-                let mut filter: Vec<String> = m.condition.iter().map(|c| paren(c)).collect();
-                filter.extend(m.targets.iter().map(|t| equal(&range, t)));
-                format!(
-                    "EXISTS (SELECT 1 FROM (SELECT {}) AS {range}{from} WHERE {})",
-                    row.join(", "),
-                    filter.join(" AND ")
-                )
-            })
-            .collect();
-        // A reverse mapping vouches only for rows that have a value to map back.
-        let set: Vec<_> = component
-            .targets()
-            .map(|t| format!("{alias}.{} IS NOT NULL", ident(&t.column)))
-            .collect();
-        right = format!(
-            "({right} OR (({}) AND {}))",
-            set.join(" OR "),
-            reverse.join(" AND ")
-        );
-    }
-    // Three-valued logic: what is not known to be right is wrong.
-    format!("{right} IS NOT TRUE")
 }

@@ -1,0 +1,113 @@
+//! `pgshift throttle`
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::config::Time;
+use super::context::App;
+use super::exit::Exit;
+use super::files::recorded_id;
+use crate::error::{Error, Result};
+use crate::report::text::table;
+use crate::store::overrides::PAUSE;
+use crate::throttle::limits::{KEYS, assignment};
+
+/// Show or set the limits of a migration's runs. A change takes effect within a second, also on a
+/// run that is under way.
+#[derive(Debug, Args)]
+pub(super) struct ThrottleArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// The limits: as configured, and as set for a migration
+    Show {
+        /// The migration [default: none, only what is configured]
+        id: Option<String>,
+    },
+    /// Set limits: `pgshift throttle set ID max-lag=10s duty=20% --for 1h`
+    Set {
+        /// The migration
+        id: String,
+        /// The limits
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = assignment)]
+        limits: Vec<(String, String)>,
+        /// For how long [default: until cleared]
+        #[arg(long = "for", value_name = "TIME")]
+        time: Option<Time>,
+    },
+    /// Take limits back that were set so
+    Clear {
+        /// The migration
+        id: String,
+        /// Which [default: all]
+        keys: Vec<String>,
+    },
+}
+
+pub(super) async fn run(app: &App, args: &ThrottleArgs) -> Result<Exit> {
+    let engine = app.engine(None)?;
+    match &args.what {
+        What::Show { id } => {
+            let set = match id {
+                Some(name) => {
+                    let id = recorded_id(&engine.recorded().await?, name)?;
+                    engine.overrides(&id).await?
+                }
+                None => Vec::new(),
+            };
+            let mut rows = Vec::new();
+            let mut values = Vec::new();
+            for (key, configured) in engine.settings().limits.all() {
+                let over = set.iter().find(|o| o.key == key.name);
+                let until = over.and_then(|o| o.expires_at).map(|t| t.to_rfc3339());
+                rows.push(vec![
+                    key.name.to_owned(),
+                    configured.clone(),
+                    over.map_or_else(String::new, |o| {
+                        let until = until
+                            .as_ref()
+                            .map_or(String::new(), |t| format!(" until {t}"));
+                        format!("{}{until} by {}", o.value, o.set_by)
+                    }),
+                    key.about.to_owned(),
+                ]);
+                values.push(json!({
+                    "key": key.name, "configured": configured, "about": key.about,
+                    "set": over.map(|o| &o.value), "set_by": over.map(|o| &o.set_by),
+                    "expires_at": until,
+                }));
+            }
+            let paused = set.iter().find(|o| o.key == PAUSE);
+            let mut human = table(&["limit", "configured", "set", "meaning"], &rows);
+            if let Some(pause) = paused {
+                human.push_str(&format!("paused by {}\n", pause.set_by));
+            }
+            app.print(
+                &human,
+                &json!({ "limits": values, "paused_by": paused.map(|p| &p.set_by) }),
+            )?;
+        }
+        What::Set { id, limits, time } => {
+            let id = recorded_id(&engine.recorded().await?, id)?;
+            engine.set_limits(&id, limits, time.map(|t| t.0)).await?;
+            app.say(&format!("{id}: set; a run takes it within a second"));
+        }
+        What::Clear { id, keys } => {
+            if let Some(wrong) = keys.iter().find(|k| KEYS.iter().all(|key| key.name != **k)) {
+                return Err(Error::usage(format!("there is no limit {wrong:?}"))
+                    .hint("`pgshift throttle show` lists them"));
+            }
+            let id = recorded_id(&engine.recorded().await?, id)?;
+            let cleared = engine.clear_limits(&id, keys).await?;
+            app.say(&if cleared.is_empty() {
+                format!("{id}: nothing was set")
+            } else {
+                format!("{id}: as configured again: {}", cleared.join(", "))
+            });
+        }
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,268 @@
+//! What the throttle can see in a database, and what else would stop a migration there.
+
+use serde::Serialize;
+use tokio_postgres::Client;
+
+use super::Engine;
+use crate::error::{Error, Result};
+use crate::pg::error::from_pg;
+use crate::pg::{probes, session};
+use crate::throttle::samples::{self, SlotState, StandbyLag};
+use crate::throttle::{Reading, Sample};
+
+/// How a finding bears on a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// In order.
+    Fine,
+    /// Worth knowing.
+    Note,
+    /// Would hold or refuse a migration now.
+    Stops,
+}
+
+impl Verdict {
+    /// The name in output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Note => "note",
+            Self::Stops => "stops",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    /// What.
+    pub what: String,
+    /// Its present value, or why it cannot be read.
+    pub value: String,
+    /// Its limit, where it has one.
+    pub limit: Option<String>,
+    /// How it bears on a migration.
+    pub verdict: Verdict,
+    /// What to do about it.
+    pub advice: Option<String>,
+}
+
+impl Finding {
+    fn new(what: &str, value: impl Into<String>, verdict: Verdict) -> Self {
+        Self {
+            what: what.to_owned(),
+            value: value.into(),
+            limit: None,
+            verdict,
+            advice: None,
+        }
+    }
+
+    fn advice(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    fn of_sample(sample: &Sample) -> Self {
+        let passed = sample.bound.is_some_and(|b| b.is_passed(sample.value));
+        let verdict = if passed {
+            Verdict::Stops
+        } else {
+            Verdict::Fine
+        };
+        let mut finding = Self::new(&sample.key(), sample.shown(), verdict);
+        finding.limit = sample.bound.map(|b| sample.limit_shown(b));
+        finding
+    }
+
+    fn unreadable(what: &str, error: &Error) -> Self {
+        let finding = Self::new(what, format!("cannot be read: {error}"), Verdict::Stops);
+        match error.what_next() {
+            Some(next) => finding.advice(next),
+            None => finding,
+        }
+    }
+}
+
+fn readings(findings: &mut Vec<Finding>, what: &str, result: Result<Vec<Reading>>) -> Result<()> {
+    match result {
+        Ok(readings) => {
+            findings.extend(
+                readings
+                    .iter()
+                    .filter_map(Reading::sample)
+                    .map(Finding::of_sample),
+            );
+            Ok(())
+        }
+        Err(error) if error.is_connection() => Err(error),
+        Err(error) => {
+            findings.push(Finding::unreadable(what, &error));
+            Ok(())
+        }
+    }
+}
+
+/// Examines the database of an engine with its limits.
+pub async fn examine(engine: &Engine) -> Result<Vec<Finding>> {
+    let client = engine.connect().await?;
+    let limits = engine.settings().limits.clone();
+    let mut all = vec![server(&client).await?];
+    if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() {
+        let standbys = async {
+            let now: Vec<StandbyLag> = probes::replicas(&client)
+                .await?
+                .into_iter()
+                .filter_map(|r| {
+                    Some(StandbyLag {
+                        bytes: u64::try_from(r.replay_bytes?).unwrap_or(0),
+                        lag: r.replay_lag.unwrap_or_default(),
+                        name: r.name,
+                    })
+                })
+                .collect();
+            Ok(samples::standbys(&now, &[], &limits))
+        };
+        readings(&mut all, "replica_lag", standbys.await)?;
+    }
+    let slots = async {
+        let now: Vec<SlotState> = probes::slots(&client)
+            .await?
+            .into_iter()
+            .map(super::control::slot_state)
+            .collect();
+        Ok(samples::slots(&now, &limits))
+    };
+    readings(&mut all, "slot_headroom", slots.await)?;
+    let free = async {
+        let free = probes::free_connections(&client).await?;
+        Ok(samples::connections(free, &limits).into_iter().collect())
+    };
+    readings(&mut all, "connections_free", free.await)?;
+    let blocked = async {
+        let blocked = probes::blocked_by_us(&client).await?;
+        Ok(samples::blocked(blocked, &limits).into_iter().collect())
+    };
+    readings(&mut all, "blocked_sessions", blocked.await)?;
+    match probes::oldest_snapshot_age(&client).await {
+        Ok(Some(oldest)) => {
+            let age = oldest.age.unwrap_or_default();
+            let old = age.as_secs() >= 300;
+            let finding = Finding::new(
+                "snapshot_age",
+                format!("{:.0}s, {}", age.as_secs_f64(), oldest.holder),
+                if old { Verdict::Note } else { Verdict::Fine },
+            );
+            all.push(if old {
+                finding.advice("end it: dead rows of a backfill cannot be vacuumed while it lives")
+            } else {
+                finding
+            });
+        }
+        Ok(None) => all.push(Finding::new("snapshot_age", "none", Verdict::Fine)),
+        Err(error) if error.is_connection() => return Err(error),
+        Err(error) => {
+            let mut finding = Finding::unreadable("snapshot_age", &error);
+            finding.verdict = if limits.max_snapshot_age.is_some() {
+                Verdict::Stops
+            } else {
+                Verdict::Note
+            };
+            all.push(finding);
+        }
+    }
+    all.extend(settings(&client).await?);
+    all.push(pooler(engine).await?);
+    Ok(all)
+}
+
+async fn server(client: &Client) -> Result<Finding> {
+    let version = session::server_version(client).await?;
+    let text = format!("{}.{}", version / 10_000, version % 10_000);
+    Ok(Finding::new("server version", text, Verdict::Fine))
+}
+
+async fn pooler(engine: &Engine) -> Result<Finding> {
+    let what = "pooler in between";
+    Ok(
+        match session::behind_transaction_pooler(engine.target()).await {
+            Ok(false) => Finding::new(what, "none that shares sessions", Verdict::Fine),
+            Ok(true) => Finding::new(what, "a transaction pooler", Verdict::Stops).advice(
+                "name the server itself in --database-url: leases and CONCURRENTLY need a session",
+            ),
+            Err(error) if error.is_connection() => {
+                Finding::new(what, format!("not known: {error}"), Verdict::Note)
+            }
+            Err(error) => return Err(error),
+        },
+    )
+}
+
+/// Prepared transactions, wraparound, rights, WAL settings.
+async fn settings(client: &Client) -> Result<Vec<Finding>> {
+    let row = client
+        .query_one(
+            "SELECT (SELECT count(*) FROM pg_prepared_xacts
+                     WHERE database = current_database()
+                       AND prepared < clock_timestamp() - interval '1 minute') AS prepared,
+                    (SELECT age(datfrozenxid)::bigint FROM pg_database
+                     WHERE datname = current_database()) AS xid_age,
+                    has_database_privilege(current_database(), 'CREATE') AS may_create,
+                    has_database_privilege(current_database(), 'TEMPORARY') AS may_temp,
+                    to_regnamespace('pgshift') IS NOT NULL AS initialised,
+                    current_user::text AS role,
+                    current_setting('max_wal_size') AS max_wal_size,
+                    pg_size_bytes(current_setting('max_wal_size')) AS max_wal_bytes,
+                    current_setting('deadlock_timeout')::interval
+                        < interval '200 milliseconds' AS quick_deadlocks",
+            &[],
+        )
+        .await
+        .map_err(from_pg)?;
+    let mut all = Vec::new();
+    let prepared: i64 = row.get("prepared");
+    all.push(if prepared > 0 {
+        Finding::new("prepared transactions", format!("{prepared} older than a minute"), Verdict::Note)
+            .advice("COMMIT PREPARED or ROLLBACK PREPARED: they hold locks and snapshots (pg_prepared_xacts)")
+    } else {
+        Finding::new("prepared transactions", "none that is old", Verdict::Fine)
+    });
+    let age: i64 = row.get("xid_age");
+    all.push(if age > 1_000_000_000 {
+        Finding::new("transaction id age", age.to_string(), Verdict::Note)
+            .advice("let VACUUM FREEZE catch up first: every chunk takes a transaction id")
+    } else {
+        Finding::new("transaction id age", age.to_string(), Verdict::Fine)
+    });
+    let role: String = row.get("role");
+    let may = row.get::<_, bool>("may_create") || row.get::<_, bool>("initialised");
+    all.push(if may {
+        Finding::new("state schema", "there, or can be made", Verdict::Fine)
+    } else {
+        Finding::new("state schema", "cannot be made", Verdict::Stops).advice(format!(
+            "GRANT CREATE ON DATABASE … TO {role}; see docs/privileges.md"
+        ))
+    });
+    all.push(if row.get("may_temp") {
+        Finding::new("temporary tables", "may be made", Verdict::Fine)
+    } else {
+        Finding::new("temporary tables", "may not be made", Verdict::Note).advice(format!(
+            "GRANT TEMPORARY ON DATABASE … TO {role}, so that plan can check expressions"
+        ))
+    });
+    let wal: String = row.get("max_wal_size");
+    all.push(if row.get::<_, i64>("max_wal_bytes") < (1 << 30) {
+        Finding::new("max_wal_size", wal, Verdict::Note)
+            .advice("a long backfill forces checkpoints often; 4GB or more makes them rarer")
+    } else {
+        Finding::new("max_wal_size", wal, Verdict::Fine)
+    });
+    if row.get("quick_deadlocks") {
+        all.push(
+            Finding::new("deadlock_timeout", "below 200ms", Verdict::Note)
+                .advice("chunks wait for 100 ms: the application may lose a deadlock against them"),
+        );
+    }
+    Ok(all)
+}

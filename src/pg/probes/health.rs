@@ -1,0 +1,102 @@
+//! Probes of the server's health beside replication: slots, connections, sessions that wait for
+//! us, the archiver, VACUUM.
+
+use serde::Serialize;
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+
+use super::super::read::get;
+use super::{query, query_one};
+use crate::error::Result;
+
+/// A replication slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Slot {
+    /// Name.
+    pub name: String,
+    /// `pg_replication_slots.wal_status`: `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+    /// WAL bytes that may still be written before the slot is lost; `None` where
+    /// `max_slot_wal_keep_size` sets no end.
+    pub safe_wal_size: Option<i64>,
+    /// WAL bytes that the slot keeps back.
+    pub retained: Option<i64>,
+}
+
+/// The replication slots (PostgreSQL docs, `pg_replication_slots`). Needs no privilege.
+pub async fn slots(client: &Client) -> Result<Vec<Slot>> {
+    let sql = "SELECT slot_name::text AS name, wal_status, safe_wal_size,
+                      pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint AS retained
+               FROM pg_replication_slots ORDER BY 1";
+    let rows = query(client, "pg_replication_slots", sql, &[]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Slot {
+                name: get(row, "name")?,
+                wal_status: get(row, "wal_status")?,
+                safe_wal_size: get(row, "safe_wal_size")?,
+                retained: get(row, "retained")?,
+            })
+        })
+        .collect()
+}
+
+/// Connections that an ordinary role could still open: the least of what the server, the role's
+/// and the database's limit leave. Needs no privilege.
+pub async fn free_connections(client: &Client) -> Result<i64> {
+    // `numbackends` is visible to everybody; it also counts workers, so the answer errs to less.
+    let sql = "
+        SELECT least(
+            current_setting('max_connections')::bigint
+            - current_setting('superuser_reserved_connections')::bigint
+            - coalesce(nullif(current_setting('reserved_connections', true), '')::bigint, 0)
+            - (SELECT sum(numbackends) FROM pg_stat_database),
+            (SELECT r.rolconnlimit - (SELECT count(*) FROM pg_stat_activity a WHERE a.usesysid = r.oid)
+             FROM pg_roles r WHERE r.rolname = current_user AND r.rolconnlimit >= 0),
+            (SELECT d.datconnlimit - (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid)
+             FROM pg_database d WHERE d.datname = current_database() AND d.datconnlimit >= 0)
+        )::bigint AS free";
+    get(
+        &query_one(client, "the number of connections", sql, &[]).await?,
+        "free",
+    )
+}
+
+/// Sessions of others that wait for a lock which a session of ours holds or is before them in the
+/// queue for. Ours are those of this role named `pgshift`.
+pub async fn blocked_by_us(client: &Client) -> Result<i64> {
+    let sql = "
+        WITH ours AS MATERIALIZED (
+            SELECT pid FROM pg_stat_activity
+            WHERE application_name = 'pgshift' AND usename = current_user)
+        SELECT count(DISTINCT w.pid) AS blocked FROM pg_locks w
+        WHERE NOT w.granted AND w.pid NOT IN (SELECT pid FROM ours)
+          AND pg_blocking_pids(w.pid) && (SELECT array_agg(pid) FROM ours)";
+    get(&query_one(client, "pg_locks", sql, &[]).await?, "blocked")
+}
+
+/// WAL files that wait for the archiver.
+///
+/// # Errors
+/// [`crate::ErrorKind::Refused`] without membership in `pg_monitor`.
+pub async fn archive_backlog(client: &Client) -> Result<i64> {
+    let sql = "SELECT count(*) AS ready FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'";
+    get(
+        &query_one(client, "the archiver's backlog", sql, &[]).await?,
+        "ready",
+    )
+}
+
+/// VACUUMs at work on these relations (oids), automatic or by hand.
+pub async fn vacuums(client: &Client, relations: &[u32]) -> Result<i64> {
+    let sql =
+        "SELECT count(*) AS running FROM pg_stat_progress_vacuum WHERE relid = ANY ($1::oid[])";
+    let row = query_one(
+        client,
+        "pg_stat_progress_vacuum",
+        sql,
+        &[(&relations, Type::OID_ARRAY)],
+    )
+    .await?;
+    get(&row, "running")
+}

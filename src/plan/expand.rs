@@ -1,0 +1,472 @@
+//! The expand phase, and what of it must wait for the backfill.
+
+use std::collections::BTreeSet;
+
+use super::build::{MovedDefault, line};
+use super::draft::Draft;
+use super::probe::Probed;
+use super::sections::Known;
+use super::statements::{attach_reverts, ordinary, text_steps};
+use super::step::{Phase, Step, Undo, Work};
+use super::sync;
+use crate::catalog::{Catalog, Column, QName, Table};
+use crate::error::{Error, Result};
+use crate::sql::Span;
+use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, RelName, understand};
+use crate::sql::lex::{ident_value, is_keyword, lex_code};
+use crate::sql::quote::{ident, qname};
+
+/// What the expand section became.
+pub(super) struct Expanded {
+    /// Steps of the phases expand and validate.
+    pub(super) steps: Vec<Step>,
+    /// Defaults for contract.
+    pub(super) moved_defaults: Vec<MovedDefault>,
+    /// The catalog as it leaves it: with the new columns.
+    pub(super) after: Catalog,
+    /// Tables that it creates.
+    pub(super) created: BTreeSet<RelName>,
+    /// The file is plain, and its revert section is about a statement of contract.
+    pub(super) plain_revert: bool,
+}
+
+/// Plans the expand section. `synced` are the columns that a sync trigger fills.
+///
+/// # Errors
+/// What does not belong here, and what has no safe form.
+pub(super) fn expand(
+    draft: &Draft<'_>,
+    probed: &Probed,
+    synced: BTreeSet<(QName, String)>,
+) -> Result<Expanded> {
+    let plain = draft.migration.plain;
+    let mut builder = Builder {
+        draft,
+        probed,
+        synced,
+        filled: draft
+            .backfills
+            .iter()
+            .flat_map(|b| b.assignments.iter().map(|a| (&b.table, &a.column)))
+            .filter(|(table, column)| plain || draft.new_column(table, column).is_some())
+            .map(|(table, column)| (table.clone(), column.clone()))
+            .collect(),
+        thinned: draft
+            .backfills
+            .iter()
+            .filter(|b| plain && b.delete)
+            .map(|b| b.table.clone())
+            .collect(),
+        waiting: BTreeSet::new(),
+        out: Expanded {
+            steps: Vec::new(),
+            moved_defaults: Vec::new(),
+            after: draft.catalog.clone(),
+            created: BTreeSet::new(),
+            plain_revert: false,
+        },
+    };
+    for known in &draft.sections.expand {
+        builder.statement(known)?;
+    }
+    let mut out = builder.out;
+    let no_way_back = |step: &Step| matches!(step.undo, Undo::Irreversible { .. });
+    out.plain_revert =
+        plain && !draft.sections.contract.is_empty() && !out.steps.iter().any(no_way_back);
+    if !out.plain_revert {
+        let reverts = &draft.sections.revert_expand;
+        let section = if plain { "the file" } else { "expand" };
+        attach_reverts(draft, &mut out.steps, reverts, section)?;
+    }
+    Ok(out)
+}
+
+struct Builder<'d, 'a> {
+    draft: &'d Draft<'a>,
+    probed: &'d Probed,
+    synced: BTreeSet<(QName, String)>,
+    /// Columns whose constraints and indexes come after the backfill that fills them.
+    filled: BTreeSet<(QName, String)>,
+    /// Tables from which a backfill deletes rows, which a constraint would forbid.
+    thinned: BTreeSet<QName>,
+    /// Constraints and indexes that are made after the backfill.
+    waiting: BTreeSet<String>,
+    out: Expanded,
+}
+
+impl Builder<'_, '_> {
+    fn statement(&mut self, known: &Known<'_>) -> Result<()> {
+        let draft = self.draft;
+        let span = known.statement.span;
+        let steps = match &known.action {
+            Action::Update { table } | Action::Delete { table }
+                if draft.table(table).is_some() && !self.out.created.contains(table) =>
+            {
+                return Err(draft.wrong(
+                    span,
+                    format!("this changes rows of {table} in one statement"),
+                    "put it into a `-- pgshift: backfill` section",
+                ));
+            }
+            Action::DropTable { names, .. } if names.iter().any(|n| draft.table(n).is_some()) => {
+                return Err(belongs_to_contract(draft, span));
+            }
+            Action::AlterTable { name, ops, .. } => match draft.table(name) {
+                Some(table) => self.alter(known, table, ops)?,
+                None => self.whole(known)?,
+            },
+            Action::CreateDomain { name } => {
+                self.learn_domain(name, &known.statement.sql);
+                self.whole(known)?
+            }
+            Action::CreateTable { name, .. } => {
+                // IF NOT EXISTS of one that exists creates nothing.
+                if draft.table(name).is_none() {
+                    self.out.created.insert(name.clone());
+                }
+                self.whole(known)?
+            }
+            _ => self.whole(known)?,
+        };
+        self.add(steps, span);
+        Ok(())
+    }
+
+    /// Adds a statement's steps; from the first on that must wait for the backfill, all do.
+    fn add(&mut self, steps: Vec<Step>, span: Span) {
+        let mut wait = false;
+        for mut step in steps {
+            let early = step.phase == Phase::Expand;
+            wait |= !early || self.must_wait(&step);
+            if wait {
+                if early && !self.draft.backfills.is_empty() {
+                    step = step.note("after the backfill, as what it is about is not there before");
+                }
+                step.phase = Phase::Validate;
+                self.waiting.extend(made_by(&step));
+            }
+            self.out.steps.push(step.line(line(self.draft, span)));
+        }
+    }
+
+    fn must_wait(&self, step: &Step) -> bool {
+        sql_of(step).iter().any(|sql| {
+            let waits = match understand(sql) {
+                Action::CreateIndex { table, .. } => self
+                    .draft
+                    .table(&table)
+                    .is_some_and(|t| self.names_filled(&t.name, sql)),
+                Action::AlterTable { name, ops, .. } => self
+                    .draft
+                    .table(&name)
+                    .is_some_and(|t| ops.iter().any(|op| self.op_waits(t, op, sql))),
+                _ => false,
+            };
+            waits || names(sql).any(|name| self.waiting.contains(&name))
+        })
+    }
+
+    /// A constraint of what the backfill has still to fill would refuse the writes of the
+    /// application to the rows that it has not reached, NOT VALID or not.
+    fn op_waits(&self, table: &Table, op: &AlterOp, sql: &str) -> bool {
+        match &op.kind {
+            AlterOpKind::AddConstraint(_) => {
+                self.thinned.contains(&table.name)
+                    || self.names_filled(&table.name, op.span.of(sql))
+            }
+            AlterOpKind::SetNotNull { column } => {
+                self.thinned.contains(&table.name) || self.is_filled(&table.name, column)
+            }
+            _ => false,
+        }
+    }
+
+    fn is_filled(&self, table: &QName, column: &str) -> bool {
+        self.filled.contains(&(table.clone(), column.to_owned()))
+    }
+
+    fn is_synced(&self, table: &QName, column: &str) -> bool {
+        self.synced.contains(&(table.clone(), column.to_owned()))
+    }
+
+    fn names_filled(&self, table: &QName, text: &str) -> bool {
+        names(text).any(|name| self.is_filled(table, &name))
+    }
+
+    fn whole(&self, known: &Known<'_>) -> Result<Vec<Step>> {
+        ordinary(
+            self.draft,
+            &self.out.after,
+            known,
+            Phase::Expand,
+            &self.out.created,
+        )
+    }
+
+    /// ALTER TABLE of an existing table, divided where parts of it belong elsewhere.
+    fn alter(&mut self, known: &Known<'_>, table: &Table, ops: &[AlterOp]) -> Result<Vec<Step>> {
+        let draft = self.draft;
+        let sql = &known.statement.sql;
+        let span = known.statement.span;
+        for op in ops {
+            self.check_op(table, op, span)?;
+        }
+        let not_null_waits = ops.iter().any(|op| {
+            matches!(&op.kind, AlterOpKind::SetNotNull { .. }) && self.op_waits(table, op, sql)
+        });
+        let (mut early, mut late, mut divided) = (Vec::new(), Vec::new(), false);
+        let mut bare = false;
+        for op in ops {
+            let text = op.span.of(sql);
+            match &op.kind {
+                AlterOpKind::AddColumn(def)
+                    if def.default.is_some() && self.is_synced(&table.name, &def.name) =>
+                {
+                    let default = def.default.clone().unwrap_or_default();
+                    let without = without_default(text, &default).ok_or_else(|| {
+                        draft.refused(
+                            op.span.shift(span.start),
+                            "this default cannot be told apart from the rest of the definition",
+                            "leave it out here and set it in the contract section",
+                        )
+                    })?;
+                    self.move_default(&table.name, &def.name, &default, span);
+                    early.push(without);
+                    (divided, bare) = (true, true);
+                }
+                AlterOpKind::SetDefault { column, expr } if self.is_synced(&table.name, column) => {
+                    self.move_default(&table.name, column, expr, span);
+                    divided = true;
+                }
+                // A CHECK that proves NOT NULL must not be gone before.
+                AlterOpKind::DropConstraint { .. } if not_null_waits => late.push(text.to_owned()),
+                _ if self.op_waits(table, op, sql) => late.push(text.to_owned()),
+                _ => early.push(text.to_owned()),
+            }
+        }
+        divided |= !early.is_empty() && !late.is_empty();
+        let Action::AlterTable { head, .. } = &known.action else {
+            return Ok(Vec::new());
+        };
+        let head = head.of(sql);
+        let mut steps = Vec::new();
+        for part in [early, late] {
+            if part.is_empty() {
+                continue;
+            }
+            let text = if divided {
+                format!("{head} {}", part.join(", "))
+            } else {
+                sql.clone()
+            };
+            let of_part = text_steps(
+                draft,
+                &self.out.after,
+                &text,
+                span,
+                Phase::Expand,
+                &self.out.created,
+            )?;
+            steps.extend(of_part);
+            self.learn(&text, table);
+        }
+        if bare && let Some(first) = steps.first_mut() {
+            first.notes.push(
+                "without its default, which is set at contract: until then an old application's \
+                 insert must leave the column null for the sync trigger"
+                    .to_owned(),
+            );
+        }
+        Ok(steps)
+    }
+
+    /// Refuses what the old application version, or a sync trigger, would trip over.
+    fn check_op(&self, table: &Table, op: &AlterOp, statement: Span) -> Result<()> {
+        let draft = self.draft;
+        let span = op.span.shift(statement.start);
+        match &op.kind {
+            AlterOpKind::DropColumn { .. } => Err(belongs_to_contract(draft, statement)),
+            AlterOpKind::RenameColumn { .. }
+            | AlterOpKind::RenameTable { .. }
+            | AlterOpKind::SetSchema { .. } => {
+                check_old_triggers(draft, table, span)?;
+                if draft.backfills.iter().any(|b| b.table == table.name) {
+                    return Err(draft.refused(
+                        span,
+                        format!("this renames in {} what its backfill names", table.name),
+                        "rename in a migration of its own",
+                    ));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn move_default(&mut self, table: &QName, column: &str, expr: &str, span: Span) {
+        let head = format!(
+            "ALTER TABLE {} ALTER COLUMN {}",
+            qname(table),
+            ident(column)
+        );
+        let before = self.draft.catalog.tables[table].column(column);
+        let undo = match before.and_then(|c| c.default.as_ref()) {
+            Some(old) => format!("{head} SET DEFAULT {old}"),
+            None => format!("{head} DROP DEFAULT"),
+        };
+        self.out.moved_defaults.push(MovedDefault {
+            sql: format!("{head} SET DEFAULT {expr}"),
+            undo,
+            table: table.clone(),
+            column: column.to_owned(),
+            line: line(self.draft, span),
+        });
+    }
+
+    /// A column of a domain with CHECK or NOT NULL is added by a rewrite of the table.
+    fn learn_domain(&mut self, name: &RelName, sql: &str) {
+        let constrains = lex_code(sql)
+            .into_iter()
+            .any(|t| is_keyword(t, sql, "CHECK") || is_keyword(t, sql, "NOT"));
+        if constrains {
+            let after = &mut self.out.after;
+            let schema = name
+                .schema
+                .clone()
+                .or_else(|| after.search_path.first().cloned());
+            let name = QName::new(schema.unwrap_or_default(), name.name.as_str());
+            after.constrained_domains.insert(name);
+        }
+    }
+
+    /// The columns that a statement adds are there for those after it.
+    fn learn(&mut self, sql: &str, table: &Table) {
+        let Action::AlterTable { ops, .. } = understand(sql) else {
+            return;
+        };
+        for op in ops {
+            let AlterOpKind::AddColumn(def) = op.kind else {
+                continue;
+            };
+            let column = self.column(&table.name, &def);
+            if let Some(table) = self.out.after.tables.get_mut(&table.name)
+                && table.column(&def.name).is_none()
+            {
+                table.columns.push(column);
+            }
+        }
+    }
+
+    fn column(&self, table: &QName, def: &ColumnDef) -> Column {
+        let key = (table.clone(), def.name.clone());
+        let probed = self.probed.types.get(&key).cloned();
+        let (type_name, has_equality) = probed.unwrap_or_else(|| (def.type_text.clone(), true));
+        Column {
+            name: def.name.clone(),
+            type_name,
+            not_null: def.not_null,
+            default: def.default.clone(),
+            generated: def.generated.is_some(),
+            identity: def.identity.then(|| "BY DEFAULT".to_owned()),
+            has_equality,
+            comment: None,
+        }
+    }
+}
+
+/// Refuses to rename what the sync trigger of an earlier migration writes by name.
+pub(super) fn check_old_triggers(draft: &Draft<'_>, table: &Table, span: Span) -> Result<()> {
+    let Some(trigger) = table.triggers.iter().find(|t| sync::is_ours(&t.name)) else {
+        return Ok(());
+    };
+    Err(draft.refused(
+        span,
+        format!(
+            "trigger {} of an earlier migration still writes to columns of {} by their names",
+            trigger.name, table.name
+        ),
+        "`pgshift purge` that migration first (then it cannot be reverted any more)",
+    ))
+}
+
+fn belongs_to_contract(draft: &Draft<'_>, span: Span) -> Error {
+    draft.wrong(
+        span,
+        "this removes something that the old application version may use",
+        "put it into the `-- pgshift: contract` section",
+    )
+}
+
+/// Every name in a text.
+fn names(text: &str) -> impl Iterator<Item = String> {
+    lex_code(text)
+        .into_iter()
+        .filter_map(|t| ident_value(t, text))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+fn sql_of(step: &Step) -> Vec<&str> {
+    match &step.work {
+        Work::Sql { statements } => statements.iter().map(String::as_str).collect(),
+        Work::Concurrent { sql, .. } => vec![sql],
+        _ => Vec::new(),
+    }
+}
+
+/// Indexes and constraints that a step makes or needs.
+fn made_by(step: &Step) -> Vec<String> {
+    let mut all = Vec::new();
+    for sql in sql_of(step) {
+        match understand(sql) {
+            Action::CreateIndex { name, .. } => all.extend(name.map(|n| n.name)),
+            Action::AlterTable { ops, .. } => {
+                for op in ops {
+                    match op.kind {
+                        AlterOpKind::AddConstraint(def) => all.extend(def.name),
+                        AlterOpKind::ValidateConstraint { name } => all.push(name),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+/// The text of ADD COLUMN without `DEFAULT expr`.
+fn without_default(text: &str, default: &str) -> Option<String> {
+    let mut found = None;
+    for token in lex_code(text) {
+        if is_keyword(token, text, "DEFAULT") {
+            let rest = &text[token.span.end..];
+            let gap = rest.len() - rest.trim_start().len();
+            if rest[gap..].starts_with(default) {
+                found = Some((token.span.start, token.span.end + gap + default.len()));
+                break;
+            }
+        }
+    }
+    let (start, end) = found?;
+    Some(format!("{}{}", text[..start].trim_end(), &text[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_is_cut_out_exactly() {
+        assert_eq!(
+            without_default("ADD COLUMN a int DEFAULT 1 + 1 CHECK (a > 0)", "1 + 1").as_deref(),
+            Some("ADD COLUMN a int CHECK (a > 0)")
+        );
+        assert_eq!(
+            without_default("ADD COLUMN \"default\" text DEFAULT 'default'", "'default'")
+                .as_deref(),
+            Some("ADD COLUMN \"default\" text")
+        );
+        assert_eq!(without_default("ADD COLUMN a int", "1"), None);
+    }
+}

@@ -1,0 +1,292 @@
+//! The steps of a statement, in its safe form, and the way back of each.
+
+use std::collections::BTreeSet;
+
+use super::build::line;
+use super::draft::{Draft, relations};
+use super::forms;
+use super::inverse::{Inverse, inverse};
+use super::locks::{locks, transactional};
+use super::safe::{Safe, safe_form};
+use super::sections::Known;
+use super::step::{Estimate, Phase, Step, Undo, Work};
+use super::title::title;
+use super::work::{self, rewrites_or_scans};
+use crate::catalog::{Catalog, QName};
+use crate::error::Result;
+use crate::lock::LockOn;
+use crate::sql::Span;
+use crate::sql::ddl::{Action, AlterOpKind, RelName, understand};
+use crate::sql::quote::ident;
+
+/// The steps of one statement that nothing special is done about.
+pub(super) fn ordinary(
+    draft: &Draft<'_>,
+    catalog: &Catalog,
+    known: &Known<'_>,
+    phase: Phase,
+    created: &BTreeSet<RelName>,
+) -> Result<Vec<Step>> {
+    text_steps(
+        draft,
+        catalog,
+        &known.statement.sql,
+        known.statement.span,
+        phase,
+        created,
+    )
+}
+
+/// The steps of a statement's text, in its safe form.
+pub(super) fn text_steps(
+    draft: &Draft<'_>,
+    catalog: &Catalog,
+    sql: &str,
+    span: Span,
+    phase: Phase,
+    created: &BTreeSet<RelName>,
+) -> Result<Vec<Step>> {
+    let action = understand(sql);
+    let undo = if goes_with_its_table(&action, created) {
+        Undo::Nothing
+    } else {
+        undo_of(inverse(&action, catalog), catalog)
+    };
+    match safe_form(sql, &action, catalog) {
+        Safe::AsIs => {
+            let mut step = if transactional(&action) {
+                Step::sql(phase, title(&action, sql), vec![sql.to_owned()])
+            } else {
+                concurrent(phase, sql, catalog)
+            };
+            step.locks = existing_locks(&action, catalog, created);
+            step.estimate = estimate(&action, catalog);
+            Ok(vec![step.undo(undo)])
+        }
+        Safe::Rewritten { steps, why } => {
+            let mut all = Vec::new();
+            let mut phase = phase;
+            let aids = aids(steps.iter().map(|s| s.sql.as_str()));
+            for safe in &steps {
+                let action = understand(&safe.sql);
+                // What comes after a step that waits needs it.
+                if phase == Phase::Expand && safe.phase_hint.is_some() {
+                    phase = Phase::Validate;
+                }
+                let mut step = if safe.concurrent {
+                    concurrent(phase, &safe.sql, catalog)
+                } else {
+                    Step::sql(phase, title(&action, &safe.sql), vec![safe.sql.clone()])
+                };
+                step.locks = existing_locks(&action, catalog, created);
+                step.estimate = estimate(&action, catalog);
+                step.undo = aid_undo(&action, &aids, catalog)
+                    .unwrap_or_else(|| undo_of(inverse(&action, catalog), catalog));
+                all.push(step);
+            }
+            if let Some(first) = all.first_mut() {
+                first.notes.push(format!("rewritten: {why}"));
+            }
+            Ok(all)
+        }
+        Safe::Refused { why, way_out } => Err(draft.refused(span, why, &way_out)),
+    }
+}
+
+/// Constraints that a safe form adds and drops again.
+fn aids<'s>(steps: impl Iterator<Item = &'s str>) -> BTreeSet<String> {
+    let (mut added, mut aids) = (BTreeSet::new(), BTreeSet::new());
+    for sql in steps {
+        let Action::AlterTable { ops, .. } = understand(sql) else {
+            continue;
+        };
+        for op in ops {
+            match op.kind {
+                AlterOpKind::AddConstraint(def) => added.extend(def.name),
+                AlterOpKind::DropConstraint { name, .. } if added.contains(&name) => {
+                    aids.insert(name);
+                }
+                _ => {}
+            }
+        }
+    }
+    aids
+}
+
+/// The way back of adding or dropping an aid: it is gone, whether its drop was reached or not.
+fn aid_undo(action: &Action, aids: &BTreeSet<String>, catalog: &Catalog) -> Option<Undo> {
+    let Action::AlterTable { name, ops, .. } = action else {
+        return None;
+    };
+    let [op] = ops.as_slice() else { return None };
+    match &op.kind {
+        AlterOpKind::DropConstraint { name, .. } if aids.contains(name) => Some(Undo::Nothing),
+        AlterOpKind::AddConstraint(def) => {
+            let aid = def.name.as_ref().filter(|name| aids.contains(*name))?;
+            let sql = format!(
+                "ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}",
+                forms::existing(catalog, name).sql(),
+                ident(aid)
+            );
+            let action = understand(&sql);
+            let step = Step::sql(Phase::Revert, title(&action, &sql), vec![sql]);
+            Some(Undo::steps(vec![step.locks(locks(&action, catalog))]))
+        }
+        _ => None,
+    }
+}
+
+/// What was done to a table of the migration's own is gone with the table.
+fn goes_with_its_table(action: &Action, created: &BTreeSet<RelName>) -> bool {
+    let of_table = match action {
+        Action::Insert { .. }
+        | Action::Update { .. }
+        | Action::Delete { .. }
+        | Action::Merge { .. }
+        | Action::CreateIndex { .. }
+        | Action::CreateTrigger { .. }
+        | Action::CreatePolicy { .. } => true,
+        Action::AlterTable { ops, .. } => ops.iter().all(|op| {
+            matches!(
+                op.kind,
+                AlterOpKind::AddColumn(_)
+                    | AlterOpKind::AddConstraint(_)
+                    | AlterOpKind::SetDefault { .. }
+                    | AlterOpKind::SetNotNull { .. }
+                    | AlterOpKind::ValidateConstraint { .. }
+                    | AlterOpKind::RowSecurity
+                    | AlterOpKind::SetOptions { .. }
+            )
+        }),
+        _ => false,
+    };
+    let table = relations(action).into_iter().next();
+    of_table && table.is_some_and(|t| created.contains(&t))
+}
+
+/// A step outside a transaction, with the index by which the catalog tells its outcome.
+pub(super) fn concurrent(phase: Phase, sql: &str, catalog: &Catalog) -> Step {
+    let action = understand(sql);
+    let (index, drops) = match &action {
+        Action::CreateIndex {
+            name: Some(name),
+            table,
+            ..
+        } => {
+            let schema = forms::existing(catalog, table)
+                .schema
+                .or_else(|| forms::created(catalog, table).schema);
+            (schema.map(|s| QName::new(s, name.name.as_str())), false)
+        }
+        Action::DropIndex { names, .. } => {
+            let name = names.first();
+            let found = name.and_then(|n| catalog.index(n.schema.as_deref(), &n.name));
+            let index = found.map(|(table, index)| QName::new(&*table.name.schema, &*index.name));
+            let written = name.and_then(|n| Some(QName::new(n.schema.clone()?, n.name.clone())));
+            (index.or(written), true)
+        }
+        _ => (None, false),
+    };
+    let work = Work::Concurrent {
+        sql: sql.to_owned(),
+        index,
+        drops,
+    };
+    Step::new(phase, title(&action, sql), work)
+}
+
+/// What a schema statement costs, as far as the catalog tells.
+fn estimate(action: &Action, catalog: &Catalog) -> Estimate {
+    let work = rewrites_or_scans(action, catalog);
+    if work == work::Work::None {
+        return Estimate {
+            basis: Some("changes the catalog only".to_owned()),
+            ..Estimate::default()
+        };
+    }
+    let table = relations(action)
+        .into_iter()
+        .find_map(|name| catalog.table(name.schema.as_deref(), &name.name));
+    let basis = match work {
+        work::Work::IndexBuild => "builds an index",
+        work::Work::Rewrite => "rewrites the table",
+        _ => "reads every row",
+    };
+    Estimate {
+        rows: table.map(|t| t.rows),
+        bytes: table.map(|t| t.bytes),
+        basis: Some(basis.to_owned()),
+        ..Estimate::default()
+    }
+}
+
+fn existing_locks(action: &Action, catalog: &Catalog, created: &BTreeSet<RelName>) -> Vec<LockOn> {
+    locks(action, catalog)
+        .into_iter()
+        .filter(|l| l.relation.as_ref().is_none_or(|r| !created.contains(r)))
+        .collect()
+}
+
+/// The way back as steps.
+pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
+    match inverse {
+        Inverse::Nothing => Undo::Nothing,
+        Inverse::Irreversible(reason) => Undo::Irreversible { reason },
+        Inverse::Sql(steps) => Undo::steps(
+            steps
+                .into_iter()
+                .map(|s| {
+                    if s.concurrent {
+                        return concurrent(Phase::Revert, &s.sql, catalog);
+                    }
+                    let action = understand(&s.sql);
+                    let locks = locks(&action, catalog);
+                    Step::sql(Phase::Revert, title(&action, &s.sql), vec![s.sql]).locks(locks)
+                })
+                .collect(),
+        ),
+    }
+}
+
+/// Gives the author's revert statements to the first step that has no known way back: they take
+/// back all such steps of their section.
+///
+/// # Errors
+/// Where every step has a way back: both would run, and one would meet what the other left.
+pub(super) fn attach_reverts(
+    draft: &Draft<'_>,
+    steps: &mut [Step],
+    reverts: &[Known<'_>],
+    section: &str,
+) -> Result<()> {
+    let Some(first) = reverts.first() else {
+        return Ok(());
+    };
+    let undo: Vec<Step> = reverts
+        .iter()
+        .map(|known| {
+            let sql = &known.statement.sql;
+            let step = if transactional(&known.action) {
+                Step::sql(Phase::Revert, title(&known.action, sql), vec![sql.clone()])
+            } else {
+                concurrent(Phase::Revert, sql, draft.catalog)
+            };
+            step.locks(locks(&known.action, draft.catalog))
+                .line(line(draft, known.statement.span))
+        })
+        .collect();
+    let mut undo = Some(undo);
+    for step in steps.iter_mut() {
+        if let Undo::Irreversible { .. } = step.undo {
+            step.undo = undo.take().map_or(Undo::Nothing, Undo::steps);
+        }
+    }
+    if undo.is_some() {
+        return Err(draft.wrong(
+            first.statement.span,
+            format!("every statement of {section} already has a way back"),
+            "remove the revert section; the plan shows the way back of each step",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! The duty cycle under load.
+
+use std::time::Duration;
+
+/// Load up to which the configured duty is kept.
+const KNEE: f64 = 0.7;
+/// The least duty: a backfill that load has steered down still moves.
+const LEAST: f64 = 0.02;
+/// Time constants of the way down and of the way up. Quick to give way and slow to come back, so
+/// that the loop does not swing.
+const DOWN: f64 = 0.5;
+const UP: f64 = 5.0;
+
+/// Steers the duty: full up to the knee, then linearly down to the least at load 1, through a
+/// first-order lag.
+///
+/// A static negative feedback through one first-order lag has no overshoot and cannot swing, as
+/// long as it ticks faster than its time constants (Åström & Murray, *Feedback Systems*, 2nd ed.,
+/// section 5.3).
+#[derive(Debug, Clone)]
+pub(super) struct Steer {
+    most: f64,
+    duty: f64,
+}
+
+impl Steer {
+    pub(super) fn new(most: f64) -> Self {
+        let most = bounded(most);
+        Self { most, duty: most }
+    }
+
+    pub(super) fn set_most(&mut self, most: f64) {
+        self.most = bounded(most);
+        self.duty = self.duty.min(self.most);
+    }
+
+    pub(super) fn duty(&self) -> f64 {
+        self.duty
+    }
+
+    /// Learns the present load (1 is as much as the server should bear) after `elapsed`.
+    pub(super) fn observe(&mut self, elapsed: Duration, load: f64) {
+        let least = LEAST.min(self.most);
+        let free = ((1.0 - load) / (1.0 - KNEE)).clamp(0.0, 1.0);
+        let wanted = least + (self.most - least) * free;
+        let constant = if wanted < self.duty { DOWN } else { UP };
+        let part = 1.0 - (-elapsed.as_secs_f64() / constant).exp();
+        self.duty += (wanted - self.duty) * part;
+    }
+}
+
+fn bounded(duty: f64) -> f64 {
+    if duty.is_finite() {
+        duty.clamp(0.01, 1.0)
+    } else {
+        0.01
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(100);
+
+    /// A toy server: what the application uses, plus what the backfill adds at full duty, seen
+    /// with some noise. Gives the duty at every tick.
+    fn simulate(own: f64, seed: u64, application: impl Fn(f64) -> f64) -> Vec<f64> {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut steer = Steer::new(0.5);
+        (0..1200)
+            .map(|n| {
+                let load = application(f64::from(n) * 0.1) + own * steer.duty();
+                steer.observe(TICK, load * (0.98 + 0.04 * random.f64()));
+                steer.duty()
+            })
+            .collect()
+    }
+
+    fn swing(duties: &[f64]) -> f64 {
+        let most = duties.iter().copied().fold(0.0, f64::max);
+        most - duties.iter().copied().fold(1.0, f64::min)
+    }
+
+    #[test]
+    fn without_load_the_configured_duty_is_kept() {
+        assert!(
+            simulate(0.2, 1, |_| 0.2)
+                .iter()
+                .all(|d| (*d - 0.5).abs() < 1e-9)
+        );
+    }
+
+    #[test]
+    fn it_settles_without_a_sawtooth() {
+        for seed in 0..20 {
+            let duties = simulate(0.5, seed, |_| 0.75);
+            assert!(
+                swing(&duties[600..]) < 0.05,
+                "seed {seed}: {}",
+                swing(&duties[600..])
+            );
+        }
+    }
+
+    #[test]
+    fn it_gives_way_at_once_and_comes_back_slowly() {
+        let busy = |t: f64| if (20.0..60.0).contains(&t) { 1.2 } else { 0.1 };
+        let duties = simulate(0.1, 7, busy);
+        assert!(duties[199] > 0.49);
+        assert!(
+            duties[225] < 0.1,
+            "2.5 s after the load came: {}",
+            duties[225]
+        );
+        assert!(
+            duties[610] < 0.2,
+            "not back within a second: {}",
+            duties[610]
+        );
+        assert!(duties[900] > 0.45, "back within 30 s: {}", duties[900]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_duty_stays_within_its_bounds_and_never_overshoots(
+            most in 0.0_f64..1.5,
+            loads in proptest::collection::vec((-1.0_f64..5.0, 0_u64..10_000), 1..200),
+        ) {
+            let mut steer = Steer::new(most);
+            for (load, ms) in loads {
+                steer.observe(Duration::from_millis(ms), load);
+                prop_assert!(steer.duty() > 0.0 && steer.duty() <= bounded(most) + 1e-12);
+            }
+        }
+    }
+}
