@@ -14,8 +14,9 @@ async fn kill_and_resume(scene: &mut Scene, options: &[&str]) {
     scene.backfilling().await;
     let (mut hits, mut advanced) = (0, 0);
     let mut chunks = 0;
+    let mut longest = 500;
     loop {
-        let time = scene.moment(20, 500);
+        let time = scene.moment(20, longest);
         let ended = scene.kill_after(running, time).await;
         assert_eq!(ended, None, "the backfill ended after {hits} kills");
         scene.nothing_redone().await;
@@ -23,18 +24,26 @@ async fn kill_and_resume(scene: &mut Scene, options: &[&str]) {
         hits += 1;
         // A runner that is killed before its first chunk is a fault too, only a smaller one.
         let now = scene.chunks().await;
-        advanced += u32::from(now > chunks);
+        if now > chunks {
+            advanced += 1;
+        } else {
+            // On a busy machine a runner takes longer to get to its first chunk.
+            longest += 100;
+        }
         chunks = now;
-        if hits == KILLS {
+        if hits >= KILLS && advanced >= KILLS / 2 {
             break;
         }
+        assert!(
+            hits < 3 * KILLS,
+            "only {advanced} of {hits} kills hit chunks"
+        );
         running = scene.spawn(&with("resume"));
     }
     let all = [&["resume"], options, &["--duty", "100%"]].concat();
     scene.done(&all).await;
     scene.nothing_redone().await;
     eprintln!("{advanced} of {hits} killed runners had committed chunks");
-    assert!(advanced >= KILLS / 4, "{advanced} of {hits}");
 }
 
 async fn ctid(name: &str, options: &[&str]) {
