@@ -9,7 +9,7 @@ const KILLS: u32 = 20;
 /// Kills the runner at random moments until it was hit often enough within the backfill, then
 /// lets it finish.
 async fn kill_and_resume(scene: &mut Scene, options: &[&str]) {
-    let with = |command: &'static str| [&[command], options, &["--duty", "0.2"]].concat();
+    let with = |command: &'static str| [&[command], options].concat();
     let mut running = scene.spawn(&with("apply"));
     scene.backfilling().await;
     let (mut hits, mut advanced) = (0, 0);
@@ -40,8 +40,14 @@ async fn kill_and_resume(scene: &mut Scene, options: &[&str]) {
         );
         running = scene.spawn(&with("resume"));
     }
-    let all = [&["resume"], options, &["--duty", "100%"]].concat();
-    scene.done(&all).await;
+    let workers = if options.contains(&"--workers") {
+        "4"
+    } else {
+        "1"
+    };
+    scene
+        .done(&["resume", "--duty", "100%", "--workers", workers])
+        .await;
     scene.nothing_redone().await;
     eprintln!("{advanced} of {hits} killed runners had committed chunks");
 }
@@ -68,12 +74,13 @@ async fn ctid(name: &str, options: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_ctid_backfill_goes_on() {
-    ctid("kill_ctid", &[]).await;
+    ctid("kill_ctid", &["--duty", "0.15"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_ctid_backfill_with_workers_goes_on() {
-    ctid("kill_workers", &["--workers", "4"]).await;
+    // Each worker keeps to the share of its own.
+    ctid("kill_workers", &["--duty", "0.04", "--workers", "4"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,7 +106,7 @@ async fn a_killed_keyset_backfill_changes_every_row_once() {
             _ => format!("DELETE FROM counters WHERE id = {id}"),
         }
     });
-    kill_and_resume(&mut scene, &[]).await;
+    kill_and_resume(&mut scene, &["--duty", "0.15"]).await;
     load.stop().await.expect_no_error();
     let wrong: i64 = scene
         .one("SELECT count(*) FROM counters WHERE n % 1000 <> 1 AND NOT fresh")
