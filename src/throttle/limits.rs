@@ -286,6 +286,19 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_every_limit_with_its_default() {
+        let rows: Vec<String> = Limits::default()
+            .all()
+            .map(|(key, default)| format!("| `{}` | `{default}` | {} |", key.name, key.about))
+            .collect();
+        assert!(
+            include_str!("../../docs/throttle.md").contains(&rows.join("\n")),
+            "{}",
+            rows.join("\n")
+        );
+    }
+
+    #[test]
     fn every_limit_but_the_duty_can_be_turned_off() {
         for key in KEYS {
             assert_eq!(
