@@ -1,5 +1,7 @@
 //! `pgshift throttle`
 
+use std::fmt::Write as _;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -83,7 +85,7 @@ pub(super) async fn run(app: &App, args: &ThrottleArgs) -> Result<Exit> {
             let paused = set.iter().find(|o| o.key == PAUSE);
             let mut human = table(&["limit", "configured", "set", "meaning"], &rows);
             if let Some(pause) = paused {
-                human.push_str(&format!("paused by {}\n", pause.set_by));
+                let _ = writeln!(human, "paused by {}", pause.set_by);
             }
             app.print(
                 &human,

@@ -22,8 +22,8 @@ use crate::plan::Step;
 use crate::store::checkpoints::{self, Checkpoint};
 use crate::store::runs;
 
-/// WAL that a chunk should not exceed.
-const CHUNK_WAL: u64 = 16 << 20;
+/// WAL that a chunk should not exceed: an application's COMMIT behind it flushes it too.
+const CHUNK_WAL: u64 = 2 << 20;
 /// Blocks of the first chunk, and rows of the first keyset chunk.
 const FIRST_BLOCKS: u64 = 16;
 const FIRST_ROWS: u64 = 500;

@@ -197,6 +197,8 @@ fn tables(step: &Step) -> Vec<RelName> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::catalog::QName;
     use crate::lock::{LockMode, LockOn};
@@ -297,5 +299,57 @@ mod tests {
         let mut early = done[..7].to_vec();
         early[6].1 = false;
         assert_eq!(titles(&early), ["-x", "-f", "-view", "-bc", "-a", "-table"]);
+    }
+
+    /// A step with this many undo steps; without one for none, irreversible for -1.
+    fn numbered(n: usize, undo: i8, transactional: bool) -> Step {
+        let work = if transactional {
+            Work::Sql { statements: vec![] }
+        } else {
+            Work::Concurrent {
+                sql: String::new(),
+                index: None,
+                drops: false,
+            }
+        };
+        let ways = (0..undo).map(|part| Step::sql(Phase::Revert, format!("{n}.{part}"), vec![]));
+        Step::new(Phase::Expand, n.to_string(), work).undo(match undo {
+            -1 => Undo::Irreversible {
+                reason: "gone".into(),
+            },
+            _ => Undo::steps(ways.collect()),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_revert_takes_back_exactly_what_may_have_been_done(
+            steps in prop::collection::vec((-1..3_i8, any::<bool>()), 0..12),
+            done in 0..13_usize,
+        ) {
+            // All before `done` are, that one has begun, and none after it.
+            let steps: Vec<(Step, bool)> = steps
+                .iter()
+                .enumerate()
+                .take(done + 1)
+                .map(|(n, (undo, transactional))| (numbered(n, *undo, *transactional), n < done))
+                .collect();
+            let (reverts, remaining) = revert_steps(&steps);
+            let counts = |finished: bool, s: &Step| finished || !s.transactional();
+            let mut expected = Vec::new();
+            let mut left = Vec::new();
+            for (s, finished) in steps.iter().rev().filter(|(s, f)| counts(*f, s)) {
+                match &s.undo {
+                    Undo::Steps { steps, .. } => expected.extend(steps.iter().map(|s| s.title.clone())),
+                    Undo::Irreversible { .. } => left.push(s.title.clone()),
+                    Undo::Nothing => {}
+                }
+                prop_assert!(*finished || !s.transactional());
+            }
+            let titles: Vec<_> = reverts.iter().map(|s| s.title.clone()).collect();
+            prop_assert_eq!(titles, expected);
+            let remaining: Vec<_> = remaining.into_iter().map(|(title, _)| title).collect();
+            prop_assert_eq!(remaining, left);
+        }
     }
 }

@@ -44,7 +44,7 @@ pub struct Sections<'a> {
 impl<'a> Sections<'a> {
     /// Sorts the statements. Those of a plain file go to the phase that fits what they do: what
     /// removes something is contract, UPDATE and DELETE are backfill, the rest is expand (see
-    /// [`super::plain`]).
+    /// `plan::plain`).
     pub fn of(migration: &'a Migration) -> Self {
         let mut all = Self::default();
         for section in &migration.sections {

@@ -90,7 +90,10 @@ pub(super) fn wrong(mapping: &Mapping, component: &Component) -> String {
         ));
     }
     // Three-valued logic: what is not known to be right is wrong.
-    format!("({}) IS NOT TRUE", right.join(" OR "))
+    match right.as_slice() {
+        [one] => format!("{one} IS NOT TRUE"),
+        many => format!("({}) IS NOT TRUE", many.join(" OR ")),
+    }
 }
 
 /// The targets are what the expressions give. CAST cuts where the assignment of the backfill

@@ -164,7 +164,7 @@ validate | users: add constraint named
 validate | users: validate constraint named
   ALTER TABLE users VALIDATE CONSTRAINT "named"
 verify | verify every row of public.orders
-  (("orders"."slug" IS NOT DISTINCT FROM CAST((lower(email)) AS text))) IS NOT TRUE of all
+  ("orders"."slug" IS NOT DISTINCT FROM CAST((lower(email)) AS text)) IS NOT TRUE of all
 contract | verify every row of public.orders
   "orders"."slug" IS NULL AND ((lower(email)) IS NOT NULL) of all
 contract | soft-drop table public.empty
@@ -448,11 +448,11 @@ backfill | backfill public.orders
 verify | verify every row of public.orders
   "orders"."a" IS NULL AND ((user_id) IS NOT NULL) of all
 verify | verify every row of public.orders
-  (("orders"."note" IS NOT DISTINCT FROM CAST((left(email, 10)) AS character varying(10)))) IS NOT TRUE of note IS NULL
+  ("orders"."note" IS NOT DISTINCT FROM CAST((left(email, 10)) AS character varying(10))) IS NOT TRUE of note IS NULL
 contract | verify every row of public.orders
   "orders"."a" IS NULL AND ((user_id) IS NOT NULL) of all
 contract | verify every row of public.orders
-  (("orders"."note" IS NOT DISTINCT FROM CAST((left(email, 10)) AS character varying(10)))) IS NOT TRUE of note IS NULL
+  ("orders"."note" IS NOT DISTINCT FROM CAST((left(email, 10)) AS character varying(10))) IS NOT TRUE of note IS NULL
 contract | drop the sync trigger of public.orders
   DROP TRIGGER IF EXISTS "zzz_pgshift_sync_99_orders_32b6ff37" ON "public"."orders"
   DROP FUNCTION IF EXISTS "pgshift"."sync_orders_32b6ff37"()
