@@ -9,10 +9,11 @@ mod column;
 #[cfg(test)]
 mod tests;
 
-use super::forms::{existing, kind, table};
+use super::forms::{constraint_name, existing, kind, table};
 use super::work::{Work, rewrites_or_scans};
-use crate::catalog::{Catalog, RelKind};
+use crate::catalog::{Catalog, RelKind, Table};
 use crate::sql::ddl::{Action, ReindexTarget};
+use crate::sql::lex::{TokenKind, ident_value, is_keyword, lex_code};
 use crate::sql::source::Span;
 use crate::sql::{RelName, quote};
 
@@ -90,6 +91,7 @@ pub fn safe_form(text: &str, action: &Action, catalog: &Catalog) -> Safe {
         Action::AlterTable { .. } => alter::safe_form(text, action, catalog),
         Action::CreateIndex {
             table: on,
+            name,
             only,
             concurrently,
             after_index,
@@ -100,6 +102,9 @@ pub fn safe_form(text: &str, action: &Action, catalog: &Catalog) -> Safe {
             // attached, and reads nothing.
             Some(RelKind::Partitioned) if *only => Safe::AsIs,
             Some(RelKind::Partitioned) => refuse_partitioned_index(text, action, on),
+            Some(_) if name.is_none() => {
+                name_index(text, *after_index, *concurrently, table(catalog, on))
+            }
             Some(_) if *concurrently => Safe::AsIs,
             Some(_) => concurrently_at(
                 text,
@@ -195,6 +200,35 @@ fn concurrently_at(text: &str, at: usize, why: &str) -> Safe {
             "{before} CONCURRENTLY{after}"
         ))],
         why: why.to_owned(),
+    }
+}
+
+/// An index without a name cannot be taken back, nor be known again after a crash: it gets the
+/// name that the server would give it.
+fn name_index(text: &str, after_index: usize, concurrently: bool, on: Option<&Table>) -> Safe {
+    let Some(on) = on else { return Safe::AsIs };
+    let tokens = lex_code(text);
+    let mut columns: Vec<String> = Vec::new();
+    let keys = tokens.iter().skip_while(|t| t.kind != TokenKind::LParen);
+    for name in keys.filter_map(|t| ident_value(*t, text)) {
+        if on.column(&name).is_some() && !columns.contains(&name) {
+            columns.push(name);
+        }
+    }
+    let at = tokens
+        .iter()
+        .find(|t| concurrently && is_keyword(**t, text, "CONCURRENTLY"))
+        .map_or(after_index, |t| t.span.end);
+    let (before, after) = text.split_at(at);
+    let word = if concurrently { "" } else { " CONCURRENTLY" };
+    let name = quote::ident(&constraint_name(on, &columns, "idx"));
+    Safe::Rewritten {
+        steps: vec![SafeStep::concurrent(format!(
+            "{before}{word} {name}{after}"
+        ))],
+        why: "named, so that it can be taken back and is known again after a crash; \
+              CONCURRENTLY does not block writes while it builds"
+            .to_owned(),
     }
 }
 

@@ -102,6 +102,16 @@ fn indexes_become_concurrent() {
     );
     check(
         15,
+        "CREATE INDEX ON daily (lower(a::text), a)",
+        &[">> CREATE INDEX CONCURRENTLY \"daily_a_idx\" ON daily (lower(a::text), a)"],
+    );
+    check(
+        15,
+        "CREATE INDEX CONCURRENTLY ON daily (a)",
+        &[">> CREATE INDEX CONCURRENTLY \"daily_a_idx\" ON daily (a)"],
+    );
+    check(
+        15,
         "DROP INDEX IF EXISTS orders_email_idx, public.orders_total_idx RESTRICT",
         &[
             ">> DROP INDEX CONCURRENTLY IF EXISTS orders_email_idx RESTRICT",
