@@ -102,8 +102,11 @@ pub fn safe_form(text: &str, action: &Action, catalog: &Catalog) -> Safe {
             // attached, and reads nothing.
             Some(RelKind::Partitioned) if *only => Safe::AsIs,
             Some(RelKind::Partitioned) => refuse_partitioned_index(text, action, on),
-            Some(_) if name.is_none() => {
-                name_index(text, *after_index, *concurrently, table(catalog, on))
+            Some(_)
+                if name.is_none()
+                    && let Some(on) = table(catalog, on) =>
+            {
+                name_index(text, *after_index, *concurrently, on)
             }
             Some(_) if *concurrently => Safe::AsIs,
             Some(_) => concurrently_at(
@@ -205,8 +208,7 @@ fn concurrently_at(text: &str, at: usize, why: &str) -> Safe {
 
 /// An index without a name cannot be taken back, nor be known again after a crash: it gets the
 /// name that the server would give it.
-fn name_index(text: &str, after_index: usize, concurrently: bool, on: Option<&Table>) -> Safe {
-    let Some(on) = on else { return Safe::AsIs };
+fn name_index(text: &str, after_index: usize, concurrently: bool, on: &Table) -> Safe {
     let tokens = lex_code(text);
     let mut columns: Vec<String> = Vec::new();
     let keys = tokens.iter().skip_while(|t| t.kind != TokenKind::LParen);

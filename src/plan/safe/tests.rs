@@ -102,13 +102,13 @@ fn indexes_become_concurrent() {
     );
     check(
         15,
-        "CREATE INDEX ON daily (lower(a::text), a)",
-        &[">> CREATE INDEX CONCURRENTLY \"daily_a_idx\" ON daily (lower(a::text), a)"],
+        "CREATE INDEX ON orders (lower(note), total)",
+        &[">> CREATE INDEX CONCURRENTLY \"orders_note_total_idx\" ON orders (lower(note), total)"],
     );
     check(
         15,
-        "CREATE INDEX CONCURRENTLY ON daily (a)",
-        &[">> CREATE INDEX CONCURRENTLY \"daily_a_idx\" ON daily (a)"],
+        "CREATE INDEX CONCURRENTLY ON orders (note)",
+        &[">> CREATE INDEX CONCURRENTLY \"orders_note_idx\" ON orders (note)"],
     );
     check(
         15,
