@@ -5,6 +5,7 @@ mod blockers;
 mod churn;
 mod kill;
 mod latency;
+mod limits;
 mod outage;
 mod pause;
 mod phases;
