@@ -8,7 +8,7 @@ use super::exit::Exit;
 use super::files::recorded_id;
 use super::run_options::RunOptions;
 use crate::error::Result;
-use crate::exec::engine::RevertTo;
+use crate::exec::revert::RevertTo;
 
 /// Take a migration back, from anywhere before purge, also after contract. What the new
 /// application version wrote stays, through the reverse section.

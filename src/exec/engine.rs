@@ -1,8 +1,6 @@
-//! What the commands do, one method each, on one database.
+//! What the commands do, one method each, on one database. The way back and the control of a live
+//! run have files of their own.
 
-use std::time::Duration;
-
-use serde::Serialize;
 use tokio_postgres::Client;
 
 use super::lease::{self, Lease};
@@ -12,13 +10,13 @@ use crate::event::Event;
 use crate::migration::Migration;
 use crate::pg::error::from_pg;
 use crate::pg::session::{refuse_transaction_pooler, supported_version};
-use crate::plan::{Phase, Plan, Step, revert_steps};
+use crate::plan::{Phase, Plan};
 use crate::run::{Input, RunKind, State, transition};
-use crate::store::{self, MigrationRow, RunRow, StepState, overrides, schema};
+use crate::store::{self, MigrationRow, RunRow, overrides, schema};
 
 /// The operations of pgshift on one database.
 pub struct Engine {
-    ctx: Ctx,
+    pub(super) ctx: Ctx,
 }
 
 /// How far `apply` goes.
@@ -28,24 +26,6 @@ pub enum Through {
     Ready,
     /// On through contract: for development databases.
     Contract,
-}
-
-/// How far `revert` goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RevertTo {
-    /// To before the migration.
-    Start,
-    /// To READY: the contract is taken back.
-    Ready,
-}
-
-/// What a revert would do, before it does it.
-#[derive(Debug, Clone, Serialize)]
-pub struct RevertPlan {
-    /// The steps.
-    pub steps: Vec<Step>,
-    /// What stays as it is: (step, reason).
-    pub remaining: Vec<(String, String)>,
 }
 
 impl Engine {
@@ -173,7 +153,7 @@ impl Engine {
             .map_err(|no| refused(id, &no))
     }
 
-    async fn state(&self, id: &str) -> Result<State> {
+    pub(super) async fn state(&self, id: &str) -> Result<State> {
         let client = self.connect_initialised().await?;
         Ok(store::migrations::get(&client, id)
             .await?
@@ -257,57 +237,6 @@ impl Engine {
         self.state(id).await
     }
 
-    /// What a revert would do now.
-    pub async fn revert_plan(&self, id: &str, to: RevertTo) -> Result<RevertPlan> {
-        let client = self.connect_initialised().await?;
-        let state = store::migrations::get(&client, id)
-            .await?
-            .map_or(State::Pending, |r| r.state);
-        if state == State::Reverting {
-            let open = store::runs::open_run(&client, id).await?;
-            let steps = open.map(|run| run.steps).unwrap_or_default();
-            return Ok(RevertPlan {
-                steps,
-                remaining: Vec::new(),
-            });
-        }
-        transition(state, Input::Start(revert_kind(to))).map_err(|n| refused(id, &n))?;
-        revert_of(&client, id, to).await
-    }
-
-    /// Takes a migration back.
-    pub async fn revert(&self, id: &str, to: RevertTo) -> Result<State> {
-        refuse_transaction_pooler(&self.ctx.target).await?;
-        let first = self.connect_initialised().await?;
-        let lease = lease::acquire(&self.ctx, id).await?;
-        drop(first);
-        let client = &*lease.client;
-        let open = store::runs::open_run(client, id).await?;
-        let reverting = open
-            .as_ref()
-            .is_some_and(|r| matches!(r.kind, RunKind::Revert | RunKind::Uncontract));
-        if !reverting {
-            begin(client).await?;
-            let work = async {
-                let kind = revert_kind(to);
-                let state = store::migrations::lock_state(client, id).await?;
-                let next = transition(state, Input::Start(kind)).map_err(|n| refused(id, &n))?;
-                refuse_later(client, id).await?;
-                let plan = revert_of(client, id, to).await?;
-                if let Some(open) = open {
-                    store::runs::close(client, open.id, "abandoned").await?;
-                }
-                overrides::clear(client, id, overrides::PAUSE).await?;
-                store::migrations::set_state(client, id, next).await?;
-                store::runs::create(client, id, kind, &plan.steps).await?;
-                Ok(())
-            };
-            commit_or_roll_back(client, work.await).await?;
-        }
-        session::execute(&self.ctx, id, Some(lease)).await?;
-        self.state(id).await
-    }
-
     /// Goes on with a run that stopped, or ends the pause of a live one. Gives the state after it;
     /// `None` where a live runner goes on by itself.
     pub async fn resume(&self, id: &str) -> Result<Option<State>> {
@@ -338,68 +267,6 @@ impl Engine {
         };
         session::execute(&self.ctx, id, Some(lease)).await?;
         self.state(id).await.map(Some)
-    }
-
-    /// Asks the runner of a migration to hold between chunks.
-    pub async fn pause(&self, id: &str) -> Result<()> {
-        let client = self.connect_initialised().await?;
-        let state = store::migrations::get(&client, id)
-            .await?
-            .map_or(State::Pending, |r| r.state);
-        if !state.in_motion() {
-            return Err(
-                Error::refused(format!("{id} is {state}: nothing runs that could pause"))
-                    .left("nothing was changed")
-                    .hint("`pgshift status` tells what can be done"),
-            );
-        }
-        overrides::set(&client, id, overrides::PAUSE, "on", &self.ctx.actor, None).await?;
-        let event = Event::Paused {
-            by: self.ctx.actor.clone(),
-        };
-        store::events::append(&client, id, None, &self.ctx.actor, &event).await
-    }
-
-    /// Sets limits of a migration's runs while they run, for a time or for good.
-    pub async fn set_limits(
-        &self,
-        id: &str,
-        limits: &[(String, String)],
-        expires_in: Option<Duration>,
-    ) -> Result<()> {
-        let client = self.connect_initialised().await?;
-        for (key, value) in limits {
-            overrides::set(&client, id, key, value, &self.ctx.actor, expires_in).await?;
-            let event = Event::LimitSet {
-                key: key.clone(),
-                value: value.clone(),
-                seconds: expires_in.map(|d| d.as_secs()),
-            };
-            store::events::append(&client, id, None, &self.ctx.actor, &event).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes limits back that were set so; all of them where no key is named.
-    pub async fn clear_limits(&self, id: &str, keys: &[String]) -> Result<Vec<String>> {
-        let client = self.connect_initialised().await?;
-        let mut cleared = Vec::new();
-        for o in overrides::list(&client, id).await? {
-            if o.key == overrides::PAUSE || !(keys.is_empty() || keys.contains(&o.key)) {
-                continue;
-            }
-            overrides::clear(&client, id, &o.key).await?;
-            let event = Event::LimitCleared { key: o.key.clone() };
-            store::events::append(&client, id, None, &self.ctx.actor, &event).await?;
-            cleared.push(o.key);
-        }
-        Ok(cleared)
-    }
-
-    /// The overrides of a migration that are in force.
-    pub async fn overrides(&self, id: &str) -> Result<Vec<overrides::Override>> {
-        let client = self.connect_initialised().await?;
-        overrides::list(&client, id).await
     }
 
     /// Verifies now what a migration backfilled, without changing its state. Gives the tables that
@@ -464,21 +331,14 @@ fn not_possible(id: &str, state: State, kind: RunKind) -> Error {
     }
 }
 
-fn revert_kind(to: RevertTo) -> RunKind {
-    match to {
-        RevertTo::Start => RunKind::Revert,
-        RevertTo::Ready => RunKind::Uncontract,
-    }
-}
-
-async fn begin(client: &Client) -> Result<()> {
+pub(super) async fn begin(client: &Client) -> Result<()> {
     client
         .batch_execute("BEGIN; SET LOCAL lock_timeout = '10s'")
         .await
         .map_err(from_pg)
 }
 
-async fn commit_or_roll_back<T>(client: &Client, result: Result<T>) -> Result<T> {
+pub(super) async fn commit_or_roll_back<T>(client: &Client, result: Result<T>) -> Result<T> {
     match result {
         Ok(value) => {
             client.batch_execute("COMMIT").await.map_err(from_pg)?;
@@ -491,13 +351,13 @@ async fn commit_or_roll_back<T>(client: &Client, result: Result<T>) -> Result<T>
     }
 }
 
-fn refused(id: &str, no: &crate::run::NotPossible) -> Error {
+pub(super) fn refused(id: &str, no: &crate::run::NotPossible) -> Error {
     Error::refused(format!("{id}: {}", no.why))
         .left("nothing was changed")
         .hint(no.instead.clone())
 }
 
-fn no_plan(id: &str) -> Error {
+pub(super) fn no_plan(id: &str) -> Error {
     Error::refused(format!("{id} has no recorded plan"))
         .left("nothing was changed")
         .hint("`pgshift status` lists the migrations that were applied here")
@@ -510,76 +370,4 @@ fn open_run_refused(open: &RunRow) -> Error {
     ))
     .left("nothing was changed")
     .hint("`pgshift resume` finishes it, `pgshift revert` takes the migration back")
-}
-
-/// A revert must not pull the ground from under a later migration of the same tables.
-async fn refuse_later(client: &Client, id: &str) -> Result<()> {
-    let all = store::migrations::list(client).await?;
-    let tables = all
-        .iter()
-        .find(|m| m.id == id)
-        .and_then(|m| m.plan.as_ref())
-        .map(|p| p.tables.clone());
-    let tables = tables.unwrap_or_default();
-    let began = |m: &MigrationRow| {
-        let id = m.id.clone();
-        async move {
-            let runs = store::runs::runs_of(client, &id).await?;
-            Ok::<i64, Error>(
-                runs.iter()
-                    .filter(|r| r.kind == RunKind::Apply)
-                    .map(|r| r.id)
-                    .max()
-                    .unwrap_or(0),
-            )
-        }
-    };
-    let Some(this) = all.iter().find(|m| m.id == id) else {
-        return Ok(());
-    };
-    let ours = began(this).await?;
-    for other in &all {
-        let shared = other
-            .plan
-            .as_ref()
-            .and_then(|p| p.tables.iter().find(|t| tables.contains(t)));
-        let Some(table) = shared else { continue };
-        let live = other.state.is_applied() && other.state != State::Purged && other.id != id;
-        if live && began(other).await? > ours {
-            return Err(Error::refused(format!(
-                "{} came after {id} and changes {table} too ({})",
-                other.id, other.state
-            ))
-            .left("nothing was changed")
-            .hint(format!("`pgshift revert {}` first", other.id)));
-        }
-    }
-    Ok(())
-}
-
-/// The way back of everything that the runs of a migration did since it was last pending.
-async fn revert_of(client: &Client, id: &str, to: RevertTo) -> Result<RevertPlan> {
-    let mut standing: Vec<RunRow> = Vec::new();
-    for run in store::runs::runs_of(client, id).await? {
-        match run.kind {
-            RunKind::Apply | RunKind::Contract => standing.push(run),
-            RunKind::Uncontract => standing.retain(|r| r.kind != RunKind::Contract),
-            RunKind::Revert => standing.clear(),
-            RunKind::Purge => {}
-        }
-    }
-    if to == RevertTo::Ready {
-        standing.retain(|r| r.kind == RunKind::Contract);
-    }
-    let mut done = Vec::new();
-    for run in &standing {
-        let recorded = store::runs::steps(client, run.id).await?;
-        for row in recorded {
-            if let Some(step) = run.steps.get(row.ordinal - 1) {
-                done.push((step.clone(), row.state == StepState::Done));
-            }
-        }
-    }
-    let (steps, remaining) = revert_steps(&done);
-    Ok(RevertPlan { steps, remaining })
 }

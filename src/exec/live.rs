@@ -1,0 +1,73 @@
+//! What a person says to a run while it runs.
+
+use std::time::Duration;
+
+use super::engine::Engine;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::run::State;
+use crate::store::{self, overrides};
+
+impl Engine {
+    /// Asks the runner of a migration to hold between chunks.
+    pub async fn pause(&self, id: &str) -> Result<()> {
+        let client = self.connect_initialised().await?;
+        let state = store::migrations::get(&client, id)
+            .await?
+            .map_or(State::Pending, |r| r.state);
+        if !state.in_motion() {
+            return Err(
+                Error::refused(format!("{id} is {state}: nothing runs that could pause"))
+                    .left("nothing was changed")
+                    .hint("`pgshift status` tells what can be done"),
+            );
+        }
+        overrides::set(&client, id, overrides::PAUSE, "on", &self.ctx.actor, None).await?;
+        let event = Event::Paused {
+            by: self.ctx.actor.clone(),
+        };
+        store::events::append(&client, id, None, &self.ctx.actor, &event).await
+    }
+
+    /// Sets limits of a migration's runs while they run, for a time or for good.
+    pub async fn set_limits(
+        &self,
+        id: &str,
+        limits: &[(String, String)],
+        expires_in: Option<Duration>,
+    ) -> Result<()> {
+        let client = self.connect_initialised().await?;
+        for (key, value) in limits {
+            overrides::set(&client, id, key, value, &self.ctx.actor, expires_in).await?;
+            let event = Event::LimitSet {
+                key: key.clone(),
+                value: value.clone(),
+                seconds: expires_in.map(|d| d.as_secs()),
+            };
+            store::events::append(&client, id, None, &self.ctx.actor, &event).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes limits back that were set so; all of them where no key is named.
+    pub async fn clear_limits(&self, id: &str, keys: &[String]) -> Result<Vec<String>> {
+        let client = self.connect_initialised().await?;
+        let mut cleared = Vec::new();
+        for o in overrides::list(&client, id).await? {
+            if o.key == overrides::PAUSE || !(keys.is_empty() || keys.contains(&o.key)) {
+                continue;
+            }
+            overrides::clear(&client, id, &o.key).await?;
+            let event = Event::LimitCleared { key: o.key.clone() };
+            store::events::append(&client, id, None, &self.ctx.actor, &event).await?;
+            cleared.push(o.key);
+        }
+        Ok(cleared)
+    }
+
+    /// The overrides of a migration that are in force.
+    pub async fn overrides(&self, id: &str) -> Result<Vec<overrides::Override>> {
+        let client = self.connect_initialised().await?;
+        overrides::list(&client, id).await
+    }
+}
