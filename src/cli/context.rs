@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -23,6 +23,8 @@ pub(super) struct App {
     global: Global,
     /// The configuration file.
     pub(super) config: Config,
+    /// Made at its first use, once: it is a task.
+    stop: OnceLock<watch::Receiver<bool>>,
 }
 
 /// The present time: the one place of the command line that reads the clock.
@@ -74,6 +76,7 @@ impl App {
         Ok(Self {
             global: global.clone(),
             config,
+            stop: OnceLock::new(),
         })
     }
 
@@ -148,7 +151,7 @@ impl App {
             target: self.target()?,
             settings,
             sink: self.sink(),
-            stop: stop_signal(),
+            stop: self.stop.get_or_init(stop_signal).clone(),
             actor: actor(),
         }))
     }

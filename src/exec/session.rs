@@ -259,8 +259,10 @@ async fn record_stop(session: &Session, error: &Error) {
         return;
     }
     let reason = error.to_string();
+    // What was asked for is nothing to mend.
+    let wrong = (!session.ctx.stopping()).then_some(reason.as_str());
     let record = async {
-        store::runs::set_error(&*session.lease, session.run_id(), Some(&reason)).await?;
+        store::runs::set_error(&*session.lease, session.run_id(), wrong).await?;
         session
             .event(&Event::Stopped {
                 reason: reason.clone(),
@@ -304,7 +306,7 @@ async fn steps(session: &Arc<Session>, run: &RunRow) -> Result<()> {
                     store::runs::fail_step(&*session.lease, run.id, ordinal, &error.to_string())
                         .await?;
                 }
-                return Err(explain(error, run, ordinal, step));
+                return Err(explain(error, session.ctx.stopping(), run, ordinal, step));
             }
         }
     }
@@ -326,8 +328,8 @@ pub(super) fn done_event(
     }
 }
 
-fn explain(error: Error, run: &RunRow, ordinal: usize, step: &Step) -> Error {
-    if error.is_connection() {
+fn explain(error: Error, stopping: bool, run: &RunRow, ordinal: usize, step: &Step) -> Error {
+    if error.is_connection() || stopping {
         return error;
     }
     let place = step
