@@ -109,3 +109,20 @@ pub(super) fn read(path: &Path) -> Result<Plan> {
     serde_json::from_value(plan.clone())
         .map_err(|e| Error::usage(format!("{shown} is not a plan of this version: {e}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_estimate_is_read_as_it_was_written(seconds in 0.0_f64..1e6) {
+            let plan = json!({ "seconds": seconds });
+            let text = serde_json::to_string_pretty(&plan).expect("plain data");
+            let read: Value = serde_json::from_str(&text).expect("JSON");
+            prop_assert_eq!(hash(&read), hash(&plan));
+        }
+    }
+}
