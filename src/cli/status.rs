@@ -74,7 +74,6 @@ async fn view(app: &App, name: Option<&str>) -> Result<StatusView> {
             _ => None,
         };
         let state = row.map_or(State::Pending, |m| m.state);
-        let run = run.map(into_view);
         migrations.push(MigrationView::new(
             id,
             state,
@@ -83,27 +82,4 @@ async fn view(app: &App, name: Option<&str>) -> Result<StatusView> {
         ));
     }
     Ok(StatusView { migrations })
-}
-
-fn into_view(run: view::RunNow) -> crate::report::status::RunView {
-    crate::report::status::RunView {
-        kind: run.kind,
-        epoch: run.epoch,
-        holder: run.holder,
-        lease_expired: run.lease_expired,
-        step: run.step,
-        steps: run.steps,
-        phase: run.phase,
-        title: run.title,
-        rows_done: run.rows_done,
-        rows_total: run.rows_total,
-        fraction: run.fraction,
-        chunks: run.chunks,
-        rate: run.rate,
-        eta: run.eta,
-        waiting: run.waiting,
-        waited_ms: run.waited_ms,
-        error: run.error,
-        failed_rows: run.failed_rows,
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
 use tokio_postgres::Client;
 
 use crate::error::Result;
@@ -10,14 +11,14 @@ use crate::plan::{Phase, Work};
 use crate::run::RunKind;
 use crate::store::{self, StepState, checkpoints, overrides};
 
-/// An open run at this moment.
-#[derive(Debug, Clone)]
-pub struct RunNow {
+/// A run that is not finished.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunView {
     /// What it does.
     pub kind: RunKind,
     /// How often it was taken up.
     pub epoch: i64,
-    /// Who executes it.
+    /// Who executes it: `user@host pid 123`; `None` where nobody does.
     pub holder: Option<String>,
     /// No sign of life of the holder came in time.
     pub lease_expired: bool,
@@ -29,17 +30,18 @@ pub struct RunNow {
     pub phase: Option<Phase>,
     /// What the step does.
     pub title: Option<String>,
-    /// Rows that the step has changed, from the checkpoints.
+    /// Rows that the step has changed or looked at.
     pub rows_done: i64,
     /// Rows that it has to look at, estimated.
     pub rows_total: Option<i64>,
-    /// Share of the step that is done.
+    /// Share of the step that is done, in `0..=1`.
     pub fraction: Option<f64>,
     /// Chunks that the step has committed.
     pub chunks: i64,
-    /// Rows a second, waiting included, as the runner last said.
+    /// Rows a second, waiting included.
     pub rate: Option<f64>,
-    /// Expected time left, as the runner last said.
+    /// Expected time left of the step; in JSON `eta_seconds`.
+    #[serde(rename = "eta_seconds", serialize_with = "as_seconds")]
     pub eta: Option<Duration>,
     /// Why it waits, if it does.
     pub waiting: Option<String>,
@@ -51,8 +53,20 @@ pub struct RunNow {
     pub failed_rows: i64,
 }
 
+#[expect(clippy::ref_option, reason = "the signature that serde asks for")]
+fn as_seconds<S: Serializer>(eta: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    eta.map(|d| d.as_secs_f64()).serialize(serializer)
+}
+
+impl RunView {
+    /// True where a live runner executes it.
+    pub fn is_running(&self) -> bool {
+        self.holder.is_some() && !self.lease_expired
+    }
+}
+
 /// The open run of a migration.
-pub async fn run(client: &Client, migration: &str) -> Result<Option<RunNow>> {
+pub async fn run(client: &Client, migration: &str) -> Result<Option<RunView>> {
     let Some(run) = store::runs::open_run(client, migration).await? else {
         return Ok(None);
     };
@@ -92,7 +106,7 @@ pub async fn run(client: &Client, migration: &str) -> Result<Option<RunNow>> {
     } else {
         said.as_ref().map_or(0, |p| p.rows)
     };
-    Ok(Some(RunNow {
+    Ok(Some(RunView {
         kind: run.kind,
         epoch: run.epoch,
         holder: lease.as_ref().map(|l| l.holder.clone()),

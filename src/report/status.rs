@@ -1,16 +1,15 @@
 //! Where migrations stand, and what to do next.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use crate::plan::Phase;
+pub use crate::exec::view::RunView;
 use crate::report::text::{
     count, counted, duration, hanging, line, millis, percent, rate, redact, table,
 };
-use crate::run::{RunKind, State};
+use crate::run::State;
 
 /// All migrations, in the order of their ids. The JSON of the views is a documented shape.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -32,60 +31,6 @@ pub struct MigrationView {
     pub updated_at: Option<DateTime<Utc>>,
     /// What to do next ([`next`]).
     pub next: String,
-}
-
-/// A run that is not finished.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RunView {
-    /// What it does.
-    pub kind: RunKind,
-    /// How often it was taken up.
-    pub epoch: i64,
-    /// Who executes it: `user@host pid 123`; `None` where nobody does.
-    pub holder: Option<String>,
-    /// No sign of life of the holder came in time.
-    pub lease_expired: bool,
-    /// The step that it is at, from 1; 0 before the first.
-    pub step: usize,
-    /// How many steps it has.
-    pub steps: usize,
-    /// The phase of the step.
-    pub phase: Option<Phase>,
-    /// What the step does.
-    pub title: Option<String>,
-    /// Rows that the step has changed or looked at.
-    pub rows_done: i64,
-    /// Rows that it has to look at, estimated.
-    pub rows_total: Option<i64>,
-    /// Share of the step that is done, in `0..=1`.
-    pub fraction: Option<f64>,
-    /// Chunks that the step has committed.
-    pub chunks: i64,
-    /// Rows a second, waiting included.
-    pub rate: Option<f64>,
-    /// Expected time left of the step; in JSON `eta_seconds`.
-    #[serde(rename = "eta_seconds", serialize_with = "as_seconds")]
-    pub eta: Option<Duration>,
-    /// Why it waits, if it does.
-    pub waiting: Option<String>,
-    /// Time spent waiting, in milliseconds.
-    pub waited_ms: i64,
-    /// Why it stopped, if it did.
-    pub error: Option<String>,
-    /// Rows that fail.
-    pub failed_rows: i64,
-}
-
-#[expect(clippy::ref_option, reason = "the signature that serde asks for")]
-fn as_seconds<S: Serializer>(eta: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    eta.map(|d| d.as_secs_f64()).serialize(serializer)
-}
-
-impl RunView {
-    /// True where a live runner executes it.
-    pub fn is_running(&self) -> bool {
-        self.holder.is_some() && !self.lease_expired
-    }
 }
 
 impl MigrationView {

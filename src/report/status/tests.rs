@@ -1,4 +1,8 @@
+use std::time::Duration;
+
 use super::*;
+use crate::plan::Phase;
+use crate::run::RunKind;
 use chrono::TimeZone;
 
 fn at() -> DateTime<Utc> {
