@@ -1,7 +1,7 @@
 //! A backfill step: ranges, workers, restarts of a scan, progress.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use super::chunk::{self, Done, Outcome, Place, RowByRow, Span};
 use super::control::{Control, with_probes};
 use super::ddl::cancel_on_stop;
 use super::session::{Session, done_event, record_done};
+use super::tally::Tally;
 use crate::backfill::{BackfillSpec, BlockRange, ChunkFailure, ChunkSizer, Strategy, split_blocks};
 use crate::catalog::Leaf;
 use crate::error::{Error, Result};
@@ -30,8 +31,6 @@ const FIRST_ROWS: u64 = 500;
 /// No chunk is larger than this.
 const MOST_BLOCKS: u64 = 16_384;
 const MOST_ROWS: u64 = 100_000;
-/// Progress is told at most this often.
-const TELL: Duration = Duration::from_millis(200);
 /// Passes of a scan without a key, until one finds nothing.
 const MOST_PASSES: u32 = 1000;
 
@@ -49,21 +48,6 @@ struct Job<'a> {
     /// The workers are to put their ranges down.
     regroup: AtomicBool,
     tally: Tally,
-}
-
-/// Counted since this session began, plus what the checkpoints said before.
-#[derive(Default)]
-struct Tally {
-    rows: AtomicI64,
-    chunks: AtomicI64,
-    failed: AtomicI64,
-    blocks_done: AtomicI64,
-    blocks_total: AtomicI64,
-    rows_total: AtomicI64,
-    rows_before: i64,
-    chunks_before: i64,
-    told: Mutex<Option<Instant>>,
-    fraction_before: Mutex<Option<f64>>,
 }
 
 pub(super) async fn run(
@@ -500,38 +484,16 @@ impl Job<'_> {
     }
 
     fn tell(&self, begun: Instant) {
-        {
-            let mut told = lock(&self.tally.told);
-            if told.is_some_and(|at| at.elapsed() < TELL) {
-                return;
-            }
-            *told = Some(Instant::now());
+        if !self.tally.is_time_to_tell() {
+            return;
         }
-        let t = &self.tally;
-        let load = |n: &AtomicI64| n.load(Ordering::Relaxed);
-        let (rows, elapsed) = (load(&t.rows), begun.elapsed().as_secs_f64().max(0.001));
-        let total = load(&t.rows_total).max(1);
-        let fraction = match self.spec.strategy {
-            Strategy::Ctid => load(&t.blocks_done) as f64 / load(&t.blocks_total).max(1) as f64,
-            Strategy::Keyset { .. } => (t.rows_before + rows) as f64 / total as f64,
-        }
-        .clamp(0.0, 1.0);
-        let rate = rows as f64 / elapsed;
-        // By the share done since this session began, waiting included.
-        let before = *lock(&t.fraction_before).get_or_insert(fraction);
-        let eta = (fraction > before && elapsed > 1.0).then(|| {
-            Duration::from_secs_f64((elapsed * (1.0 - fraction) / (fraction - before)).min(1e9))
-        });
+        let by_blocks = self.spec.strategy == Strategy::Ctid;
+        let progress = self.tally.progress(by_blocks, begun.elapsed());
         self.session.tell(Progress {
             step: self.ordinal,
             title: self.title.to_owned(),
-            fraction,
-            rows: t.rows_before + rows,
-            rows_total: total,
-            chunks: t.chunks_before + load(&t.chunks),
-            rate,
-            eta,
             waiting: self.control.waiting(),
+            ..progress
         });
     }
 }

@@ -14,6 +14,7 @@ pub mod planner;
 mod probe;
 pub mod revert;
 pub mod session;
+mod tally;
 mod verify;
 pub mod view;
 
