@@ -8,6 +8,7 @@ use tokio_postgres::Client;
 use crate::catalog::{Catalog, Table};
 use crate::error::{Error, Result};
 use crate::migration::Migration;
+use crate::pg::catalog::columns_of;
 use crate::pg::error::from_pg;
 use crate::pg::sqlstate::{byte_offset, position};
 use crate::plan::Draft;
@@ -136,31 +137,19 @@ async fn in_transaction(client: &Client, draft: &Draft<'_>, probe: &Probe) -> Re
 
 /// Types of the copies' columns.
 async fn types(client: &Client, copy: &Copy, probed: &mut Probed) -> Result<()> {
-    let rows = client
-        .query(
-            "SELECT attname::text, format_type(atttypid, atttypmod),
-                    EXISTS (SELECT 1 FROM pg_opclass o
-                            JOIN pg_am m ON m.oid = o.opcmethod AND m.amname IN ('btree', 'hash')
-                            JOIN pg_type t ON t.oid = a.atttypid
-                            WHERE o.opcdefault AND o.opcintype IN (
-                                a.atttypid, t.typbasetype,
-                                CASE t.typtype WHEN 'e' THEN 'anyenum'::regtype
-                                     WHEN 'r' THEN 'anyrange'::regtype
-                                     WHEN 'm' THEN 'anymultirange'::regtype
-                                     WHEN 'c' THEN 'record'::regtype END,
-                                CASE WHEN t.typelem <> 0 AND t.typlen = -1
-                                     THEN 'anyarray'::regtype END,
-                                CASE WHEN t.typname = 'varchar' THEN 'text'::regtype END))
-             FROM pg_attribute a
-             WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
+    let oid: u32 = client
+        .query_one(
+            "SELECT to_regclass($1)::oid",
             &[&format!("pg_temp.{}", ident(&copy.name))],
         )
         .await
-        .map_err(from_pg)?;
-    for row in rows {
-        probed
-            .types
-            .insert((copy.table.clone(), row.get(0)), (row.get(1), row.get(2)));
+        .map_err(from_pg)?
+        .get(0);
+    for column in columns_of(client, oid).await? {
+        probed.types.insert(
+            (copy.table.clone(), column.name),
+            (column.type_name, column.has_equality),
+        );
     }
     Ok(())
 }

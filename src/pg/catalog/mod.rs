@@ -15,7 +15,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::read::{failed, get};
-use crate::catalog::{Catalog, RelKind};
+use crate::catalog::{Catalog, Column, RelKind};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A relation name that a migration mentions, unquoted and case-exact.
@@ -40,6 +40,12 @@ impl Wanted {
 /// Reading must neither hang behind someone's ACCESS EXCLUSIVE nor make a queue behind itself.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
      SET LOCAL lock_timeout = '2s'";
+
+/// The columns of one table, temporary ones too.
+pub async fn columns_of(client: &Client, oid: u32) -> Result<Vec<Column>> {
+    let rows = parts::columns(client, &[oid]).await?;
+    Ok(rows.into_iter().map(|(_, column)| column).collect())
+}
 
 /// Loads the facts about the `wanted` relations and what they are tied to: the tables that their
 /// foreign keys reference, and the parents of partitions, are loaded as tables too.
