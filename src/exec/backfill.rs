@@ -31,6 +31,10 @@ const FIRST_ROWS: u64 = 500;
 /// No chunk is larger than this.
 const MOST_BLOCKS: u64 = 16_384;
 const MOST_ROWS: u64 = 100_000;
+/// A chunk is cut short past this multiple of its target: 80 ms by default.
+const CUT_SHORT: u32 = 4;
+/// SQLSTATE `query_canceled`, of a `statement_timeout` for one.
+const TIMED_OUT: &str = "57014";
 /// Passes of a scan without a key, until one finds nothing.
 const MOST_PASSES: u32 = 1000;
 
@@ -367,6 +371,17 @@ impl Job<'_> {
         self.tell(begun);
     }
 
+    /// How long the statement of a chunk may take. Its row locks last as long, whether it works or
+    /// waits for locks of others: a stall must not make the application wait. What was cut short is
+    /// tried again in smaller parts, down to one that cannot be made smaller.
+    fn longest(&self, units: u64) -> Duration {
+        if units <= 1 || self.spec.batch.is_some() {
+            return chunk::STATEMENT_TIMEOUT;
+        }
+        let target = self.session.ctx.settings.chunk_target;
+        (target * CUT_SHORT).clamp(Duration::from_millis(50), chunk::STATEMENT_TIMEOUT)
+    }
+
     /// One try of a chunk; `None` where it was rolled back and is to be tried again.
     async fn attempt(
         &self,
@@ -376,7 +391,9 @@ impl Job<'_> {
         units: u64,
         sizer: &mut ChunkSizer,
     ) -> Result<Option<Done>> {
-        match chunk::run(client, place, span).await? {
+        let longest = self.longest(units);
+        let begun = Instant::now();
+        match chunk::run(client, place, span, longest).await? {
             Outcome::Done(done) => Ok(Some(done)),
             Outcome::Rewritten => {
                 lock(&self.rewritten).insert(place.relation);
@@ -390,6 +407,23 @@ impl Job<'_> {
                     return Ok(None);
                 }
                 self.row_by_row(client, place, span, &error).await
+            }
+            Outcome::Failed(ChunkFailure::Retry, error)
+                if units <= 1
+                    && error.sqlstate() == Some(TIMED_OUT)
+                    && begun.elapsed() >= longest =>
+            {
+                Err(Error::refused(format!(
+                    "the smallest part of {} takes more than {} s to change",
+                    place.leaf,
+                    longest.as_secs()
+                ))
+                .with_sqlstate(TIMED_OUT)
+                .left("all committed chunks are kept; this chunk was rolled back")
+                .hint(
+                    "its rows would be locked for as long: make the expression cheaper (has its \
+                     lookup an index?), then `pgshift resume`, or `pgshift revert`",
+                ))
             }
             Outcome::Failed(ChunkFailure::Retry, error) => {
                 self.give_way(units, sizer, &error).await?;
@@ -406,7 +440,7 @@ impl Job<'_> {
         }
     }
 
-    /// Another session was in the way: a smaller chunk, after a jittered pause.
+    /// Another session was in the way, or it took too long: a smaller chunk, after a jittered pause.
     async fn give_way(&self, units: u64, sizer: &mut ChunkSizer, error: &Error) -> Result<()> {
         sizer.shrink(units);
         self.session.ctx.emit(
@@ -418,7 +452,9 @@ impl Job<'_> {
         );
         let pause = Duration::from_millis(50).mul_f64(0.5 + 2.0 * fastrand::f64());
         self.session.ctx.sleep(pause).await;
-        self.control.account("row_locks", pause);
+        let slow = error.sqlstate() == Some(TIMED_OUT);
+        let cause = if slow { "slow_chunks" } else { "row_locks" };
+        self.control.account(cause, pause);
         self.session.check_stop()
     }
 

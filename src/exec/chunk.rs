@@ -19,8 +19,9 @@ use crate::plan::sync::{WRITER_BACKFILL, WRITER_SETTING};
 use crate::store::checkpoints::{ADVANCE_BLOCKS_SQL, ADVANCE_KEYS_SQL, FailedRow};
 use crate::store::{self, runs};
 
-/// A chunk's statement may not run longer than this; a shorter chunk is tried then.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The smallest chunk's statement may not run longer than this, nor one whose size the author
+/// chose.
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which rows a chunk covers and how the checkpoint moves when it commits.
 #[derive(Debug, Clone)]
@@ -116,11 +117,11 @@ async fn prepare(client: &Object) -> Result<Prepared> {
     })
 }
 
-fn guard_values(spec: &BackfillSpec) -> [String; 6] {
+fn guard_values(spec: &BackfillSpec, statement_timeout: Duration) -> [String; 6] {
     let ms = |d: Duration| format!("{}ms", d.as_millis());
     [
         ms(CHUNK_LOCK_TIMEOUT),
-        ms(STATEMENT_TIMEOUT),
+        ms(statement_timeout),
         ms(CHUNK_IDLE_TIMEOUT),
         spec.search_path.clone(),
         WRITER_SETTING.to_owned(),
@@ -133,9 +134,14 @@ fn wal_between(before: &Row, after: &Row) -> u64 {
     u64::try_from(after - before).unwrap_or(0)
 }
 
-/// Runs a chunk to COMMIT or ROLLBACK. An error is a lost connection or a lost fence: the caller
-/// reads the server's state anew.
-pub(super) async fn run(client: &Object, place: &Place<'_>, span: &Span) -> Result<Outcome> {
+/// Runs a chunk to COMMIT or ROLLBACK; its statement may take `longest`. An error is a lost
+/// connection or a lost fence: the caller reads the server's state anew.
+pub(super) async fn run(
+    client: &Object,
+    place: &Place<'_>,
+    span: &Span,
+    longest: Duration,
+) -> Result<Outcome> {
     let spec = place.spec;
     let prepared = prepare(client).await?;
     let sql = spec.chunk_sql(place.leaf, span.bounds());
@@ -143,7 +149,7 @@ pub(super) async fn run(client: &Object, place: &Place<'_>, span: &Span) -> Resu
         Ok(update) => update,
         Err(error) => return failed(client, from_pg(error)).await,
     };
-    let (values, params) = (guard_values(spec), span.params());
+    let (values, params) = (guard_values(spec, longest), span.params());
     let run = place.session.run_id();
     let mut guards: Vec<&(dyn ToSql + Sync)> = vec![&run];
     guards.extend(values.iter().map(|v| v as &(dyn ToSql + Sync)));
@@ -356,7 +362,7 @@ async fn rows_in_transaction(
         .prepare_cached(&spec.chunk_sql(place.leaf, Bounds::Row))
         .await
         .map_err(from_pg)?;
-    let values = guard_values(spec);
+    let values = guard_values(spec, STATEMENT_TIMEOUT);
     let run = place.session.run_id();
     let mut guards: Vec<&(dyn ToSql + Sync)> = vec![&run];
     guards.extend(values.iter().map(|v| v as &(dyn ToSql + Sync)));

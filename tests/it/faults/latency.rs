@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Scene, scatter};
+use super::{Scene, TOTAL_CENTS, orders, scatter};
 use crate::support::Workload;
 
 const ROWS: u32 = 300_000;
@@ -23,66 +23,139 @@ const WAITING: &str = "SELECT l.pid, l.waitstart::text,
                    JOIN pg_stat_activity ours ON ours.pid = b
                    WHERE ours.application_name = 'pgshift')";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_statement_waits_long_for_a_lock_of_a_backfill() {
-    let scene = Scene::orders("latency", ROWS).await;
-    // Updates just before the scan's front, where its locks are, and all over the table.
-    let load = Workload::start(&scene.db.url(), 4, 120, |n| {
+/// Looks at who waits for a backfill, until it is stopped.
+struct Sampler {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<Waits>,
+}
+
+struct Waits {
+    samples: u32,
+    /// What a statement that waits for no lock took: a busy machine must not fail the test.
+    machine: Duration,
+    /// Milliseconds and query, longest first.
+    all: Vec<(f64, String)>,
+}
+
+impl Sampler {
+    async fn start(scene: &Scene) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (seen, client) = (stop.clone(), scene.db.client().await);
+        let task = tokio::spawn(async move {
+            let mut waits: HashMap<(i32, String), (f64, String)> = HashMap::new();
+            let (mut samples, mut machine) = (0, Duration::ZERO);
+            while !seen.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                let rows = client.query(WAITING, &[]).await.expect("a sample");
+                machine = machine.max(begun.elapsed());
+                for row in rows {
+                    let entry = waits.entry((row.get(0), row.get(1))).or_default();
+                    if row.get::<_, f64>(2) >= entry.0 {
+                        *entry = (row.get(2), row.get(3));
+                    }
+                }
+                samples += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let mut all: Vec<(f64, String)> = waits.into_values().collect();
+            all.sort_by(|a, b| b.0.total_cmp(&a.0));
+            Waits {
+                samples,
+                machine,
+                all,
+            }
+        });
+        Self { stop, task }
+    }
+
+    async fn stop(self) -> Waits {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("the sampler")
+    }
+}
+
+impl Waits {
+    fn are_short(&self) {
+        let longest = self.all.first().map_or(0.0, |w| w.0);
+        eprintln!(
+            "{} samples (the longest took {:?}), {} waits for a backfill, the longest {longest:.1} ms",
+            self.samples,
+            self.machine,
+            self.all.len(),
+        );
+        assert!(self.samples > 100 && !self.all.is_empty());
+        assert!(
+            longest < (LONGEST + self.machine).as_secs_f64() * 1000.0,
+            "{:?}",
+            &self.all[..self.all.len().min(5)]
+        );
+    }
+}
+
+/// Updates just before the scan's front, where its locks are, and all over the table.
+fn application(scene: &Scene, rows: u32, front: u64) -> Workload {
+    Workload::start(&scene.db.url(), 4, 120, move |n| {
         if n % 2 == 0 {
-            let id = scatter(n, u64::from(ROWS));
+            let id = scatter(n, u64::from(rows));
             format!("UPDATE orders SET note = 'seen {n}' WHERE id = {id}")
         } else {
-            let ahead = n % 3_000;
+            let ahead = n % front;
             format!(
                 "UPDATE orders SET note = 'front {n}' WHERE id = (
-                     SELECT (coalesce(max(next::float8 / nullif(hi, 0)), 0) * {ROWS})::bigint + {ahead}
+                     SELECT (coalesce(max(next::float8 / nullif(hi, 0)), 0) * {rows})::bigint + {ahead}
                      FROM pgshift.checkpoint)"
             )
         }
-    });
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_statement_waits_long_for_a_lock_of_a_backfill() {
+    let scene = Scene::orders("latency", ROWS).await;
     scene.done(&["init"]).await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let (seen, client) = (stop.clone(), scene.db.client().await);
-    let sampler = tokio::spawn(async move {
-        let mut waits: HashMap<(i32, String), (f64, String)> = HashMap::new();
-        let mut samples = 0_u32;
-        // What a statement that waits for no lock may take: a busy machine must not fail the test.
-        let mut machine = Duration::ZERO;
-        while !seen.load(Ordering::Relaxed) {
-            let begun = Instant::now();
-            let rows = client.query(WAITING, &[]).await.expect("a sample");
-            machine = machine.max(begun.elapsed());
-            for row in rows {
-                let entry = waits.entry((row.get(0), row.get(1))).or_default();
-                if row.get::<_, f64>(2) >= entry.0 {
-                    *entry = (row.get(2), row.get(3));
-                }
-            }
-            samples += 1;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        (samples, waits, machine)
-    });
-    scene.done(&["apply"]).await;
-    stop.store(true, Ordering::Relaxed);
-    let (samples, waits, machine) = sampler.await.expect("the sampler");
-    let report = load.stop().await;
-    let mut waits: Vec<(f64, String)> = waits.into_values().collect();
-    waits.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let longest = waits.first().map_or(0.0, |w| w.0);
-    eprintln!(
-        "{samples} samples (the longest took {machine:?}), {} waits for a backfill, the longest \
-         {longest:.1} ms; {} statements, p99 {:?}, longest {:?}",
-        waits.len(),
-        report.done,
-        report.quantile(0.99),
-        report.max(),
-    );
-    assert!(samples > 100);
-    assert!(
-        longest < (LONGEST + machine).as_secs_f64() * 1000.0,
-        "{:?}",
-        &waits[..waits.len().min(5)]
-    );
+    let load = application(&scene, ROWS, 3_000);
+    let apply = scene.spawn(&["apply"]);
+    // Steps before it may queue for longer, see `blockers`.
+    scene.backfilling().await;
+    let sampler = Sampler::start(&scene).await;
+    apply.wait().await.expect(0);
+    sampler.stop().await.are_short();
+    load.stop().await.expect_no_error();
+    assert_eq!(scene.wrong_orders().await, 0);
+}
+
+/// The chunks have grown upon rows that are quick; then come rows that take a hundred times as
+/// long, and the locks of a chunk that was cut short are gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chunk_that_takes_too_long_is_cut_short() {
+    let rows = 40_000;
+    let cents = "CREATE FUNCTION cents(n numeric) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS
+         'BEGIN IF n BETWEEN 200 AND 203 THEN PERFORM pg_sleep(0.003); END IF;
+                RETURN round(n * 100); END'";
+    let migration = TOTAL_CENTS.replace("round(total * 100)::bigint", "cents(total)");
+    let scene = Scene::new(
+        "latency_slow",
+        &format!("{}; {cents}", orders(rows)),
+        &migration,
+    )
+    .await;
+    // Few rows a block: the smallest chunk is short.
+    let pad = "UPDATE orders SET note = repeat('long', 350)";
+    for sql in [
+        "ALTER TABLE orders ALTER COLUMN note SET STORAGE PLAIN",
+        pad,
+        "VACUUM FULL orders",
+    ] {
+        scene.db.execute(sql).await;
+    }
+    scene.done(&["init"]).await;
+    let load = application(&scene, rows, 300);
+    let apply = scene.spawn(&["apply", "--format", "json"]);
+    scene.backfilling().await;
+    let sampler = Sampler::start(&scene).await;
+    let output = apply.wait().await.expect(0);
+    assert!(output.stdout.contains("57014"), "no chunk was cut short");
+    sampler.stop().await.are_short();
+    load.stop().await.expect_no_error();
     assert_eq!(scene.wrong_orders().await, 0);
 }
