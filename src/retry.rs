@@ -67,6 +67,54 @@ impl LockLadder {
     }
 }
 
+/// A session or prepared transaction that holds a lock in our way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InTheWay {
+    /// Age of its transaction; `None` where it cannot be seen.
+    pub age: Option<Duration>,
+    /// Autovacuum, which gives way to a waiting request by itself.
+    pub gives_way: bool,
+}
+
+/// A transaction younger than this may well be gone within a try.
+const YOUNG: Duration = Duration::from_millis(500);
+
+/// Autovacuum gives way only after `deadlock_timeout` (1 s by default).
+const AUTOVACUUM_TRY: Duration = Duration::from_millis(1_100);
+
+/// At least this long between tries against transactions that are not young.
+const BETWEEN: Duration = Duration::from_secs(2);
+
+impl LockLadder {
+    /// Whether to try for the lock now, and with which `lock_timeout`. While we wait in the lock
+    /// queue the application waits behind us, so a try that has no chance is not made: the wait is
+    /// outside of the queue. Transactions that take turns, none of them older than the longest
+    /// try, are queued against now and then, or they would keep us out for ever.
+    pub fn try_now(
+        &self,
+        this: Try,
+        in_the_way: &[InTheWay],
+        since_last_try: Option<Duration>,
+    ) -> Option<Duration> {
+        if !in_the_way.is_empty() && in_the_way.iter().all(|w| w.gives_way) {
+            return Some(AUTOVACUUM_TRY);
+        }
+        let oldest = in_the_way
+            .iter()
+            .filter(|w| !w.gives_way)
+            .map(|w| w.age.unwrap_or(Duration::MAX))
+            .max();
+        match oldest {
+            None => Some(this.lock_timeout),
+            Some(age) if age < YOUNG => Some(this.lock_timeout),
+            Some(age) if age < self.longest && since_last_try.is_none_or(|t| t >= BETWEEN) => {
+                Some(self.longest)
+            }
+            Some(_) => None,
+        }
+    }
+}
+
 /// Pause before reconnecting for the `attempt`-th time (from 0): 0.1 s doubling to 5 s, jittered
 /// by ±50 %.
 pub fn reconnect_pause(attempt: u32, chance: f64) -> Duration {
@@ -116,6 +164,37 @@ mod tests {
                 .expect("within budget");
             assert!(t.lock_timeout <= Duration::from_millis(50));
         }
+    }
+
+    #[test]
+    fn a_try_without_a_chance_is_not_made() {
+        let ladder = LockLadder::default();
+        let this = ladder
+            .attempt(0, Duration::ZERO, 0.5)
+            .expect("within budget");
+        let way = |ms: u64| InTheWay {
+            age: Some(Duration::from_millis(ms)),
+            gives_way: false,
+        };
+        let vacuum = InTheWay {
+            age: Some(Duration::from_mins(5)),
+            gives_way: true,
+        };
+        let hidden = InTheWay {
+            age: None,
+            gives_way: false,
+        };
+        let now = |way: &[InTheWay], last| ladder.try_now(this, way, last);
+        assert_eq!(now(&[], None), Some(this.lock_timeout));
+        assert_eq!(now(&[way(100), way(499)], None), Some(this.lock_timeout));
+        assert_eq!(now(&[way(10_000)], None), None);
+        assert_eq!(now(&[hidden], None), None);
+        assert_eq!(now(&[vacuum], None), Some(AUTOVACUUM_TRY));
+        assert_eq!(now(&[vacuum, way(10_000)], None), None);
+        // Transactions of 0.8 s that take turns: now and then, and as long as they take.
+        assert_eq!(now(&[way(800), way(20)], None), Some(ladder.longest));
+        assert_eq!(now(&[way(800)], Some(Duration::from_secs(1))), None);
+        assert_eq!(now(&[way(800)], Some(BETWEEN)), Some(ladder.longest));
     }
 
     #[test]

@@ -9,17 +9,14 @@ use crate::lock::{LockMode, LockOn, conflicts};
 use crate::pg::error::from_pg;
 use crate::pg::probes::{Blocker, would_block};
 use crate::plan::Step;
+use crate::retry::InTheWay;
 use crate::store;
-
-/// A blocker whose transaction is older than this will not be gone within a try: waiting for it
-/// in the lock queue would only make the application wait too.
-const NOT_WORTH_A_TRY: Duration = Duration::from_millis(500);
-
-/// Autovacuum gives way to a waiting lock request, but only after `deadlock_timeout` (1 s).
-const AUTOVACUUM_TRY: Duration = Duration::from_millis(1_100);
 
 /// The same blockers are told again after this time.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+/// While a try has no chance, whoever is in the way is looked at again after this time.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(
     session: &Session,
@@ -33,6 +30,7 @@ pub(super) async fn run(
     }
     let begun = Instant::now();
     let mut said: Option<(Instant, Vec<String>)> = None;
+    let mut tried = None;
     let mut attempt = 0;
     loop {
         session.check_stop()?;
@@ -41,18 +39,9 @@ pub(super) async fn run(
         let Some(this) = ladder.attempt(attempt, begun.elapsed(), fastrand::f64()) else {
             return Err(not_had(&names, begun.elapsed()));
         };
-        let mut lock_timeout = this.lock_timeout;
-        let worth_it = if blockers.is_empty() {
-            true
-        } else if blockers.iter().all(is_autovacuum) {
-            lock_timeout = AUTOVACUUM_TRY;
-            true
-        } else {
-            blockers
-                .iter()
-                .all(|b| b.transaction_age.is_some_and(|age| age < NOT_WORTH_A_TRY))
-        };
-        if !worth_it {
+        let in_the_way: Vec<InTheWay> = blockers.iter().map(in_the_way).collect();
+        let since = tried.map(|at: Instant| at.elapsed());
+        let Some(lock_timeout) = ladder.try_now(this, &in_the_way, since) else {
             if session.ctx.settings.cancel_blockers {
                 cancel(session, ordinal, &blockers).await?;
             }
@@ -69,11 +58,11 @@ pub(super) async fn run(
                     .await?;
                 said = Some((Instant::now(), pids(&blockers)));
             }
-            session.ctx.sleep(Duration::from_millis(200)).await;
-            attempt += 1;
+            session.ctx.sleep(LOOK_AGAIN).await;
             continue;
-        }
+        };
         let waited = begun.elapsed();
+        tried = Some(Instant::now());
         match attempt_once(
             session,
             ordinal,
@@ -118,6 +107,13 @@ fn not_had(blockers: &[String], waited: Duration) -> Error {
 
 fn is_autovacuum(blocker: &Blocker) -> bool {
     blocker.backend_type.as_deref() == Some("autovacuum worker")
+}
+
+fn in_the_way(blocker: &Blocker) -> InTheWay {
+    InTheWay {
+        age: blocker.transaction_age,
+        gives_way: is_autovacuum(blocker),
+    }
 }
 
 fn pids(blockers: &[Blocker]) -> Vec<String> {

@@ -91,11 +91,11 @@ async fn a_reader_idle_in_transaction_is_waited_for() {
 async fn transactions_that_take_turns_do_not_starve_a_step() {
     let scene = Scene::orders("blockers_turns", ROWS).await;
     let url = scene.db.url();
-    // Each holds its lock for 0.4 s; eight of them, so that there is no gap.
-    let turns = Workload::start(&url, 8, 10, |n| {
-        let id = n % 100 + 1;
+    // Each holds its lock for 0.4 s or 0.8 s; eight of them, so that there is no gap.
+    let turns = Workload::start(&url, 8, 8, |n| {
+        let (id, time) = (n % 100 + 1, if n % 2 == 0 { 0.4 } else { 0.8 });
         format!(
-            "BEGIN; UPDATE orders SET note = 'turn' WHERE id = {id}; SELECT pg_sleep(0.4); COMMIT"
+            "BEGIN; UPDATE orders SET note = 'turn' WHERE id = {id}; SELECT pg_sleep({time}); COMMIT"
         )
     });
     turns.reach(8).await;
