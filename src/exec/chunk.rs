@@ -117,16 +117,33 @@ async fn prepare(client: &Object) -> Result<Prepared> {
     })
 }
 
-fn guard_values(spec: &BackfillSpec, statement_timeout: Duration) -> [String; 6] {
-    let ms = |d: Duration| format!("{}ms", d.as_millis());
-    [
-        ms(CHUNK_LOCK_TIMEOUT),
-        ms(statement_timeout),
-        ms(CHUNK_IDLE_TIMEOUT),
-        spec.search_path.clone(),
-        WRITER_SETTING.to_owned(),
-        WRITER_BACKFILL.to_owned(),
-    ]
+/// The values of [`GUARDS`].
+struct GuardValues {
+    run: i64,
+    settings: [String; 6],
+}
+
+impl GuardValues {
+    fn new(place: &Place<'_>, statement_timeout: Duration) -> Self {
+        let ms = |d: Duration| format!("{}ms", d.as_millis());
+        Self {
+            run: place.session.run_id(),
+            settings: [
+                ms(CHUNK_LOCK_TIMEOUT),
+                ms(statement_timeout),
+                ms(CHUNK_IDLE_TIMEOUT),
+                place.spec.search_path.clone(),
+                WRITER_SETTING.to_owned(),
+                WRITER_BACKFILL.to_owned(),
+            ],
+        }
+    }
+
+    fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let mut all: Vec<&(dyn ToSql + Sync)> = vec![&self.run];
+        all.extend(refs(&self.settings));
+        all
+    }
 }
 
 fn wal_between(before: &Row, after: &Row) -> u64 {
@@ -149,10 +166,8 @@ pub(super) async fn run(
         Ok(update) => update,
         Err(error) => return failed(client, from_pg(error)).await,
     };
-    let (values, params) = (guard_values(spec, longest), span.params());
-    let run = place.session.run_id();
-    let mut guards: Vec<&(dyn ToSql + Sync)> = vec![&run];
-    guards.extend(values.iter().map(|v| v as &(dyn ToSql + Sync)));
+    let (values, params) = (GuardValues::new(place, longest), span.params());
+    let guards = values.params();
     let begun = Instant::now();
     let params = refs(&params);
     let relation: [&(dyn ToSql + Sync); 1] = [&place.relation];
@@ -362,10 +377,8 @@ async fn rows_in_transaction(
         .prepare_cached(&spec.chunk_sql(place.leaf, Bounds::Row))
         .await
         .map_err(from_pg)?;
-    let values = guard_values(spec, STATEMENT_TIMEOUT);
-    let run = place.session.run_id();
-    let mut guards: Vec<&(dyn ToSql + Sync)> = vec![&run];
-    guards.extend(values.iter().map(|v| v as &(dyn ToSql + Sync)));
+    let values = GuardValues::new(place, STATEMENT_TIMEOUT);
+    let guards = values.params();
     client.batch_execute("BEGIN").await.map_err(from_pg)?;
     let guard = client
         .query_one(&prepared.guards, &guards)
