@@ -7,7 +7,7 @@ use super::context::{Cx, Held, Makes, Said, Transaction};
 use super::rules::{self, reading};
 use super::script::{Script, Unit};
 use super::world::{World, tables_of};
-use super::{Finding, Level, Options, Rule, Severity, read};
+use super::{Finding, Level, Options, Rule, read};
 use crate::migration::SectionKind;
 use crate::plan::locks::locks;
 use crate::sql::ddl::{Action, AlterOpKind};
@@ -192,10 +192,14 @@ fn finish(script: &Script, mut out: Vec<Finding>, options: &Options) -> Vec<Find
     out
 }
 
-/// The finding of a file that is no text at all, or is in another encoding.
-pub(super) fn of_file(rule: &'static Rule, message: String, severity: Severity) -> Finding {
-    Finding {
-        severity,
-        ..of_problem(rule, &Diagnostic::new(Span::default(), message))
-    }
+/// The finding of a file that is not UTF-8: in another encoding, or (`None`) no text at all.
+pub fn encoding(encoding: Option<&str>) -> Finding {
+    let message = match encoding {
+        Some(encoding) => format!("the file is {encoding}"),
+        None => "the file is no text: it has zero bytes, and is not read".to_owned(),
+    };
+    of_problem(
+        &reading::ENCODING,
+        &Diagnostic::new(Span::default(), message),
+    )
 }

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lock::LockMode;
 use crate::sql::{Label, Span};
-pub use check::{lint, names};
+pub use check::{encoding, lint, names};
 pub use runner::Runner;
 pub use world::World;
 

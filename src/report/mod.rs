@@ -2,6 +2,7 @@
 //! times and streams come from the caller.
 
 pub mod error;
+pub mod lint;
 pub mod log;
 pub mod out;
 pub mod plan;
