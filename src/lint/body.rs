@@ -156,7 +156,10 @@ fn statement<'a>(mut tokens: &'a [Token], text: &str) -> &'a [Token] {
         } else if is("case") {
             after("then")
         } else if first.text(text) == "<<" {
-            tokens.iter().position(|t| t.text(text) == ">>").map(|i| i + 1)
+            tokens
+                .iter()
+                .position(|t| t.text(text) == ">>")
+                .map(|i| i + 1)
         } else {
             return tokens;
         };
@@ -180,7 +183,12 @@ fn executed(tokens: &[Token], text: &str, base: Option<usize>, found: &mut Body)
         Some(token) if is_quoted(*token) && ends(1) => {
             let (inner, within) = inside(*token, text);
             let at = within.map(|w| token.span.start + w);
-            push(&inner, at.and_then(|at| base.map(|b| b + at)), place(token.span), found);
+            push(
+                &inner,
+                at.and_then(|at| base.map(|b| b + at)),
+                place(token.span),
+                found,
+            );
         }
         Some(_) if is(0, "format") && tokens.get(2).is_some_and(|t| is_quoted(*t)) => {
             let token = tokens[2];

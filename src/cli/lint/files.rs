@@ -78,7 +78,10 @@ pub(super) fn project_root() -> PathBuf {
 
 /// One migration a folder (Diesel, Prisma) or a file.
 fn key(path: &Path) -> PathBuf {
-    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .and_then(|n| n.to_str())
+        .unwrap_or_default();
     let folder = path.parent().unwrap_or(Path::new(""));
     let folder = if matches!(name, "up.sql" | "down.sql" | "migration.sql") {
         folder.parent().unwrap_or(folder)
@@ -155,7 +158,11 @@ pub(super) fn collect(given: &[PathBuf], unread: &mut Vec<Unread>) -> Vec<Input>
         }
     }
     inputs.sort_by(|a, b| {
-        let path = |i: &Input| i.path.as_ref().map(|p| p.canonicalize().unwrap_or_else(|_| p.clone()));
+        let path = |i: &Input| {
+            i.path
+                .as_ref()
+                .map(|p| p.canonicalize().unwrap_or_else(|_| p.clone()))
+        };
         match (path(a), path(b)) {
             (Some(a), Some(b)) => natural(&a, &b),
             (a, b) => a.is_some().cmp(&b.is_some()),
@@ -188,12 +195,18 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>, unread: &mut Vec<Unread>) {
             if !name.starts_with('.') && !SKIPPED.contains(&name.as_ref()) {
                 walk(&path, found, unread);
             }
-        } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("sql")) && !path.is_dir()
+        } else if path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("sql"))
+            && !path.is_dir()
         {
             found.push(path);
         }
     }
 }
+
+/// Digits of a number that is a date.
+const DATE: usize = 8;
 
 /// Order of paths as people number them: `V2` before `V10`.
 fn natural(a: &Path, b: &Path) -> Ordering {
@@ -207,8 +220,14 @@ fn natural_text(a: &str, b: &str) -> Ordering {
         let digits = |t: &str| t.find(|c: char| !c.is_ascii_digit()).unwrap_or(t.len());
         let (dx, dy) = (digits(x), digits(y));
         if dx > 0 && dy > 0 {
-            let (nx, ny) = (x[..dx].trim_start_matches('0'), y[..dy].trim_start_matches('0'));
-            let order = nx.len().cmp(&ny.len()).then_with(|| nx.cmp(ny));
+            let (nx, ny) = (&x[..dx], &y[..dy]);
+            // Dates and times of different precision are ordered as text.
+            let order = if dx >= DATE && dy >= DATE {
+                nx.cmp(ny)
+            } else {
+                let (nx, ny) = (nx.trim_start_matches('0'), ny.trim_start_matches('0'));
+                nx.len().cmp(&ny.len()).then_with(|| nx.cmp(ny))
+            };
             if order != Ordering::Equal {
                 return order;
             }
@@ -242,7 +261,10 @@ impl Projects {
         let Some(path) = &input.path else {
             return hints;
         };
-        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
         if matches!(name, "up.sql" | "down.sql") {
             let metadata = path.with_file_name("metadata.toml");
             hints.in_transaction = std::fs::read_to_string(metadata)
@@ -277,7 +299,9 @@ fn project(folder: &Path) -> Option<Runner> {
                 let tables = [
                     manifest.get("dependencies"),
                     manifest.get("dev-dependencies"),
-                    manifest.get("workspace").and_then(|w| w.get("dependencies")),
+                    manifest
+                        .get("workspace")
+                        .and_then(|w| w.get("dependencies")),
                 ];
                 tables
                     .into_iter()
@@ -316,6 +340,8 @@ mod tests {
             "m/002.sql",
             "m/1.sql",
             "m/10.sql",
+            "m/20250101120000_x.sql",
+            "m/20260101_y.sql",
         ];
         names.sort_by(|a, b| natural_text(a, b));
         assert_eq!(
@@ -324,6 +350,8 @@ mod tests {
                 "m/1.sql",
                 "m/002.sql",
                 "m/10.sql",
+                "m/20250101120000_x.sql",
+                "m/20260101_y.sql",
                 "m/V2__a.sql",
                 "m/V2__b.sql",
                 "m/V10__b.sql",

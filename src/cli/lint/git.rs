@@ -20,7 +20,14 @@ pub(super) fn changed(revision: &str) -> Result<BTreeSet<PathBuf>> {
             .hint("run it in the repository of the migrations, or leave --since out")
     })?);
     let commit = format!("{revision}^{{commit}}");
-    git(&["rev-parse", "--verify", "--quiet", "--end-of-options", &commit]).map_err(|_| {
+    git(&[
+        "rev-parse",
+        "--verify",
+        "--quiet",
+        "--end-of-options",
+        &commit,
+    ])
+    .map_err(|_| {
         Error::usage(format!("git knows no revision `{revision}`"))
             .hint("in CI, fetch it first: a shallow clone has only the last commit")
     })?;
@@ -64,9 +71,10 @@ fn text(out: &[u8]) -> String {
 }
 
 fn git(args: &[&str]) -> Result<Vec<u8>> {
-    let output = Command::new("git").args(args).output().map_err(|e| {
-        Error::usage("git cannot be run").caused_by(e)
-    })?;
+    let output = Command::new("git")
+        .args(args)
+        .output()
+        .map_err(|e| Error::usage("git cannot be run").caused_by(e))?;
     if output.status.success() {
         return Ok(output.stdout);
     }

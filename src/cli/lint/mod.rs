@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
+use super::Format;
 use super::context::App;
 use super::exit::Exit;
-use super::Format;
 use crate::catalog::{Catalog, snapshot};
 use crate::error::{Error, Result};
 use crate::lint::script::{Reading, Script};
@@ -164,8 +164,8 @@ pub(super) async fn run(app: &App, args: &LintArgs) -> Result<Exit> {
             "there are no SQL files"
         });
     }
-    print(app, &report)?;
     let fail_on = args.fail_on.or(config.fail_on).unwrap_or(FailOn::Warning);
+    print(app, &report, fail_on)?;
     let fails = report.findings().any(|(_, f)| fail_on.fails(f.severity));
     Ok(unread_exit(app, &report).unwrap_or(if fails { Exit::Findings } else { Exit::Success }))
 }
@@ -247,8 +247,8 @@ async fn known(app: &App, args: &LintArgs, read: &[Read]) -> Result<World> {
     if let Some(path) = &args.snapshot {
         let text = std::fs::read_to_string(path)
             .map_err(|e| Error::usage(format!("{}: {e}", path.display())))?;
-        let catalog = snapshot::read(&text)
-            .map_err(|e| Error::usage(format!("{}: {e}", path.display())))?;
+        let catalog =
+            snapshot::read(&text).map_err(|e| Error::usage(format!("{}: {e}", path.display())))?;
         return Ok(World::known(catalog, version));
     }
     if args.catalog {
@@ -322,8 +322,8 @@ fn leave_out(path: &Path, report: &mut Report) -> Result<()> {
         Error::usage(format!("{}: {e}", path.display()))
             .hint("`--write-baseline` writes it the first time")
     })?;
-    let known = baseline::read(&text)
-        .map_err(|e| Error::usage(format!("{}: {e}", path.display())))?;
+    let known =
+        baseline::read(&text).map_err(|e| Error::usage(format!("{}: {e}", path.display())))?;
     for file in &mut report.files {
         let before = file.findings.len();
         file.findings.retain(|f| !known.contains(&f.fingerprint));
@@ -345,10 +345,10 @@ fn write_baseline(path: &Path, report: &Report) -> Result<()> {
         .map_err(|e| Error::usage(format!("{}: {e}", path.display())))
 }
 
-fn print(app: &App, report: &Report) -> Result<()> {
+fn print(app: &App, report: &Report, fail_on: FailOn) -> Result<()> {
     let line = |value: &Value| format!("{value}\n");
     let text = match app.format() {
-        Format::Human => report::human(report, app.style()),
+        Format::Human => report::human(report, app.style(), fail_on == FailOn::Note),
         Format::Json => line(&report::json(report)),
         Format::Sarif => line(&report::sarif(report, env!("CARGO_PKG_VERSION"))),
         Format::Github => report::github(report),
