@@ -104,7 +104,7 @@ enum Format {
     /// Of lint: Code Quality of GitLab.
     #[value(hide = true)]
     Gitlab,
-    /// Of lint: JUnit's XML.
+    /// Of lint: the XML of `JUnit`.
     #[value(hide = true)]
     Junit,
 }

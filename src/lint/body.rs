@@ -12,11 +12,21 @@ pub(super) const DYNAMIC: &str = "a_name_made_at_run_time";
 #[derive(Debug, Clone, Default)]
 pub(super) struct Body {
     pub(super) statements: Vec<Inner>,
-    /// It has an EXECUTE of a text that is not known, here; `Some(None)` where its place in the
-    /// file is not known.
-    pub(super) dynamic: Option<Option<Span>>,
+    /// It executes texts that are not known.
+    pub(super) dynamic: bool,
+    /// The place in the file of the first of them, where that is known.
+    pub(super) dynamic_at: Option<Span>,
     /// It commits in a loop.
     pub(super) commits: bool,
+}
+
+impl Body {
+    fn made_at_run_time(&mut self, at: Option<Span>) {
+        if !self.dynamic {
+            self.dynamic = true;
+            self.dynamic_at = at;
+        }
+    }
 }
 
 /// A statement in a body.
@@ -196,7 +206,7 @@ fn executed(tokens: &[Token], text: &str, base: Option<usize>, found: &mut Body)
             push(&filled(&inner), None, place(token.span), found);
         }
         _ => {
-            found.dynamic.get_or_insert(whole);
+            found.made_at_run_time(whole);
         }
     }
 }
@@ -212,7 +222,7 @@ fn push(text: &str, offset: Option<usize>, place: Option<Span>, found: &mut Body
         let sql = span.of(text).to_owned();
         let action = understand(&sql);
         if matches!(action, Action::Opaque { .. }) {
-            found.dynamic.get_or_insert(place);
+            found.made_at_run_time(place);
             continue;
         }
         found.statements.push(Inner {
@@ -224,7 +234,7 @@ fn push(text: &str, offset: Option<usize>, place: Option<Span>, found: &mut Body
     }
 }
 
-/// A template of format() with its places filled.
+/// A template of `format()` with its places filled.
 fn filled(template: &str) -> String {
     let mut text = String::with_capacity(template.len());
     let mut rest = template;
@@ -264,7 +274,7 @@ mod tests {
             }
         }
         let mut all: Vec<String> = body.statements.into_iter().map(|s| s.sql).collect();
-        if body.dynamic.is_some() {
+        if body.dynamic {
             all.push("?".into());
         }
         all

@@ -17,9 +17,11 @@ pub(super) fn transaction(sql: &str) -> Transaction {
     let is = |at: usize, word: &str| words.get(at).is_some_and(|w| w == word);
     if is(0, "begin") || is(0, "start") {
         Transaction::Begin
-    } else if is(0, "commit") || is(0, "end") || is(0, "abort") {
-        Transaction::End
-    } else if is(0, "rollback") && !words.iter().any(|w| w == "to") {
+    } else if is(0, "commit")
+        || is(0, "end")
+        || is(0, "abort")
+        || is(0, "rollback") && !words.iter().any(|w| w == "to")
+    {
         Transaction::End
     } else {
         Transaction::Other

@@ -255,7 +255,7 @@ pub fn parts(runner: Runner, path: &str, text: &str, hints: &Hints) -> Vec<Part>
         ),
         Runner::GolangMigrate => one(Wrap::OneQuery, name.ends_with(".down.sql")),
         Runner::Goose => marked(text, goose_mark, |marks| {
-            if marks.iter().any(|m| *m == Mark::NoTransaction) {
+            if marks.contains(&Mark::NoTransaction) {
                 Wrap::Each
             } else {
                 Wrap::Transaction

@@ -361,10 +361,10 @@ impl Reader {
             all.push(inner);
             all.extend(within);
         }
-        if let Some(place) = body.dynamic {
+        if body.dynamic {
             all.push(Unit {
                 sql: String::new(),
-                span: place.unwrap_or(unit.span),
+                span: body.dynamic_at.unwrap_or(unit.span),
                 offset: None,
                 action: Action::Opaque {
                     leading: "EXECUTE".to_owned(),

@@ -212,7 +212,6 @@ mod tests {
                 "COPY t FROM ''   ;\n    \n  \nSELECT 1;",
             ),
         ] {
-            let expected = expected.replace("    \n  \n", "    \n  \n");
             assert_eq!(masked(text).text, expected, "{text}");
         }
         let said = masked("\\i a.sql\n\\echo x\n").commands.expect("commands");

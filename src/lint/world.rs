@@ -219,10 +219,8 @@ impl World {
                 name,
                 if_not_exists,
                 ..
-            } => {
-                if !(*if_not_exists && self.table(name).is_some()) {
-                    self.create_table(name, &unit.action, sql);
-                }
+            } if !*if_not_exists || self.table(name).is_none() => {
+                self.create_table(name, &unit.action, sql);
             }
             Action::DropTable { names, .. } => {
                 for name in names {
@@ -499,8 +497,8 @@ pub(super) fn tables_of(action: &Action) -> Vec<&RelName> {
         | Action::Merge { table }
         | Action::Copy {
             table: Some(table), ..
-        } => vec![table],
-        Action::Cluster { table: Some(table) } => vec![table],
+        }
+        | Action::Cluster { table: Some(table) } => vec![table],
         _ => Vec::new(),
     }
 }

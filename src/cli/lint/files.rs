@@ -214,19 +214,25 @@ fn natural(a: &Path, b: &Path) -> Ordering {
     natural_text(&a, &b)
 }
 
-fn natural_text(a: &str, b: &str) -> Ordering {
-    let (mut x, mut y) = (a, b);
+fn natural_text(left: &str, right: &str) -> Ordering {
+    let (mut x, mut y) = (left, right);
     loop {
         let digits = |t: &str| t.find(|c: char| !c.is_ascii_digit()).unwrap_or(t.len());
         let (dx, dy) = (digits(x), digits(y));
         if dx > 0 && dy > 0 {
-            let (nx, ny) = (&x[..dx], &y[..dy]);
+            let (first, second) = (&x[..dx], &y[..dy]);
             // Dates and times of different precision are ordered as text.
             let order = if dx >= DATE && dy >= DATE {
-                nx.cmp(ny)
+                first.cmp(second)
             } else {
-                let (nx, ny) = (nx.trim_start_matches('0'), ny.trim_start_matches('0'));
-                nx.len().cmp(&ny.len()).then_with(|| nx.cmp(ny))
+                let (first, second) = (
+                    first.trim_start_matches('0'),
+                    second.trim_start_matches('0'),
+                );
+                first
+                    .len()
+                    .cmp(&second.len())
+                    .then_with(|| first.cmp(second))
             };
             if order != Ordering::Equal {
                 return order;
@@ -243,7 +249,7 @@ fn natural_text(a: &str, b: &str) -> Ordering {
                 let rank = |c: char| if c == '/' { '\0' } else { c };
                 return rank(c).cmp(&rank(d));
             }
-            (None, None) => return a.cmp(b),
+            (None, None) => return left.cmp(right),
             (c, d) => return c.is_some().cmp(&d.is_some()),
         }
     }

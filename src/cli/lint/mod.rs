@@ -110,9 +110,10 @@ fn runner(text: &str) -> Result<Runner, String> {
 /// A file that was read, before it is judged.
 struct Read {
     input: Input,
+    /// `None` where it is no text.
     script: Option<Script>,
-    /// `Some(None)`: not text at all.
-    encoding: Option<Option<&'static str>>,
+    /// Another encoding than UTF-8.
+    encoding: Option<&'static str>,
 }
 
 pub(super) async fn run(app: &App, args: &LintArgs) -> Result<Exit> {
@@ -218,8 +219,8 @@ fn read_all(app: &App, args: &LintArgs, inputs: Vec<Input>, report: &mut Report)
         .map(|(input, decoded)| {
             let (text, encoding) = match decoded {
                 Decoded::Text(text) => (Some(text), None),
-                Decoded::Other { text, encoding } => (Some(text), Some(Some(encoding))),
-                Decoded::Binary => (None, Some(None)),
+                Decoded::Other { text, encoding } => (Some(text), Some(encoding)),
+                Decoded::Binary => (None, None),
             };
             let mut hints = projects.hints(&input);
             hints.runner = args.runner.or(app.config.lint.runner);
@@ -301,7 +302,7 @@ fn judge(read: &[Read], known: &World, options: &Options, report: &mut Report) {
         if file.input.context {
             continue;
         }
-        if let Some(Some(encoding)) = file.encoding {
+        if let Some(encoding) = file.encoding {
             findings.insert(0, lint::encoding(Some(encoding)));
         }
         baseline::fingerprints(&mut findings, &file.input.within(&root), &script.source);

@@ -354,9 +354,8 @@ fn drop(cx: &mut Cx<'_>, name: &RelName, op: &AlterOp, constraint: &str) {
         || lower.contains("foreign");
     let (other, sure) = match known {
         Some(c) if c.kind == ConstraintKind::ForeignKey => (c.references.clone(), true),
-        Some(_) => return,
         None if looks => (None, false),
-        None => return,
+        _ => return,
     };
     if other
         .as_ref()

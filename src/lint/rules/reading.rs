@@ -170,17 +170,16 @@ const HARMLESS: [&str; 16] = [
 
 pub(super) fn check(cx: &mut Cx<'_>) {
     match &cx.unit.action {
-        Action::Opaque { leading } if cx.unit.inside.is_some() => {
-            if !cx.said.dynamic {
-                cx.said.dynamic = true;
-                let _ = leading;
-                let finding = cx.found(
-                    &DYNAMIC_SQL,
-                    cx.whole(),
-                    "the SQL that EXECUTE runs is made at run time".to_owned(),
-                );
-                cx.report(finding);
+        Action::Opaque { .. } if cx.unit.inside.is_some() => {
+            if std::mem::replace(&mut cx.said.dynamic, true) {
+                return;
             }
+            let finding = cx.found(
+                &DYNAMIC_SQL,
+                cx.whole(),
+                "the SQL that EXECUTE runs is made at run time".to_owned(),
+            );
+            cx.report(finding);
         }
         Action::Opaque { leading } => {
             let first = leading.split(' ').next().unwrap_or_default();

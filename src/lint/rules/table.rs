@@ -157,15 +157,13 @@ pub(super) fn check(cx: &mut Cx<'_>) {
                 truncate(cx, table, *cascade);
             }
         }
-        Action::Cluster { table } => {
-            if table.as_ref().is_none_or(|t| cx.heavy(t)) {
-                rewrite(cx, table.as_ref(), "CLUSTER", cx.whole());
-            }
+        Action::Cluster { table } if table.as_ref().is_none_or(|t| cx.heavy(t)) => {
+            rewrite(cx, table.as_ref(), "CLUSTER", cx.whole());
         }
-        Action::Vacuum { tables, full: true } => {
-            if tables.is_empty() || tables.iter().any(|t| cx.heavy(t)) {
-                rewrite(cx, tables.first(), "VACUUM FULL", cx.whole());
-            }
+        Action::Vacuum { tables, full: true }
+            if tables.is_empty() || tables.iter().any(|t| cx.heavy(t)) =>
+        {
+            rewrite(cx, tables.first(), "VACUUM FULL", cx.whole());
         }
         Action::Refresh {
             name,
