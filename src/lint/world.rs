@@ -15,6 +15,9 @@ use crate::sql::ddl::{
 };
 use crate::sql::lex::{TokenKind, ident_value, lex_code};
 
+/// Indexes, constraints and columns of a table that are followed; no real one has so many.
+const MOST: usize = 500;
+
 /// Rows of a table whose number is not known.
 const UNKNOWN: i64 = -1;
 
@@ -33,6 +36,8 @@ pub struct World {
     types: BTreeSet<String>,
     /// Columns made in this file.
     columns: BTreeSet<(QName, String)>,
+    /// Indexes of the constraints of tables made in this file.
+    indexes: BTreeSet<String>,
     /// Indexes dropped in this file.
     dropped: BTreeSet<String>,
     /// Functions that some file made, and whether they are volatile.
@@ -79,6 +84,7 @@ impl World {
             objects: BTreeSet::new(),
             types: BTreeSet::new(),
             columns: BTreeSet::new(),
+            indexes: BTreeSet::new(),
             dropped: BTreeSet::new(),
             functions: BTreeMap::new(),
             partial: BTreeSet::new(),
@@ -124,6 +130,7 @@ impl World {
         self.objects.clear();
         self.types.clear();
         self.columns.clear();
+        self.indexes.clear();
         self.dropped.clear();
         self.lock_timeout = false;
         self.utc = false;
@@ -177,11 +184,7 @@ impl World {
 
     /// The index of this name was made in this file, or is on a table that was.
     pub fn is_fresh_index(&self, name: &RelName) -> bool {
-        self.objects.contains(&name.name)
-            || self
-                .catalog
-                .index(name.schema.as_deref(), &name.name)
-                .is_some_and(|(table, _)| self.fresh.contains(&table.name))
+        self.objects.contains(&name.name) || self.indexes.contains(&name.name)
     }
 
     fn qname(&self, name: &RelName) -> QName {
@@ -362,6 +365,8 @@ impl World {
             add_constraint(&mut table, constraint, sql, &self.catalog);
         }
         self.partial.remove(&qname);
+        self.indexes
+            .extend(table.indexes.iter().map(|i| i.name.clone()));
         self.catalog.tables.insert(qname.clone(), table);
         self.fresh.insert(qname);
     }
@@ -380,7 +385,12 @@ impl World {
             self.objects.insert(name.name.clone());
         }
         let qname = self.qname(table);
-        let Some(table) = self.catalog.tables.get_mut(&qname) else {
+        let Some(table) = self
+            .catalog
+            .tables
+            .get_mut(&qname)
+            .filter(|t| t.indexes.len() < MOST)
+        else {
             return;
         };
         let columns = key_columns(sql);
@@ -432,6 +442,10 @@ impl World {
                     alter(&mut table, kind, sql, &self.catalog);
                 }
             }
+        }
+        if self.fresh.contains(&qname) {
+            self.indexes
+                .extend(table.indexes.iter().map(|i| i.name.clone()));
         }
         let to = moved.unwrap_or_else(|| qname.clone());
         if to != qname {
@@ -585,7 +599,7 @@ fn index(name: String, definition: &str, columns: Vec<String>, unique: bool) -> 
 }
 
 fn add_column(table: &mut Table, def: &ColumnDef, catalog: &Catalog) {
-    if table.column(&def.name).is_some() {
+    if table.columns.len() >= 4 * MOST || table.column(&def.name).is_some() {
         return;
     }
     let serial = match def.type_text.to_ascii_lowercase().as_str() {
@@ -638,6 +652,9 @@ fn add_column(table: &mut Table, def: &ColumnDef, catalog: &Catalog) {
 
 /// Adds a constraint, and the index of a key.
 fn push_constraint(table: &mut Table, constraint: Constraint) {
+    if table.constraints.len() >= MOST {
+        return;
+    }
     if matches!(
         constraint.kind,
         ConstraintKind::PrimaryKey | ConstraintKind::Unique
