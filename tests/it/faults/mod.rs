@@ -7,11 +7,14 @@ mod kill;
 mod latency;
 mod limits;
 mod outage;
+mod overrides;
 mod pause;
 mod phases;
 mod reverse;
 mod runners;
 mod signals;
+mod slots;
+mod standbys;
 
 use std::time::{Duration, Instant};
 
