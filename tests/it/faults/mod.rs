@@ -1,8 +1,10 @@
 //! Faults on purpose: killed runners, killed servers, locks in the way, tables rewritten under a
 //! scan. Each test ends with the same question: is every row right, and was nothing done twice?
 
+mod blind;
 mod blockers;
 mod churn;
+mod connections;
 mod kill;
 mod latency;
 mod limits;

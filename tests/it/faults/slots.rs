@@ -114,6 +114,7 @@ async fn the_wal_of_a_backfill_does_not_lose_a_slot() {
         .db
         .execute("SELECT pg_create_logical_replication_slot('unread', 'pgoutput')")
         .await;
+    scene.done(&["init"]).await;
     let apply = scene.spawn(&[
         "apply",
         "--duty",
