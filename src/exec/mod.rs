@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::backfill::BackfillSpec;
+use crate::backfill::{BackfillSpec, CHUNK_TARGET};
 use crate::error::{Error, Result};
 use crate::event::{Event, Sink};
 use crate::pg::connect::Target;
@@ -133,7 +133,7 @@ impl Default for Settings {
             workers: 1,
             batch: None,
             over: Over::default(),
-            chunk_target: Duration::from_millis(20),
+            chunk_target: CHUNK_TARGET,
             max_failed_rows: 0,
             cancel_blockers: false,
             lease_ttl: Duration::from_secs(15),
