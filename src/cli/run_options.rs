@@ -89,6 +89,11 @@ impl RunOptions {
             batch: self.batch,
             lock_timeout: self.lock_timeout.map(|t| t.0),
         };
+        // What looks at limits before there is a step: as configured and as said here.
+        for (key, value) in &settings.over.limits {
+            let set = settings.limits.set(key, value);
+            set.map_err(|why| Error::usage(why).left("nothing was changed"))?;
+        }
         for (number, text) in (1..).zip(&self.signal) {
             let asks = comparison(text)
                 .map(|(sql, bound)| Asks::Sql { sql, bound })

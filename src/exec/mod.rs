@@ -69,7 +69,8 @@ pub struct Settings {
 /// (limits of the throttle only) what is set for a migration while it runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Over {
-    /// Limits, as [`Limits::set`] takes them.
+    /// Limits, as [`Limits::set`] takes them. They are in [`Settings::limits`] too, for what is
+    /// decided before a file is read.
     pub limits: Vec<(String, String)>,
     /// Concurrent workers of a backfill.
     pub workers: Option<u16>,
