@@ -26,6 +26,11 @@ pub(super) struct Config {
     /// `[locks]`
     #[serde(default)]
     locks: Locks,
+    /// `[metrics]`
+    #[serde(default)]
+    pub(super) metrics: MetricsConfig,
+    /// As `--log-format`.
+    pub(super) log_format: Option<super::LogFormat>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -62,6 +67,14 @@ impl TryFrom<std::collections::BTreeMap<String, toml::Value>> for Throttle {
         }
         Ok(Self(limits))
     }
+}
+
+/// `[metrics]`: nobody reads them where nothing is said.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct MetricsConfig {
+    pub(super) listen: Option<String>,
+    pub(super) textfile: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -151,6 +164,7 @@ impl Config {
 pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. The command line wins over it; every value shown is the default.
 
 # migrations = "migrations"
+# log-format = "text"            # or "json": one object a line on standard error
 
 [throttle]
 # duty = 0.5                     # share of the time that chunks may work
@@ -175,6 +189,11 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. The command lin
 # lock-timeout = "1s"    # the longest single try for a lock
 # budget = "5m"          # how long a step goes on trying
 # cancel-blockers = false
+
+[metrics]
+# Off by default: see docs/metrics.md.
+#listen = "127.0.0.1:9187"
+#textfile = "/var/lib/node_exporter/textfile/pgshift.prom"
 "#;
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! The throttle at work: probes that read beside the backfill, and the gate before each chunk.
 
-use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::session::Session;
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{Event, Progress, Signals};
 use crate::pg::probes;
 use crate::store::overrides::{self, Override};
 use crate::throttle::lag::LagClock;
@@ -19,6 +19,8 @@ const PERIOD: Duration = Duration::from_millis(500);
 const STALE: Duration = Duration::from_millis(1_500);
 /// While held, the gate looks again after this time.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Time between two tellings of what the signals say.
+const NEWS: Duration = Duration::from_secs(1);
 
 /// What the probes remember from one reading to the next.
 #[derive(Default)]
@@ -110,7 +112,6 @@ struct State {
     ticked_at: Option<Instant>,
     /// Relations that the step works on.
     relations: Vec<u32>,
-    waited: BTreeMap<String, Duration>,
 }
 
 impl Control {
@@ -125,7 +126,6 @@ impl Control {
                 holding: None,
                 ticked_at: None,
                 relations: Vec::new(),
-                waited: BTreeMap::new(),
             }),
         })
     }
@@ -284,12 +284,13 @@ impl Control {
             let (decision, news) = self.decide(worked);
             for event in news {
                 self.session.event(&event).await?;
-                self.session.tell_waiting(self.waiting());
+                self.tell_again();
             }
             match decision {
                 Decision::Proceed { pause } => {
+                    let begun = Instant::now();
                     self.session.ctx.sleep(pause).await;
-                    self.account("duty", pause);
+                    self.session.ledger.add("duty", begun.elapsed());
                     return self.session.check_stop();
                 }
                 Decision::Hold(_) => self.session.ctx.sleep(LOOK_AGAIN).await,
@@ -328,9 +329,10 @@ impl Control {
                 *now = hold;
             }
         } else {
+            let cause = held.as_ref().map(|hold| hold.cause.as_str());
+            self.session.ledger.hold(cause);
             if let Some((hold, since)) = state.holding.take() {
                 let held_ms = since.elapsed().as_millis() as u64;
-                *state.waited.entry(hold.cause.clone()).or_default() += since.elapsed();
                 news.push(Event::Released {
                     cause: hold.cause.clone(),
                     held_ms,
@@ -347,22 +349,70 @@ impl Control {
         (decision, news)
     }
 
-    /// Adds to the time lost to a cause.
-    pub(super) fn account(&self, cause: &'static str, time: Duration) {
-        *self.state().waited.entry(cause.to_owned()).or_default() += time;
+    /// The latest readings.
+    fn latest(&self) -> Vec<Reading> {
+        self.state().readings.clone()
     }
 
-    /// Time lost by cause.
-    pub(super) fn waited(&self) -> BTreeMap<String, Duration> {
-        self.state().waited.clone()
+    /// What is seen and decided at this moment, and why it waits.
+    fn signals(&self) -> (Signals, Option<String>) {
+        let readings = self.latest();
+        let step = self.session.progress().map_or(0, |p| p.step);
+        let state = self.state();
+        let hold = state.holding.as_ref().map(|(hold, _)| hold);
+        let signals = Signals {
+            step,
+            samples: readings
+                .iter()
+                .filter_map(Reading::sample)
+                .cloned()
+                .collect(),
+            blind: readings
+                .iter()
+                .filter_map(|reading| match reading {
+                    Reading::Blind { signal, .. } => Some(signal.clone()),
+                    _ => None,
+                })
+                .collect(),
+            duty: state.throttle.duty(),
+            held: hold.map(|hold| hold.cause.clone()),
+            lost_ms: self.session.ledger.total(),
+        };
+        (signals, hold.map(|hold| hold.reason.clone()))
     }
 
-    /// Why it waits at this moment.
-    pub(super) fn waiting(&self) -> Option<String> {
-        self.state()
-            .holding
-            .as_ref()
-            .map(|(hold, _)| hold.reason.clone())
+    /// Tells where a backfill or verify stands, with what the throttle has to say of it.
+    pub(super) fn tell(&self, progress: Progress) {
+        let (signals, waiting) = self.signals();
+        self.session.tell(Progress {
+            // Nobody knows how long a hold will last.
+            eta: progress.eta.filter(|_| waiting.is_none()),
+            lag_seconds: signals.lag_seconds(),
+            duty: Some(signals.duty),
+            lost_ms: signals.lost_ms,
+            waiting,
+            ..progress
+        });
+    }
+
+    /// Tells the last progress again, with the present reason for waiting.
+    fn tell_again(&self) {
+        if let Some(last) = self.session.progress() {
+            self.tell(last);
+        }
+    }
+
+    /// Tells once a second what the signals say; while it is held, nobody else tells anything.
+    async fn news(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(NEWS).await;
+            let (signals, waiting) = self.signals();
+            let event = Event::Signals(signals);
+            self.session.ctx.emit(&self.session.migration, &event);
+            if waiting.is_some() {
+                self.tell_again();
+            }
+        }
     }
 }
 
@@ -372,7 +422,10 @@ pub(super) async fn with_probes<T>(
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let probes = tokio::spawn(control.clone().sample());
-    let result = work.await;
+    let result = tokio::select! {
+        result = work => result,
+        never = control.news() => match never {},
+    };
     probes.abort();
     result
 }

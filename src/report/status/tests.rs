@@ -28,6 +28,8 @@ fn run() -> RunView {
         rate: Some(12_345.6),
         eta: Some(Duration::from_secs(444)),
         waiting: None,
+        lag_seconds: Some(0.25),
+        duty: Some(0.5),
         waited_ms: 83_000,
         error: None,
         failed_rows: 0,
