@@ -86,6 +86,7 @@ struct Global {
         global = true,
         value_enum,
         env = "PGSHIFT_LOG_FORMAT",
+        hide_env_values = true,
         value_name = "FORMAT"
     )]
     log_format: Option<LogFormat>,
