@@ -212,6 +212,12 @@ fn details(m: &MigrationView) -> String {
         if let Some(done) = run.fraction {
             fact("progress", &progress(run, done));
         }
+        let duty = run.duty.map(|d| format!("duty {:.0}%", d * 100.0));
+        let lag = run.lag_seconds.map(|lag| format!("lag {lag:.1}s"));
+        let throttle: Vec<String> = duty.into_iter().chain(lag).collect();
+        if !throttle.is_empty() && run.is_running() {
+            fact("throttle", &throttle.join(", "));
+        }
         if let Some(waiting) = &run.waiting {
             fact("waits", &line(waiting));
         }
@@ -248,8 +254,6 @@ fn progress(run: &RunView, done: f64) -> String {
     parts.push(counted(run.chunks, "chunk"));
     parts.extend(run.rate.map(rate));
     parts.extend(run.eta.map(|eta| format!("{} left", duration(eta))));
-    parts.extend(run.lag_seconds.map(|lag| format!("lag {lag:.1}s")));
-    parts.extend(run.duty.map(|d| format!("duty {:.0}%", d * 100.0)));
     parts.join(", ")
 }
 

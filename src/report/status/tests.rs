@@ -89,8 +89,8 @@ fn many_are_a_table_with_details_of_those_in_motion() {
     20261123_orders_total_cents: applying
       run       apply (epoch 2), by deploy@ci pid 7
       step      3 of 7 (backfill): backfill total_cents of public.orders
-      progress  45.2%, 4,520,000 of ~10,000,000 rows, 1,808 chunks, 12,346 rows/s, 7m 24s left,
-                lag 0.2s, duty 50%
+      progress  45.2%, 4,520,000 of ~10,000,000 rows, 1,808 chunks, 12,346 rows/s, 7m 24s left
+      throttle  duty 50%, lag 0.2s
       time lost duty 1m 11s, row_locks 0.4s
       updated   2026-11-23T10:00:00Z
       next      nothing; it is under way
@@ -127,8 +127,8 @@ fn one_is_shown_in_full() {
     1_orders: applying
       run       apply (epoch 2), by deploy@ci pid 7
       step      3 of 7 (backfill): backfill total_cents of public.orders
-      progress  45.2%, 4,520,000 of ~10,000,000 rows, 1,808 chunks, 12,346 rows/s, 7m 24s left,
-                lag 0.2s, duty 50%
+      progress  45.2%, 4,520,000 of ~10,000,000 rows, 1,808 chunks, 12,346 rows/s, 7m 24s left
+      throttle  duty 50%, lag 0.2s
       waits     replica_lag(standby1) 9.0s >= 5.0s
       waited    1m 23s
       updated   2026-11-23T10:00:00Z
