@@ -155,12 +155,12 @@ impl App {
         if self.json() {
             let json = Arc::new(progress::Json::new(Box::new(std::io::stdout()), now));
             if logs_json() {
-                return Arc::new(Fan::new(vec![json, Arc::new(Trace)]));
+                return Arc::new(Fan::new(vec![json, Arc::new(Trace::new(now))]));
             }
             return json;
         }
         if logs_json() {
-            return Arc::new(Trace);
+            return Arc::new(Trace::new(now));
         }
         let stderr = Box::new(std::io::stderr());
         if self.global.quiet {

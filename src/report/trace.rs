@@ -1,12 +1,46 @@
 //! Events as lines of the log (`--log-format json`), with migration and step as fields.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
 use crate::event::{Event, Sink};
-use crate::report::progress::{describe, is_wrong};
+use crate::report::progress::{Clock, describe, is_wrong};
 use crate::report::text::redact;
 
+/// Time between two tellings of progress at level info; all others are at debug.
+const PROGRESS_EVERY: TimeDelta = TimeDelta::seconds(10);
+
 /// Writes events to the log, in place of a display for people.
-#[derive(Debug, Default)]
-pub struct Trace;
+#[derive(Debug)]
+pub struct Trace {
+    clock: Clock,
+    /// By migration: when its progress was last told.
+    told: Mutex<HashMap<String, DateTime<Utc>>>,
+}
+
+impl Trace {
+    /// To the log of the process; `clock` paces the progress.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            told: Mutex::default(),
+        }
+    }
+
+    fn is_due(&self, migration: &str) -> bool {
+        let now = (self.clock)();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = told
+            .get(migration)
+            .is_none_or(|at| now - *at >= PROGRESS_EVERY);
+        if due {
+            told.insert(migration.to_owned(), now);
+        }
+        due
+    }
+}
 
 impl Sink for Trace {
     fn event(&self, migration: &str, event: &Event) {
@@ -23,7 +57,9 @@ impl Sink for Trace {
             || matches!(event, Event::Stopped { asked: false, .. })
         {
             tracing::warn!(target: "pgshift::event", migration, step, event = name, "{text}");
-        } else if event.is_durable() {
+        } else if event.is_durable()
+            || matches!(event, Event::Progress(_)) && self.is_due(migration)
+        {
             tracing::info!(target: "pgshift::event", migration, step, event = name, "{text}");
         } else {
             tracing::debug!(target: "pgshift::event", migration, step, event = name, "{text}");
