@@ -8,7 +8,7 @@ pub mod spec;
 
 pub use pace::Pace;
 pub use ranges::{BlockRange, split_blocks, watermark};
-pub use sizer::ChunkSizer;
+pub use sizer::{CHUNK_TARGET, ChunkSizer};
 pub use spec::{BackfillSpec, KeyColumn, Strategy, Verb, VerifySpec};
 
 use std::time::Duration;
