@@ -177,7 +177,7 @@ impl App {
         let mut settings = Settings::default();
         self.config.settings(&mut settings);
         if let Some(options) = options {
-            options.settings(&mut settings);
+            options.settings(&mut settings)?;
         }
         Ok(Engine::new(Ctx {
             target: self.target()?,

@@ -4,7 +4,7 @@
 use tokio_postgres::Client;
 
 use super::lease::{self, Lease};
-use super::{Ctx, planner, session};
+use super::{Ctx, planner, sampler, session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::migration::Migration;
@@ -104,6 +104,7 @@ impl Engine {
         through: Through,
     ) -> Result<State> {
         refuse_transaction_pooler(&self.ctx.target).await?;
+        sampler::check(&self.ctx).await?;
         self.init().await?;
         let id = &migration.id;
         let lease = lease::acquire(&self.ctx, id).await?;
@@ -213,6 +214,9 @@ impl Engine {
 
     async fn run_part(&self, id: &str, kind: RunKind) -> Result<State> {
         refuse_transaction_pooler(&self.ctx.target).await?;
+        if kind == RunKind::Contract {
+            sampler::check(&self.ctx).await?;
+        }
         let client = self.connect_initialised().await?;
         let lease = lease::acquire(&self.ctx, id).await?;
         if let Some(open) = store::runs::open_run(&client, id).await? {
@@ -241,6 +245,7 @@ impl Engine {
     /// `None` where a live runner goes on by itself.
     pub async fn resume(&self, id: &str) -> Result<Option<State>> {
         refuse_transaction_pooler(&self.ctx.target).await?;
+        sampler::check(&self.ctx).await?;
         let client = self.connect_initialised().await?;
         let paused = overrides::clear(&client, id, overrides::PAUSE).await?;
         if paused {
@@ -287,6 +292,7 @@ impl Engine {
             ));
         }
         let plan = row.plan.ok_or_else(|| no_plan(id))?;
+        sampler::check(&self.ctx).await?;
         // From READY on the new application version writes too: the checks of contract.
         let phase = if row.state == State::Ready {
             Phase::Contract
