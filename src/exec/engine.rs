@@ -1,6 +1,8 @@
 //! What the commands do, one method each, on one database. The way back and the control of a live
 //! run have files of their own.
 
+use std::time::Duration;
+
 use tokio_postgres::Client;
 
 use super::lease::{self, Lease};
@@ -18,6 +20,9 @@ use crate::store::{self, MigrationRow, RunRow, overrides, schema};
 pub struct Engine {
     pub(super) ctx: Ctx,
 }
+
+/// How long the first look at the server may take.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// How far `apply` goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +76,22 @@ impl Engine {
         Ok(client)
     }
 
+    /// What must be so before a run begins: connections enough, and no transaction pooler between.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Connection`] and [`ErrorKind::Refused`]; nothing was changed.
+    pub(super) async fn check_server(&self) -> Result<()> {
+        let look = async {
+            let client = self.ctx.target.connect().await?;
+            lease::enough_connections(&self.ctx, &client).await
+        };
+        // Through a pooler that is full the answer does not come: that is told below.
+        if let Ok(enough) = tokio::time::timeout(LOOK, look).await {
+            enough.map_err(|error| error.left("nothing was changed"))?;
+        }
+        refuse_transaction_pooler(&self.ctx.target).await
+    }
+
     /// Installs or upgrades the state schema; true where it was not there.
     pub async fn init(&self) -> Result<bool> {
         let mut client = self.connect().await?;
@@ -103,7 +124,7 @@ impl Engine {
         saved: Option<&Plan>,
         through: Through,
     ) -> Result<State> {
-        refuse_transaction_pooler(&self.ctx.target).await?;
+        self.check_server().await?;
         sampler::check(&self.ctx).await?;
         self.init().await?;
         let id = &migration.id;
@@ -213,7 +234,7 @@ impl Engine {
     }
 
     async fn run_part(&self, id: &str, kind: RunKind) -> Result<State> {
-        refuse_transaction_pooler(&self.ctx.target).await?;
+        self.check_server().await?;
         if kind == RunKind::Contract {
             sampler::check(&self.ctx).await?;
         }
@@ -244,7 +265,7 @@ impl Engine {
     /// Goes on with a run that stopped, or ends the pause of a live one. Gives the state after it;
     /// `None` where a live runner goes on by itself.
     pub async fn resume(&self, id: &str) -> Result<Option<State>> {
-        refuse_transaction_pooler(&self.ctx.target).await?;
+        self.check_server().await?;
         sampler::check(&self.ctx).await?;
         let client = self.connect_initialised().await?;
         let paused = overrides::clear(&client, id, overrides::PAUSE).await?;

@@ -6,7 +6,6 @@ use tokio_postgres::Client;
 use super::engine::{Engine, begin, commit_or_roll_back, refused};
 use super::{lease, session};
 use crate::error::{Error, Result};
-use crate::pg::session::refuse_transaction_pooler;
 use crate::plan::{Step, revert_steps};
 use crate::run::{Input, RunKind, State, transition};
 use crate::store::{self, MigrationRow, RunRow, StepState, overrides};
@@ -50,7 +49,7 @@ impl Engine {
 
     /// Takes a migration back.
     pub async fn revert(&self, id: &str, to: RevertTo) -> Result<State> {
-        refuse_transaction_pooler(&self.ctx.target).await?;
+        self.check_server().await?;
         let first = self.connect_initialised().await?;
         let lease = lease::acquire(&self.ctx, id).await?;
         drop(first);
