@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::lease::{self, Lease};
-use super::{Ctx, planner, session};
+use super::{Ctx, planner, sampler, session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::migration::Migration;
@@ -125,6 +125,7 @@ impl Engine {
         through: Through,
     ) -> Result<State> {
         self.check_server().await?;
+        sampler::check(&self.ctx).await?;
         self.init().await?;
         let id = &migration.id;
         let lease = lease::acquire(&self.ctx, id).await?;
@@ -234,6 +235,9 @@ impl Engine {
 
     async fn run_part(&self, id: &str, kind: RunKind) -> Result<State> {
         self.check_server().await?;
+        if kind == RunKind::Contract {
+            sampler::check(&self.ctx).await?;
+        }
         let client = self.connect_initialised().await?;
         let lease = lease::acquire(&self.ctx, id).await?;
         if let Some(open) = store::runs::open_run(&client, id).await? {
@@ -262,6 +266,7 @@ impl Engine {
     /// `None` where a live runner goes on by itself.
     pub async fn resume(&self, id: &str) -> Result<Option<State>> {
         self.check_server().await?;
+        sampler::check(&self.ctx).await?;
         let client = self.connect_initialised().await?;
         let paused = overrides::clear(&client, id, overrides::PAUSE).await?;
         if paused {
@@ -308,6 +313,7 @@ impl Engine {
             ));
         }
         let plan = row.plan.ok_or_else(|| no_plan(id))?;
+        sampler::check(&self.ctx).await?;
         // From READY on the new application version writes too: the checks of contract.
         let phase = if row.state == State::Ready {
             Phase::Contract

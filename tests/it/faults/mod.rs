@@ -5,6 +5,7 @@ mod blind;
 mod blockers;
 mod churn;
 mod connections;
+mod custom;
 mod kill;
 mod latency;
 mod limits;
