@@ -52,6 +52,12 @@ pub(super) struct RunOptions {
     /// Terminate sessions that are in the way of a step's locks
     #[arg(long)]
     cancel_blockers: bool,
+    /// Serve metrics over HTTP at this address, such as 127.0.0.1:9187
+    #[arg(long, value_name = "ADDR")]
+    pub(super) metrics_listen: Option<String>,
+    /// Write metrics to this file that the Prometheus node exporter's textfile collector reads
+    #[arg(long, value_name = "FILE")]
+    pub(super) metrics_textfile: Option<std::path::PathBuf>,
     /// How long to go on trying to reconnect [default: 1m]
     #[arg(long, value_name = "TIME")]
     reconnect_budget: Option<Time>,

@@ -9,6 +9,7 @@ mod ddl;
 pub mod doctor;
 pub mod engine;
 pub mod lease;
+mod ledger;
 mod live;
 pub mod planner;
 mod probe;
