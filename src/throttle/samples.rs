@@ -56,12 +56,28 @@ pub struct SlotState {
     pub lost: bool,
 }
 
+/// The signal of what may still be written before a slot is lost.
+pub const SLOT_HEADROOM: &str = "slot_headroom";
+
+/// The readings with less headroom by what chunks wrote since the slots were read: at full speed
+/// they may use up a limit between two readings.
+pub fn less_headroom(mut readings: Vec<Reading>, written: u64) -> Vec<Reading> {
+    for reading in &mut readings {
+        if let Reading::Sample(sample) = reading
+            && sample.name == SLOT_HEADROOM
+        {
+            sample.value -= written as f64;
+        }
+    }
+    readings
+}
+
 /// Samples of the slots.
 pub fn slots(now: &[SlotState], limits: &Limits) -> Vec<Reading> {
     let mut all = Vec::new();
     for slot in now.iter().filter(|s| !s.lost) {
         if let Some(safe) = slot.safe {
-            let sample = Sample::new("slot_headroom", safe as f64, Unit::Bytes)
+            let sample = Sample::new(SLOT_HEADROOM, safe as f64, Unit::Bytes)
                 .of(&*slot.name)
                 .bound(limits.min_slot_headroom.map(|l| Bound::Below(l as f64)));
             all.push(sample.into());
@@ -199,6 +215,20 @@ mod tests {
             ..Limits::default()
         };
         assert!(may_open(0, &off) && may_begin(0, &off));
+    }
+
+    #[test]
+    fn what_chunks_wrote_since_is_no_headroom() {
+        let limits = Limits::default();
+        let slot = SlotState {
+            name: "s".into(),
+            safe: Some(300 << 20),
+            retained: None,
+            lost: false,
+        };
+        let readings = slots(&[slot], &limits);
+        assert_eq!(decide(&less_headroom(readings.clone(), 40 << 20)), None);
+        assert!(decide(&less_headroom(readings, 60 << 20)).is_some());
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod vacuums;
 mod wal;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,7 @@ use crate::pg::probes;
 use crate::store::overrides::{self, Override};
 use crate::throttle::board::{Board, Pace};
 use crate::throttle::wal::Written;
-use crate::throttle::{Limits, Reading};
+use crate::throttle::{Limits, Reading, samples};
 
 /// The pace of what is read from the server's memory.
 const PACE: Pace = Pace {
@@ -125,6 +126,10 @@ pub(super) struct Shared {
     /// Before what is set while it runs.
     base: Limits,
     board: Mutex<Board>,
+    /// WAL bytes between begin and end of all chunks so far.
+    written: AtomicU64,
+    /// The same when the slots were read last.
+    written_at_slots: AtomicU64,
     limits: watch::Sender<Limits>,
     scene: Mutex<Scene>,
 }
@@ -138,6 +143,8 @@ impl Shared {
         Self {
             start: Instant::now(),
             board: Mutex::default(),
+            written: AtomicU64::new(0),
+            written_at_slots: AtomicU64::new(0),
             limits: watch::Sender::new(limits.clone()),
             base: limits,
             scene: Mutex::default(),
@@ -151,6 +158,8 @@ impl Shared {
 
     /// A chunk committed that took `elapsed` and wrote between these positions of the log.
     pub(super) fn wrote(&self, elapsed: Duration, lsn_from: u64, lsn_to: u64) {
+        self.written
+            .fetch_add(lsn_to.saturating_sub(lsn_from), Ordering::Relaxed);
         // Nobody drains what nobody asks for.
         if self.limits.borrow().max_wal_rate.is_none() {
             return;
@@ -172,8 +181,10 @@ impl Shared {
 
     /// What is known now; `None` before the first reading of all.
     pub(super) fn readings(&self) -> Option<Vec<Reading>> {
-        let board = lock(&self.board);
-        board.readings(self.start.elapsed())
+        let readings = lock(&self.board).readings(self.start.elapsed())?;
+        let written = self.written.load(Ordering::Relaxed);
+        let since = written.saturating_sub(self.written_at_slots.load(Ordering::Relaxed));
+        Some(samples::less_headroom(readings, since))
     }
 }
 
@@ -355,6 +366,7 @@ impl Sampler<'_> {
         }
         let scene = lock(&self.shared.scene).clone();
         let pace = signal.pace();
+        let written = self.shared.written.load(Ordering::Relaxed);
         let ask = Ask {
             client: client.as_ref(),
             limits: &limits,
@@ -373,6 +385,11 @@ impl Sampler<'_> {
             }
         };
         self.put(number, at, readings);
+        if signal.name() == samples::SLOT_HEADROOM {
+            self.shared
+                .written_at_slots
+                .store(written, Ordering::Relaxed);
+        }
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ pub(super) struct Slots;
 
 impl Signal for Slots {
     fn name(&self) -> &'static str {
-        "slot_headroom"
+        samples::SLOT_HEADROOM
     }
 
     fn watched(&self, limits: &Limits) -> bool {
