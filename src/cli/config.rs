@@ -164,6 +164,8 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. The command lin
 # max-snapshot-age = "off"
 # max-archive-backlog = "off"    # WAL files that wait for the archiver
 # max-vacuums = "off"            # VACUUMs at work on the table
+# max-pool-waiting = 1           # clients that wait in a pool of PgBouncer (with pgbouncer-url)
+# max-pool-wait = "1s"           # how long the first of them has waited
 # run-between = "off"            # such as "22:00-06:00 +02:00"
 
 [backfill]

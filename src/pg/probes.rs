@@ -4,6 +4,7 @@
 //! What the role may not see is an error or `None`, never a reassuring value.
 
 mod health;
+mod pgbouncer;
 mod sessions;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio_postgres::types::{PgLsn, ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 pub use health::{Slot, archive_backlog, blocked_by_us, free_connections, slots, vacuums};
+pub use pgbouncer::{Console, Queues};
 pub use sessions::{Blocked, Blocker, blocked_by, blockers_of, would_block};
 
 use super::read::{failed, get, seconds};

@@ -31,6 +31,10 @@ pub struct Limits {
     pub max_archive_backlog: Option<u64>,
     /// VACUUMs at work on the table: hold from this number on.
     pub max_vacuums: Option<u64>,
+    /// Clients that wait in a pool of PgBouncer: hold from this number on.
+    pub max_pool_waiting: Option<u64>,
+    /// How long the first client in the queue of a pool of PgBouncer has waited.
+    pub max_pool_wait: Option<Duration>,
     /// Hours in which chunks may run.
     pub run_between: Option<Window>,
 }
@@ -49,6 +53,8 @@ impl Default for Limits {
             max_snapshot_age: None,
             max_archive_backlog: None,
             max_vacuums: None,
+            max_pool_waiting: Some(1),
+            max_pool_wait: Some(Duration::from_secs(1)),
             run_between: None,
         }
     }
@@ -140,6 +146,18 @@ pub const KEYS: &[Key] = &[
         about: "hold while this many VACUUMs work on the table",
         set: |l, v| optional(v, number).map(|n| l.max_vacuums = n),
         get: |l| show(l.max_vacuums),
+    },
+    Key {
+        name: "max-pool-waiting",
+        about: "hold while this many clients wait in a pool of PgBouncer; fewer make the duty smaller",
+        set: |l, v| optional(v, number).map(|n| l.max_pool_waiting = n),
+        get: |l| show(l.max_pool_waiting),
+    },
+    Key {
+        name: "max-pool-wait",
+        about: "hold while a client has waited this long in a pool of PgBouncer",
+        set: |l, v| optional(v, time).map(|t| l.max_pool_wait = t),
+        get: |l| show(l.max_pool_wait.map(humantime::format_duration)),
     },
     Key {
         name: "run-between",

@@ -5,6 +5,7 @@
 
 pub mod lag;
 pub mod limits;
+pub mod pools;
 pub mod reading;
 pub mod samples;
 mod steer;
