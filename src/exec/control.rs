@@ -1,130 +1,43 @@
-//! The throttle at work: probes that read beside the backfill, and the gate before each chunk.
+//! The gate before each chunk: what the throttle decides over the latest readings, and the time
+//! that this costs, by cause.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::sampler::{self, Shared};
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::pg::probes;
-use crate::store::overrides::{self, Override};
-use crate::throttle::lag::LagClock;
-use crate::throttle::samples::{self, SlotState, StandbyLag};
-use crate::throttle::{Decision, Hold, Limits, Reading, Throttle, Unit};
+use crate::throttle::{Decision, Hold, Throttle};
 
-/// Time between readings.
-const PERIOD: Duration = Duration::from_millis(500);
-/// Readings older than this hold the backfill: three periods.
-const STALE: Duration = Duration::from_millis(1_500);
 /// While held, the gate looks again after this time.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-/// What the probes remember from one reading to the next.
-#[derive(Default)]
-struct Memory {
-    clock: LagClock,
-    /// Standbys seen so far: one that vanishes is missed.
-    standbys: Vec<String>,
-}
-
-/// The limits in force and what a person says beside them.
-fn said(base: &Limits, overrides: &[Override]) -> (Limits, Vec<Reading>) {
-    let mut limits = base.clone();
-    let mut readings = Vec::new();
-    for o in overrides {
-        if o.key == overrides::PAUSE {
-            readings.push(Reading::Paused {
-                by: o.set_by.clone(),
-            });
-        } else if let Err(why) = limits.set(&o.key, &o.value) {
-            // Written by hand: what it wants is not known, so nothing goes on.
-            readings.push(Reading::Blind {
-                signal: format!("override {}", o.key),
-                why,
-            });
-        }
-    }
-    (limits, readings)
-}
-
-/// A signal that cannot be read holds the backfill, by name; a lost connection is an error.
-async fn blind(
-    signal: &str,
-    probe: impl Future<Output = Result<Vec<Reading>>>,
-) -> Result<Vec<Reading>> {
-    match probe.await {
-        Err(error) if !error.is_connection() => Ok(vec![Reading::Blind {
-            signal: signal.to_owned(),
-            why: error.to_string(),
-        }]),
-        result => result,
-    }
-}
-
-pub(super) fn slot_state(slot: probes::Slot) -> SlotState {
-    SlotState {
-        lost: slot.wal_status.as_deref() == Some("lost"),
-        name: slot.name,
-        safe: slot.safe_wal_size,
-        retained: slot.retained,
-    }
-}
-
-/// The standbys that replay; base backups and `pg_receivewal` do not.
-fn standbys(
-    replicas: &[probes::Replica],
-    clock: &LagClock,
-    at: Duration,
-    lsn: u64,
-) -> Vec<StandbyLag> {
-    replicas
-        .iter()
-        .filter_map(|r| {
-            let bytes = u64::try_from(r.replay_bytes?).unwrap_or(0);
-            let lag = if bytes == 0 {
-                Duration::ZERO
-            } else {
-                clock.lag(at, lsn.saturating_sub(bytes))
-            };
-            Some(StandbyLag {
-                name: r.name.clone(),
-                lag,
-                bytes,
-            })
-        })
-        .collect()
-}
 
 /// Shared by all workers of a step.
 pub(super) struct Control {
     session: Arc<Session>,
+    sampled: Arc<Shared>,
     state: Mutex<State>,
 }
 
 struct State {
     throttle: Throttle,
-    readings: Vec<Reading>,
-    read_at: Option<Instant>,
     holding: Option<(Hold, Instant)>,
     ticked_at: Option<Instant>,
-    /// Relations that the step works on.
-    relations: Vec<u32>,
     waited: BTreeMap<String, Duration>,
 }
 
 impl Control {
     pub(super) fn new(session: Arc<Session>) -> Arc<Self> {
-        let throttle = Throttle::new(session.ctx.settings.limits.clone());
+        let limits = session.ctx.settings.limits.clone();
         Arc::new(Self {
             session,
+            sampled: Arc::new(Shared::new(limits.clone())),
             state: Mutex::new(State {
-                throttle,
-                readings: Vec::new(),
-                read_at: None,
+                throttle: Throttle::new(limits),
                 holding: None,
                 ticked_at: None,
-                relations: Vec::new(),
                 waited: BTreeMap::new(),
             }),
         })
@@ -136,144 +49,7 @@ impl Control {
 
     /// Says which relations (oids) the step works on.
     pub(super) fn watch(&self, relations: Vec<u32>) {
-        self.state().relations = relations;
-    }
-
-    /// Takes readings until the future is dropped.
-    pub(super) async fn sample(self: Arc<Self>) {
-        let start = Instant::now();
-        let mut client = None;
-        let mut memory = Memory::default();
-        loop {
-            let result = self.read(&mut client, &mut memory, start).await;
-            let readings = result.unwrap_or_else(|error| {
-                client = None;
-                vec![Reading::Blind {
-                    signal: "server".to_owned(),
-                    why: error.to_string(),
-                }]
-            });
-            {
-                let mut state = self.state();
-                state.readings = readings;
-                state.read_at = Some(Instant::now());
-            }
-            tokio::time::sleep(PERIOD).await;
-        }
-    }
-
-    async fn read(
-        &self,
-        client: &mut Option<tokio_postgres::Client>,
-        memory: &mut Memory,
-        start: Instant,
-    ) -> Result<Vec<Reading>> {
-        let client = match client {
-            Some(client) if !client.is_closed() => client,
-            slot => slot.insert(self.session.ctx.target.connect().await?),
-        };
-        let overrides = overrides::list(client, &self.session.migration).await?;
-        let (limits, mut readings) = said(&self.session.ctx.settings.limits, &overrides);
-        self.state().throttle.set_limits(limits.clone());
-        if let Some(window) = limits.run_between {
-            // The server's clock: one for all runners.
-            let now = probes::now(client).await?;
-            if !window.is_open(now) {
-                readings.push(Reading::Closed {
-                    until: window.opens(),
-                });
-            }
-        }
-        if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() {
-            let lsn = probes::wal_lsn(client).await?;
-            let at = start.elapsed();
-            memory.clock.note(at, lsn);
-            readings.extend(
-                blind("replica_lag", async {
-                    let now = standbys(&probes::replicas(client).await?, &memory.clock, at, lsn);
-                    let readings = samples::standbys(&now, &memory.standbys, &limits);
-                    for standby in now {
-                        if !memory.standbys.contains(&standby.name) {
-                            memory.standbys.push(standby.name);
-                        }
-                    }
-                    Ok(readings)
-                })
-                .await?,
-            );
-        }
-        if limits.min_slot_headroom.is_some() || limits.max_slot_retained.is_some() {
-            readings.extend(
-                blind("slot_headroom", async {
-                    let now: Vec<SlotState> = probes::slots(client)
-                        .await?
-                        .into_iter()
-                        .map(slot_state)
-                        .collect();
-                    Ok(samples::slots(&now, &limits))
-                })
-                .await?,
-            );
-        }
-        if limits.min_free_connections.is_some() {
-            readings.extend(
-                blind("connections_free", async {
-                    let free = probes::free_connections(client).await?;
-                    Ok(samples::connections(free, &limits).into_iter().collect())
-                })
-                .await?,
-            );
-        }
-        if limits.max_blocked.is_some() {
-            readings.extend(
-                blind("blocked_sessions", async {
-                    let blocked = probes::blocked_by_us(client).await?;
-                    Ok(samples::blocked(blocked, &limits).into_iter().collect())
-                })
-                .await?,
-            );
-        }
-        if let Some(limit) = limits.max_snapshot_age {
-            readings.extend(
-                blind("snapshot_age", async {
-                    let oldest = probes::oldest_snapshot_age(client).await?;
-                    let age = oldest.and_then(|o| o.age).unwrap_or_default().as_secs_f64();
-                    let limit = Some(limit.as_secs_f64());
-                    Ok(samples::at_most("snapshot_age", age, Unit::Seconds, limit)
-                        .into_iter()
-                        .collect())
-                })
-                .await?,
-            );
-        }
-        if let Some(limit) = limits.max_archive_backlog {
-            readings.extend(
-                blind("archive_backlog", async {
-                    let files = probes::archive_backlog(client).await? as f64;
-                    let limit = Some(limit as f64);
-                    Ok(
-                        samples::at_most("archive_backlog", files, Unit::Count, limit)
-                            .into_iter()
-                            .collect(),
-                    )
-                })
-                .await?,
-            );
-        }
-        if let Some(limit) = limits.max_vacuums {
-            let relations = self.state().relations.clone();
-            readings.extend(
-                blind("vacuums", async {
-                    let running = probes::vacuums(client, &relations).await? as f64;
-                    let limit = Some(limit as f64);
-                    Ok(samples::at_most("vacuums", running, Unit::Count, limit)
-                        .into_iter()
-                        .collect())
-                })
-                .await?,
-            );
-        }
-        Ok(readings)
+        self.sampled.set_scene(|scene| scene.relations = relations);
     }
 
     /// Waits until the throttle lets the next chunk go; `worked` is the working time of the chunk
@@ -298,25 +74,22 @@ impl Control {
     }
 
     fn decide(&self, worked: Duration) -> (Decision, Vec<Event>) {
+        let readings = self.sampled.readings();
         let mut state = self.state();
-        let stale = state.read_at.is_none_or(|at| at.elapsed() > STALE);
-        let readings = if stale {
-            vec![Reading::Blind {
-                signal: "server".to_owned(),
-                why: "the last reading is older than three periods".to_owned(),
-            }]
-        } else {
-            state.readings.clone()
+        // Before the first readings there is nothing to decide on, and nothing to tell.
+        let Some(readings) = readings else {
+            let hold = Hold {
+                cause: "blind".to_owned(),
+                reason: "the signals are read for the first time".to_owned(),
+            };
+            return (Decision::Hold(hold), Vec::new());
         };
+        state.throttle.set_limits(self.sampled.limits());
         let elapsed = state
             .ticked_at
             .replace(Instant::now())
             .map_or(Duration::ZERO, |at| at.elapsed());
         let decision = state.throttle.tick(elapsed, worked, &readings);
-        // Before the first reading there is nothing to tell yet.
-        if state.read_at.is_none() {
-            return (decision, Vec::new());
-        }
         let mut news = Vec::new();
         let held = match &decision {
             Decision::Hold(hold) => Some(hold.clone()),
@@ -371,7 +144,12 @@ pub(super) async fn with_probes<T>(
     control: &Arc<Control>,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let probes = tokio::spawn(control.clone().sample());
+    let session = &control.session;
+    let probes = tokio::spawn(sampler::sample(
+        session.ctx.clone(),
+        session.migration.clone(),
+        control.sampled.clone(),
+    ));
     let result = work.await;
     probes.abort();
     result

@@ -1,14 +1,18 @@
 //! What the throttle can see in a database, and what else would stop a migration there.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use tokio_postgres::Client;
 
-use super::Engine;
+use super::{Engine, sampler};
 use crate::error::{Error, Result};
 use crate::pg::error::from_pg;
 use crate::pg::{probes, session};
-use crate::throttle::samples::{self, SlotState, StandbyLag};
 use crate::throttle::{Reading, Sample};
+
+/// A snapshot of this age is worth a word.
+const OLD_SNAPSHOT: Duration = Duration::from_mins(5);
 
 /// How a finding bears on a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -85,93 +89,44 @@ impl Finding {
     }
 }
 
-fn readings(findings: &mut Vec<Finding>, what: &str, result: Result<Vec<Reading>>) -> Result<()> {
-    match result {
-        Ok(readings) => {
-            findings.extend(
-                readings
-                    .iter()
-                    .filter_map(Reading::sample)
-                    .map(Finding::of_sample),
-            );
-            Ok(())
+/// What a signal tells: each of its values, or why it cannot be read. What no limit asks for stops
+/// nothing.
+fn signal(told: sampler::Told) -> Vec<Finding> {
+    let stops = |mut finding: Finding| {
+        if !told.watched && finding.verdict == Verdict::Stops {
+            finding.verdict = Verdict::Note;
         }
-        Err(error) if error.is_connection() => Err(error),
-        Err(error) => {
-            findings.push(Finding::unreadable(what, &error));
-            Ok(())
-        }
+        finding
+    };
+    match told.readings {
+        Ok(readings) => readings
+            .iter()
+            .map(|reading| match reading {
+                Reading::Sample(sample) => Finding::of_sample(sample),
+                Reading::Blind { signal, why } => {
+                    Finding::new(signal, format!("cannot be read: {why}"), Verdict::Stops)
+                }
+                Reading::Paused { by } => {
+                    Finding::new(&told.name, format!("paused by {by}"), Verdict::Stops)
+                }
+                Reading::Closed { until } => {
+                    Finding::new(&told.name, format!("closed until {until}"), Verdict::Stops)
+                }
+            })
+            .map(stops)
+            .collect(),
+        Err(error) => vec![stops(Finding::unreadable(&told.name, &error))],
     }
 }
 
 /// Examines the database of an engine with its limits.
 pub async fn examine(engine: &Engine) -> Result<Vec<Finding>> {
     let client = engine.connect().await?;
-    let limits = engine.settings().limits.clone();
     let mut all = vec![server(&client).await?];
-    if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() {
-        let standbys = async {
-            let now: Vec<StandbyLag> = probes::replicas(&client)
-                .await?
-                .into_iter()
-                .filter_map(|r| {
-                    Some(StandbyLag {
-                        bytes: u64::try_from(r.replay_bytes?).unwrap_or(0),
-                        lag: r.replay_lag.unwrap_or_default(),
-                        name: r.name,
-                    })
-                })
-                .collect();
-            Ok(samples::standbys(&now, &[], &limits))
-        };
-        readings(&mut all, "replica_lag", standbys.await)?;
+    for told in sampler::look(&engine.ctx, &client).await? {
+        all.extend(signal(told));
     }
-    let slots = async {
-        let now: Vec<SlotState> = probes::slots(&client)
-            .await?
-            .into_iter()
-            .map(super::control::slot_state)
-            .collect();
-        Ok(samples::slots(&now, &limits))
-    };
-    readings(&mut all, "slot_headroom", slots.await)?;
-    let free = async {
-        let free = probes::free_connections(&client).await?;
-        Ok(samples::connections(free, &limits).into_iter().collect())
-    };
-    readings(&mut all, "connections_free", free.await)?;
-    let blocked = async {
-        let blocked = probes::blocked_by_us(&client).await?;
-        Ok(samples::blocked(blocked, &limits).into_iter().collect())
-    };
-    readings(&mut all, "blocked_sessions", blocked.await)?;
-    match probes::oldest_snapshot_age(&client).await {
-        Ok(Some(oldest)) => {
-            let age = oldest.age.unwrap_or_default();
-            let old = age.as_secs() >= 300;
-            let finding = Finding::new(
-                "snapshot_age",
-                format!("{:.0}s, {}", age.as_secs_f64(), oldest.holder),
-                if old { Verdict::Note } else { Verdict::Fine },
-            );
-            all.push(if old {
-                finding.advice("end it: dead rows of a backfill cannot be vacuumed while it lives")
-            } else {
-                finding
-            });
-        }
-        Ok(None) => all.push(Finding::new("snapshot_age", "none", Verdict::Fine)),
-        Err(error) if error.is_connection() => return Err(error),
-        Err(error) => {
-            let mut finding = Finding::unreadable("snapshot_age", &error);
-            finding.verdict = if limits.max_snapshot_age.is_some() {
-                Verdict::Stops
-            } else {
-                Verdict::Note
-            };
-            all.push(finding);
-        }
-    }
+    all.extend(old_snapshot(&client).await?);
     all.extend(settings(&client).await?);
     all.push(pooler(engine).await?);
     Ok(all)
@@ -181,6 +136,25 @@ async fn server(client: &Client) -> Result<Finding> {
     let version = session::server_version(client).await?;
     let text = format!("{}.{}", version / 10_000, version % 10_000);
     Ok(Finding::new("server version", text, Verdict::Fine))
+}
+
+/// Who keeps dead rows from being vacuumed for long; the age alone is a signal.
+async fn old_snapshot(client: &Client) -> Result<Option<Finding>> {
+    let oldest = match probes::oldest_snapshot_age(client).await {
+        // The signal of this name has told it.
+        Err(error) if !error.is_connection() => return Ok(None),
+        oldest => oldest?,
+    };
+    let old = oldest.filter(|o| o.age.unwrap_or_default() >= OLD_SNAPSHOT);
+    Ok(old.map(|o| {
+        let age = o.age.unwrap_or_default().as_secs_f64();
+        Finding::new(
+            "oldest snapshot",
+            format!("{age:.0}s, {}", o.holder),
+            Verdict::Note,
+        )
+        .advice("end it: dead rows of a backfill cannot be vacuumed while it lives")
+    }))
 }
 
 async fn pooler(engine: &Engine) -> Result<Finding> {

@@ -13,6 +13,7 @@ mod live;
 pub mod planner;
 mod probe;
 pub mod revert;
+mod sampler;
 pub mod session;
 mod tally;
 mod verify;

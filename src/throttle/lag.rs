@@ -25,6 +25,14 @@ impl LagClock {
         self.samples.push_back((at, lsn));
     }
 
+    /// True where the log was noted at or before this position: then [`Self::lag`] is exact, else
+    /// it is the least that it can be.
+    pub fn reaches(&self, replayed: u64) -> bool {
+        self.samples
+            .front()
+            .is_some_and(|(_, lsn)| *lsn <= replayed)
+    }
+
     /// How far a standby that has replayed up to `replayed` is behind at time `at`. Zero where it
     /// has replayed all: an idle standby does not lag. Older than all samples gives the age of the
     /// oldest: at least that.

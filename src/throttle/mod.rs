@@ -3,6 +3,7 @@
 //! Load steers, limits only stop. Whatever is configured and cannot be read holds the backfill
 //! with a reason: blind means stopped.
 
+pub mod board;
 pub mod lag;
 pub mod limits;
 pub mod pools;
