@@ -18,6 +18,10 @@ pub(super) struct Config {
     pub(super) migrations: Option<PathBuf>,
     /// The database; without password, which belongs into `.pgpass` or `PGPASSWORD`.
     pub(super) database_url: Option<String>,
+    /// The same database past a transaction pooler; without password too.
+    pub(super) direct_url: Option<String>,
+    /// PgBouncer's admin console; without password too.
+    pub(super) pgbouncer_url: Option<String>,
     /// `[throttle]`: the keys of [`crate::throttle::limits::KEYS`].
     throttle: Option<Throttle>,
     /// `[backfill]`
@@ -151,6 +155,9 @@ impl Config {
 pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. The command line wins over it; every value shown is the default.
 
 # migrations = "migrations"
+# Where database-url leads through PgBouncer, see docs/pgbouncer.md (passwords: .pgpass):
+# direct-url = "postgres://deploy@db1:5432/shop"
+# pgbouncer-url = "postgres://stats@pool1:6432/pgbouncer"
 
 [throttle]
 # duty = 0.5                     # share of the time that chunks may work

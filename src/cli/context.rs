@@ -13,7 +13,7 @@ use super::run_options::RunOptions;
 use super::{Format, Global};
 use crate::error::{Error, Result};
 use crate::event::Sink;
-use crate::exec::{Ctx, Engine, Settings};
+use crate::exec::{Ctx, Engine, Pools, Settings};
 use crate::pg::connect::Target;
 use crate::report::text::Style;
 use crate::report::{error, out, progress};
@@ -45,6 +45,13 @@ pub(super) fn path_from_env(name: &str) -> Option<PathBuf> {
     std::env::var_os(name)
         .filter(|value| !value.is_empty())
         .map(PathBuf::from)
+}
+
+/// What the command line or the environment gives, else the configuration file. An empty text is
+/// none, as with libpq's variables.
+fn given<'a>(first: &'a Option<String>, second: &'a Option<String>) -> Option<&'a str> {
+    let text = |t: &'a Option<String>| t.as_deref().filter(|t| !t.trim().is_empty());
+    text(first).or_else(|| text(second))
 }
 
 fn no_color() -> Option<String> {
@@ -101,13 +108,45 @@ impl App {
         }
     }
 
-    pub(super) fn target(&self) -> Result<Target> {
-        Target::new(
-            self.global
-                .database_url
-                .as_deref()
-                .or(self.config.database_url.as_deref()),
-        )
+    /// Where sessions go; and the same database by `--database-url`, where `--direct-url` is given
+    /// beside it.
+    fn targets(&self) -> Result<(Target, Option<Target>)> {
+        let database = given(&self.global.database_url, &self.config.database_url);
+        let Some(direct) = self.direct_url() else {
+            return Ok((Target::new(database)?, None));
+        };
+        let named = |name: &'static str| move |error: Error| error.context(name);
+        let target = Target::new(Some(direct)).map_err(named("--direct-url"))?;
+        let pooled = database
+            .filter(|database| *database != direct)
+            .map(|database| Target::new(Some(database)).map_err(named("--database-url")))
+            .transpose()?;
+        Ok((target, pooled))
+    }
+
+    fn direct_url(&self) -> Option<&str> {
+        given(&self.global.direct_url, &self.config.direct_url)
+    }
+
+    /// The PgBouncer whose queues count.
+    fn pools(&self) -> Result<Option<Pools>> {
+        given(&self.global.pgbouncer_url, &self.config.pgbouncer_url)
+            .map(|url| {
+                let console = Target::console(url).map_err(|e| e.context("--pgbouncer-url"))?;
+                Ok(Pools {
+                    console,
+                    database: None,
+                })
+            })
+            .transpose()
+    }
+
+    /// Checks what a run needs, and says which way its chunks go, where there are two.
+    pub(super) async fn check_ways(&self, engine: &Engine) -> Result<()> {
+        if let Some(way) = engine.chunks_way().await? {
+            self.say(way);
+        }
+        Ok(())
     }
 
     /// Data for people or programs.
@@ -147,8 +186,13 @@ impl App {
         if let Some(options) = options {
             options.settings(&mut settings);
         }
+        settings.pools = self.pools()?;
+        let (target, pooled) = self.targets()?;
         Ok(Engine::new(Ctx {
-            target: self.target()?,
+            target,
+            direct: self.direct_url().is_some(),
+            pooled,
+            chunks: None,
             settings,
             sink: self.sink(),
             stop: self.stop.get_or_init(stop_signal).clone(),

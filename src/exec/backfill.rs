@@ -75,7 +75,7 @@ pub(super) async fn run(
         title: &step.title,
         spec,
         control: Control::new(session.clone()),
-        pool: session.ctx.target.pool(usize::from(workers))?,
+        pool: session.ctx.chunk_target().pool(usize::from(workers))?,
         queue: Mutex::default(),
         rewritten: Mutex::default(),
         regroup: AtomicBool::new(false),

@@ -18,8 +18,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::conninfo::{self, ChannelBinding, ConnInfo, Host, HostName, SslMode};
 use super::error::from_pg;
 use super::{passfile, session, sqlstate, tls};
-use crate::{Error, ErrorKind, Result};
 use crate::throttle::pools::CONSOLE;
+use crate::{Error, ErrorKind, Result};
 use driver::{PoolConnect, drive};
 use environment::{default_passfile, home, local_server};
 

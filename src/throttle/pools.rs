@@ -67,22 +67,17 @@ pub fn readings(pools: &[Pool], limits: &Limits) -> Vec<Reading> {
                 sample.of(format!("{}/{}", pool.database, pool.user))
             }
         };
-        if let Some(limit) = limits.max_pool_waiting {
-            let (waiting, limit) = (pool.waiting as f64, limit as f64);
-            let sample = Sample::new("pgbouncer_waiting", waiting, Unit::Count)
-                .bound(Some(Bound::Above(limit)))
-                .load(waiting / limit);
-            all.push(of(sample).into());
+        let waiting = pool.waiting as f64;
+        let most = limits.max_pool_waiting.map(|l| l.max(1) as f64);
+        let mut queue =
+            Sample::new("pgbouncer_waiting", waiting, Unit::Count).bound(most.map(Bound::Above));
+        if let Some(most) = most {
+            queue = queue.load(waiting / most);
         }
-        if let Some(limit) = limits.max_pool_wait {
-            let sample = Sample::new(
-                "pgbouncer_maxwait",
-                pool.longest.as_secs_f64(),
-                Unit::Seconds,
-            )
-            .bound(Some(Bound::Above(limit.as_secs_f64())));
-            all.push(of(sample).into());
-        }
+        let longest = pool.longest.as_secs_f64();
+        let wait = Sample::new("pgbouncer_maxwait", longest, Unit::Seconds)
+            .bound(limits.max_pool_wait.map(|l| Bound::Above(l.as_secs_f64())));
+        all.extend([of(queue).into(), of(wait).into()]);
     }
     all
 }
@@ -155,11 +150,7 @@ mod tests {
         assert_eq!(decide(&[], &limits), None);
         assert_eq!(decide(&[pool("web", "a", 0, 0)], &limits), None);
         assert_eq!(
-            decide(
-                &[pool("web", "a", 0, 0), pool("web", "b", 3, 20)],
-                &limits
-            )
-            .as_deref(),
+            decide(&[pool("web", "a", 0, 0), pool("web", "b", 3, 20)], &limits).as_deref(),
             Some("pgbouncer_waiting(web/b) 3 >= 1")
         );
         let patient = Limits {
@@ -178,7 +169,7 @@ mod tests {
             ..limits
         };
         assert!(!wanted(&off) && wanted(&patient));
-        assert_eq!(readings(&[pool("web", "b", 99, 9_000)], &off), []);
+        assert_eq!(decide(&[pool("web", "b", 99, 9_000)], &off), None);
     }
 
     #[test]

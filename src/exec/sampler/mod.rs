@@ -9,6 +9,7 @@ mod archiver;
 mod blocked;
 mod connections;
 pub(super) mod list;
+mod pgbouncer;
 mod replicas;
 mod slots;
 mod snapshots;

@@ -142,9 +142,7 @@ fn needed(row: &SimpleQueryRow, column: &str) -> Result<String> {
 }
 
 fn number(row: &SimpleQueryRow, column: &str) -> Result<u64> {
-    needed(row, column)?
-        .parse()
-        .map_err(|_| unexpected(column))
+    needed(row, column)?.parse().map_err(|_| unexpected(column))
 }
 
 fn unexpected(column: &str) -> Error {
