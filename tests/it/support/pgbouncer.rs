@@ -15,6 +15,7 @@ use super::connect;
 /// A running PgBouncer; killed where it is dropped.
 pub(crate) struct PgBouncer {
     dir: TempDir,
+    account: Option<(u32, u32)>,
     port: u16,
     child: Option<Child>,
 }
@@ -32,7 +33,8 @@ fn program() -> PathBuf {
         .expect("no pgbouncer: scripts/setup.sh installs it, or PGSHIFT_PGBOUNCER names it")
 }
 
-/// The user and group to run as where we are root, which PgBouncer refuses to be.
+/// The user and group to run as where we are root, which PgBouncer refuses to be. Asked of a
+/// folder that we have just made: its owner tells who we are.
 fn account(dir: &Path) -> Option<(u32, u32)> {
     if dir.metadata().expect("our folder").uid() != 0 {
         return None;
@@ -59,6 +61,7 @@ impl PgBouncer {
             .tempdir()
             .expect("a temporary folder");
         let mut bouncer = Self {
+            account: account(dir.path()),
             dir,
             port: 0,
             child: None,
@@ -85,7 +88,7 @@ impl PgBouncer {
             std::fs::write(bouncer.file("pgbouncer.ini"), ini).expect("pgbouncer.ini");
             std::fs::write(bouncer.file("users"), "\"postgres\" \"\"\n\"stats\" \"\"\n")
                 .expect("users");
-            if bouncer.start_again().await {
+            if bouncer.starts().await {
                 return bouncer;
             }
         }
@@ -100,10 +103,14 @@ impl PgBouncer {
         std::fs::read_to_string(self.file("log")).unwrap_or_default()
     }
 
+    /// Starts it on its port again after it was killed.
+    pub(crate) async fn start_again(&mut self) {
+        assert!(self.starts().await, "PgBouncer, again: {}", self.log());
+    }
+
     /// Starts it on its port; false where it ends at once.
-    pub(crate) async fn start_again(&mut self) -> bool {
-        let account = account(self.dir.path());
-        if let Some((user, group)) = account {
+    async fn starts(&mut self) -> bool {
+        if let Some((user, group)) = self.account {
             chown(self.dir.path(), Some(user), Some(group)).expect("chown");
         }
         let log = File::create(self.file("log")).expect("its log");
@@ -113,7 +120,7 @@ impl PgBouncer {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("its log"))
             .stderr(log);
-        if let Some((user, group)) = account {
+        if let Some((user, group)) = self.account {
             command.uid(user).gid(group);
         }
         self.child = Some(command.spawn().expect("the pgbouncer program"));
