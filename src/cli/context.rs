@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use super::config::Config;
 use super::run_options::RunOptions;
@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::event::Sink;
 use crate::exec::{Ctx, Engine, Pools, Settings};
 use crate::pg::connect::Target;
+use crate::pg::pooler::Pooling;
 use crate::report::text::Style;
 use crate::report::{error, out, progress};
 
@@ -23,6 +24,8 @@ pub(super) struct App {
     global: Global,
     /// The configuration file.
     pub(super) config: Config,
+    /// What is between us and the server; looked at once, whatever is done how often.
+    pooling: Arc<OnceCell<Pooling>>,
     /// Made at its first use, once: it is a task.
     stop: OnceLock<watch::Receiver<bool>>,
 }
@@ -49,9 +52,9 @@ pub(super) fn path_from_env(name: &str) -> Option<PathBuf> {
 
 /// What the command line or the environment gives, else the configuration file. An empty text is
 /// none, as with libpq's variables.
-fn given<'a>(first: &'a Option<String>, second: &'a Option<String>) -> Option<&'a str> {
-    let text = |t: &'a Option<String>| t.as_deref().filter(|t| !t.trim().is_empty());
-    text(first).or_else(|| text(second))
+fn given<'a>(first: Option<&'a str>, second: Option<&'a str>) -> Option<&'a str> {
+    let said = |text: &&str| !text.trim().is_empty();
+    first.filter(said).or(second.filter(said))
 }
 
 fn no_color() -> Option<String> {
@@ -83,6 +86,7 @@ impl App {
         Ok(Self {
             global: global.clone(),
             config,
+            pooling: Arc::default(),
             stop: OnceLock::new(),
         })
     }
@@ -111,7 +115,10 @@ impl App {
     /// Where sessions go; and the same database by `--database-url`, where `--direct-url` is given
     /// beside it.
     fn targets(&self) -> Result<(Target, Option<Target>)> {
-        let database = given(&self.global.database_url, &self.config.database_url);
+        let database = given(
+            self.global.database_url.as_deref(),
+            self.config.database_url.as_deref(),
+        );
         let Some(direct) = self.direct_url() else {
             return Ok((Target::new(database)?, None));
         };
@@ -125,20 +132,26 @@ impl App {
     }
 
     fn direct_url(&self) -> Option<&str> {
-        given(&self.global.direct_url, &self.config.direct_url)
+        given(
+            self.global.direct_url.as_deref(),
+            self.config.direct_url.as_deref(),
+        )
     }
 
     /// The PgBouncer whose queues count.
     fn pools(&self) -> Result<Option<Pools>> {
-        given(&self.global.pgbouncer_url, &self.config.pgbouncer_url)
-            .map(|url| {
-                let console = Target::console(url).map_err(|e| e.context("--pgbouncer-url"))?;
-                Ok(Pools {
-                    console,
-                    database: None,
-                })
+        given(
+            self.global.pgbouncer_url.as_deref(),
+            self.config.pgbouncer_url.as_deref(),
+        )
+        .map(|url| {
+            let console = Target::console(url).map_err(|e| e.context("--pgbouncer-url"))?;
+            Ok(Pools {
+                console,
+                database: None,
             })
-            .transpose()
+        })
+        .transpose()
     }
 
     /// Checks what a run needs, and says which way its chunks go, where there are two.
@@ -191,6 +204,7 @@ impl App {
         Ok(Engine::new(Ctx {
             target,
             direct: self.direct_url().is_some(),
+            pooling: self.pooling.clone(),
             pooled,
             chunks: None,
             settings,

@@ -20,7 +20,6 @@ use crate::store::{self, MigrationRow, RunRow, overrides, schema};
 /// The operations of pgshift on one database.
 pub struct Engine {
     pub(super) ctx: Ctx,
-    pub(super) pooling: OnceCell<Pooling>,
     pub(super) ready: OnceCell<Ready>,
 }
 
@@ -38,7 +37,6 @@ impl Engine {
     pub fn new(ctx: Ctx) -> Self {
         Self {
             ctx,
-            pooling: OnceCell::new(),
             ready: OnceCell::new(),
         }
     }

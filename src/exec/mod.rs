@@ -23,10 +23,11 @@ pub mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use crate::event::{Event, Sink};
 use crate::pg::connect::Target;
+use crate::pg::pooler::Pooling;
 use crate::retry::LockLadder;
 use crate::throttle::Limits;
 
@@ -87,6 +88,8 @@ pub struct Ctx {
     pub target: Target,
     /// True where `--direct-url` names it.
     pub direct: bool,
+    /// What is between us and it; looked at once.
+    pub pooling: Arc<OnceCell<Pooling>>,
     /// The same database by `--database-url`, where `--direct-url` is given beside it.
     pub pooled: Option<Target>,
     /// Where chunks go, if not to `target`; decided before a run.

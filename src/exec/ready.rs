@@ -27,7 +27,8 @@ pub(super) struct Ready {
 impl Engine {
     /// What the sessions of `--direct-url`, or else `--database-url`, are; looked at once.
     pub(super) async fn pooling(&self) -> Result<&Pooling> {
-        self.pooling
+        self.ctx
+            .pooling
             .get_or_try_init(|| pooling(&self.ctx.target))
             .await
     }
@@ -187,13 +188,15 @@ fn difference(direct: &Identity, pooled: &Identity) -> Option<String> {
 /// For people: which way chunks go, and why.
 fn told(found: &Pooling, pooled: &Target, direct: &Target) -> String {
     if found.carries_transactions() {
-        format!("chunks go through {pooled} ({found}), all else to {direct}")
-    } else {
-        format!(
-            "all goes to {direct}, chunks too: {pooled} is {found} (PgBouncer carries them from \
-             1.21 on, with max_prepared_statements above 0)"
-        )
+        return format!("chunks go through {pooled}, {found}; all else goes to {direct}");
     }
+    let mend = match found {
+        Pooling::Transaction { .. } => {
+            " (PgBouncer does from 1.21 on, with max_prepared_statements above 0)"
+        }
+        Pooling::Session | Pooling::Statement => "",
+    };
+    format!("all goes to {direct}, chunks too: {pooled} is {found}{mend}")
 }
 
 #[cfg(test)]

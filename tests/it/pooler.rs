@@ -322,6 +322,16 @@ async fn a_pooler_that_dies_holds_and_one_that_is_back_lets_go() {
     cli.run(&["revert", ID, "--yes"]).await.expect(0);
     db.execute("DELETE FROM pgshift.override").await;
 
+    // Live control through a pool: of a version that carries statements, or refused.
+    let through = Cli::new(&db).env("DATABASE_URL", &pool.url(db.name()));
+    let short = if pool.carries_statements().await {
+        0
+    } else {
+        3
+    };
+    through.migration(ID, MIGRATION);
+    through.run(&["resume", ID]).await.expect(3);
+
     // Chunks through it, where it carries them.
     let cli = cli
         .env("DATABASE_URL", &pool.url(db.name()))
@@ -337,6 +347,14 @@ async fn a_pooler_that_dies_holds_and_one_that_is_back_lets_go() {
         ),
     )
     .await;
+    through.run(&["pause", ID]).await.expect(short);
+    if short == 0 {
+        event(&db, "held", "paused").await;
+    }
+    through.run(&["resume", ID]).await.expect(short);
+    if short == 0 {
+        event(&db, "released", "paused").await;
+    }
     pool.kill();
     tokio::time::sleep(Duration::from_secs(2)).await;
     pool.start_again().await;
