@@ -6,7 +6,7 @@ pub mod sizer;
 pub mod spec;
 
 pub use ranges::{BlockRange, split_blocks, watermark};
-pub use sizer::ChunkSizer;
+pub use sizer::{CHUNK_TARGET, ChunkSizer};
 pub use spec::{BackfillSpec, KeyColumn, Strategy, Verb, VerifySpec};
 
 use std::time::Duration;

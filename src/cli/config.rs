@@ -177,7 +177,7 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. The command lin
 
 [backfill]
 # workers = 1
-# chunk-target = "20ms"  # working time that a chunk aims at
+# chunk-target = "8ms"   # working time that a chunk aims at
 # max-failed-rows = 0
 
 [locks]

@@ -23,7 +23,7 @@ pub(super) struct RunOptions {
     /// Concurrent workers of a backfill by blocks [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: Option<u16>,
-    /// Working time that a chunk aims at [default: 20ms]
+    /// Working time that a chunk aims at [default: 8ms]
     #[arg(long, value_name = "TIME")]
     chunk_target: Option<Time>,
     /// Rows that may fail before a backfill stops [default: 0]

@@ -161,7 +161,7 @@ impl<'a> Scene<'a> {
     pub(super) async fn apply_and_kill(&mut self) -> Result<()> {
         let mut args = vec!["apply", MIGRATION, "--yes"];
         if self.small() {
-            // Of chunks of 20 ms a small table has too few for anything to happen between them.
+            // Of chunks of the default size a small table has too few for anything to happen between them.
             args.extend(["--chunk-target", "2ms"]);
         }
         self.say(&format!(

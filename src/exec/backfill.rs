@@ -24,15 +24,18 @@ use crate::store::checkpoints::{self, Checkpoint};
 use crate::store::runs;
 
 /// WAL that a chunk should not exceed: an application's COMMIT behind it flushes it too.
-const CHUNK_WAL: u64 = 2 << 20;
+const CHUNK_WAL: u64 = 512 << 10;
 /// Blocks of the first chunk, and rows of the first keyset chunk.
-const FIRST_BLOCKS: u64 = 16;
-const FIRST_ROWS: u64 = 500;
+const FIRST_BLOCKS: u64 = 4;
+const FIRST_ROWS: u64 = 200;
 /// No chunk is larger than this.
 const MOST_BLOCKS: u64 = 16_384;
 const MOST_ROWS: u64 = 100_000;
-/// A chunk is cut short past this multiple of its target: 80 ms by default.
+/// A chunk is cut short past this multiple of its target, and not before [`CUT_EARLIEST`]: on a
+/// busy machine a chunk of a few milliseconds takes several times as long for reasons that a
+/// smaller one meets too.
 const CUT_SHORT: u32 = 4;
+const CUT_EARLIEST: Duration = Duration::from_millis(80);
 /// SQLSTATE `query_canceled`, of a `statement_timeout` for one.
 const TIMED_OUT: &str = "57014";
 /// Passes of a scan without a key, until one finds nothing.
@@ -379,7 +382,7 @@ impl Job<'_> {
             return chunk::STATEMENT_TIMEOUT;
         }
         let target = self.session.ctx.settings.chunk_target;
-        (target * CUT_SHORT).clamp(Duration::from_millis(50), chunk::STATEMENT_TIMEOUT)
+        (target * CUT_SHORT).clamp(CUT_EARLIEST, chunk::STATEMENT_TIMEOUT)
     }
 
     /// One try of a chunk; `None` where it was rolled back and is to be tried again.

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use tokio::sync::{OnceCell, watch};
 
+use crate::backfill::CHUNK_TARGET;
 use crate::event::{Event, Sink};
 use crate::pg::connect::Target;
 use crate::pg::pooler::Pooling;
@@ -71,7 +72,7 @@ impl Default for Settings {
             ladder: LockLadder::default(),
             limits: Limits::default(),
             workers: 1,
-            chunk_target: Duration::from_millis(20),
+            chunk_target: CHUNK_TARGET,
             max_failed_rows: 0,
             cancel_blockers: false,
             lease_ttl: Duration::from_secs(15),

@@ -9,7 +9,7 @@ use super::expand::{Expanded, expand};
 use super::probe::Probed;
 use super::step::{Estimate, PLAN_FORMAT, Phase, Plan, Step, Undo, Work};
 use super::sync::{Form, SyncGroup};
-use crate::backfill::{Strategy, VerifySpec};
+use crate::backfill::{CHUNK_TARGET, Strategy, VerifySpec};
 use crate::catalog::{QName, Table, facts};
 use crate::error::Result;
 use crate::lock::{LockMode, LockOn};
@@ -171,10 +171,10 @@ fn estimate(cost: Option<f64>, backfill: &PlannedBackfill, table: &Table) -> Est
     let seconds = cost.map(|c| c * table.rows as f64);
     let chunks = match (backfill.spec.batch, cost) {
         (Some(batch), _) => Some((table.rows / i64::from(batch)).max(1)),
-        // The adaptive size aims at a working time of 20 ms a chunk.
+        // The adaptive size aims at a working time.
         (None, Some(cost)) => {
             let blocks: i64 = table.leaves.iter().map(|l| l.blocks).sum();
-            let wanted = ((table.rows as f64 * cost) / 0.02).ceil() as i64;
+            let wanted = ((table.rows as f64 * cost) / CHUNK_TARGET.as_secs_f64()).ceil() as i64;
             let most = if backfill.spec.strategy == Strategy::Ctid {
                 blocks
             } else {
