@@ -168,13 +168,15 @@ pub(super) async fn check_way(ctx: &Ctx, client: &Client) -> Result<()> {
 fn difference(direct: &Identity, pooled: &Identity) -> Option<String> {
     let (d, p) = (direct, pooled);
     if d.system != p.system {
+        let told = |system: &Option<String>| system.clone().unwrap_or_else(|| "none".to_owned());
         return Some(format!(
             "servers with the system identifiers {} and {}",
-            p.system, d.system
+            told(&p.system),
+            told(&d.system)
         ));
     }
     if d.started != p.started {
-        return Some("two servers, one a copy of the other".to_owned());
+        return Some("two servers that were started at different times".to_owned());
     }
     if d.database_oid != p.database_oid {
         return Some(format!("databases {} and {}", p.database, d.database));
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn a_difference_is_told_from_the_server_down() {
         let here = Identity {
-            system: "1".into(),
+            system: Some("1".into()),
             started: "2".into(),
             database_oid: "3".into(),
             database: "shop".into(),
@@ -218,8 +220,8 @@ mod tests {
             change(&mut there);
             difference(&here, &there).unwrap_or_default()
         };
-        assert!(other(|i| i.system = "9".into()).contains("identifiers 9 and 1"));
-        assert!(other(|i| i.started = "9".into()).contains("copy"));
+        assert!(other(|i| i.system = Some("9".into())).contains("identifiers 9 and 1"));
+        assert!(other(|i| i.started = "9".into()).contains("different times"));
         let database = other(|i| {
             i.database_oid = "9".into();
             i.database = "old".into();

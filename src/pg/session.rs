@@ -82,8 +82,9 @@ pub async fn require_read_write(client: &Client) -> Result<()> {
 /// the same, whatever is in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster's system identifier; a copy of a data directory has its original's.
-    pub system: String,
+    /// The cluster's system identifier, where the server tells it; a copy of a data directory has
+    /// its original's.
+    pub system: Option<String>,
     /// When the server started: it tells a copy from its original.
     pub started: String,
     /// The database's oid.
@@ -101,20 +102,25 @@ pub struct Identity {
 pub async fn identity(client: &Client) -> Result<Identity> {
     let row = one_row(
         client,
-        "SELECT s.system_identifier,
-                extract(epoch FROM pg_catalog.pg_postmaster_start_time()),
+        "SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time()),
                 d.oid, d.datname, current_user
-         FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
-         WHERE d.datname = pg_catalog.current_database()",
+         FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()",
     )
     .await?;
     let value = |index| column(&row, index).map(str::to_owned);
+    // Any role may ask PostgreSQL itself; hosted ones need not have the function.
+    let system = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
+    let system = match one_row(client, system).await {
+        Ok(row) => Some(column(&row, 0)?.to_owned()),
+        Err(error) if error.is_connection() => return Err(error),
+        Err(_) => None,
+    };
     Ok(Identity {
-        system: value(0)?,
-        started: value(1)?,
-        database_oid: value(2)?,
-        database: value(3)?,
-        role: value(4)?,
+        system,
+        started: value(0)?,
+        database_oid: value(1)?,
+        database: value(2)?,
+        role: value(3)?,
     })
 }
 
