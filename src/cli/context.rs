@@ -197,7 +197,7 @@ impl App {
         let mut settings = Settings::default();
         self.config.settings(&mut settings);
         if let Some(options) = options {
-            options.settings(&mut settings);
+            options.settings(&mut settings)?;
         }
         settings.pools = self.pools()?;
         let (target, pooled) = self.targets()?;

@@ -64,11 +64,12 @@ pub(super) async fn run(
     spec: &BackfillSpec,
 ) -> Result<Duration> {
     let begun = Instant::now();
+    let spec = &session.ctx.settings.backfill(spec);
     // A resume tries rows that failed before again.
     checkpoints::clear_failed(&*session.lease, session.run_id(), ordinal).await?;
     let before = checkpoints::list(&*session.lease, session.run_id(), ordinal).await?;
     let workers = match spec.strategy {
-        Strategy::Ctid => spec.workers.unwrap_or(session.ctx.settings.workers).max(1),
+        Strategy::Ctid => spec.workers.unwrap_or(1).max(1),
         // A keyset range has one cursor.
         Strategy::Keyset { .. } => 1,
     };
@@ -77,7 +78,7 @@ pub(super) async fn run(
         ordinal,
         title: &step.title,
         spec,
-        control: Control::new(session.clone()),
+        control: Control::new(session.clone(), step)?,
         pool: session.ctx.chunk_target().pool(usize::from(workers))?,
         queue: Mutex::default(),
         rewritten: Mutex::default(),
@@ -89,6 +90,7 @@ pub(super) async fn run(
         },
     };
     let control = job.control.clone();
+    control.staff(workers, &job.pool);
     with_probes(&control, job.to_the_end(workers, begun)).await?;
     let waited: Duration = control.waited().values().sum();
     let all = checkpoints::list(&*session.lease, session.run_id(), ordinal).await?;
@@ -261,6 +263,8 @@ impl Job<'_> {
             if self.regroup.load(Ordering::Relaxed) {
                 return Ok(());
             }
+            // The first gate: a connection is opened only where enough are left.
+            self.control.gate(Duration::ZERO).await?;
             let client = self.pool.get().await.map_err(from_pool)?;
             match self.spec.strategy {
                 Strategy::Ctid => self.blocks(&client, &range, begun).await?,
@@ -371,6 +375,8 @@ impl Job<'_> {
             .rows
             .fetch_add(done.rows as i64, Ordering::Relaxed);
         self.tally.chunks.fetch_add(1, Ordering::Relaxed);
+        let lsn = done.wal_from;
+        self.control.wrote(done.elapsed, lsn, lsn + done.wal);
         self.tell(begun);
     }
 

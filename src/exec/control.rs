@@ -9,6 +9,7 @@ use super::sampler::{self, Shared};
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::plan::Step;
 use crate::throttle::{Decision, Hold, Throttle};
 
 /// While held, the gate looks again after this time.
@@ -29,9 +30,10 @@ struct State {
 }
 
 impl Control {
-    pub(super) fn new(session: Arc<Session>) -> Arc<Self> {
-        let limits = session.ctx.settings.limits.clone();
-        Arc::new(Self {
+    /// The gate of a step of this session.
+    pub(super) fn new(session: Arc<Session>, step: &Step) -> Result<Arc<Self>> {
+        let limits = session.ctx.settings.limits_of(step)?;
+        Ok(Arc::new(Self {
             session,
             sampled: Arc::new(Shared::new(limits.clone())),
             state: Mutex::new(State {
@@ -40,7 +42,7 @@ impl Control {
                 ticked_at: None,
                 waited: BTreeMap::new(),
             }),
-        })
+        }))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -50,6 +52,21 @@ impl Control {
     /// Says which relations (oids) the step works on.
     pub(super) fn watch(&self, relations: Vec<u32>) {
         self.sampled.set_scene(|scene| scene.relations = relations);
+    }
+
+    /// Says who works: as many chunks at a time, on the connections of this pool.
+    pub(super) fn staff(&self, workers: u16, pool: &deadpool_postgres::Pool) {
+        self.sampled.set_scene(|scene| {
+            scene.workers = workers;
+            scene.pool = Some(pool.clone());
+        });
+    }
+
+    /// Learns what a committed chunk wrote: the log's positions around it.
+    pub(super) fn wrote(&self, elapsed: Duration, lsn_from: u64, lsn_to: u64) {
+        if lsn_from < lsn_to {
+            self.sampled.wrote(elapsed, lsn_from, lsn_to);
+        }
     }
 
     /// Waits until the throttle lets the next chunk go; `worked` is the working time of the chunk

@@ -24,10 +24,7 @@ pub(super) async fn run(
     step: &Step,
     statements: &[String],
 ) -> Result<Duration> {
-    let mut ladder = session.ctx.settings.ladder.clone();
-    if let Some(longest) = step.lock_timeout_ms {
-        ladder = ladder.with_longest(Duration::from_millis(longest));
-    }
+    let ladder = session.ctx.settings.ladder_of(step);
     let begun = Instant::now();
     let mut said: Option<(Instant, Vec<String>)> = None;
     let mut tried = None;

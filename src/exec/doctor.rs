@@ -1,5 +1,7 @@
 //! What the throttle can see in a database, and what else would stop a migration there.
 
+mod server;
+
 use std::time::Duration;
 
 use serde::Serialize;
@@ -7,7 +9,6 @@ use tokio_postgres::Client;
 
 use super::{Engine, Settings, ready, sampler};
 use crate::error::{Error, Result};
-use crate::pg::error::from_pg;
 use crate::pg::pooler::Pooling;
 use crate::pg::probes::{self, Console};
 use crate::pg::session;
@@ -110,6 +111,7 @@ fn signal(told: sampler::Told) -> Vec<Finding> {
                 Reading::Blind { signal, why } => {
                     Finding::new(signal, format!("cannot be read: {why}"), Verdict::Stops)
                 }
+                Reading::Shut { signal, why } => Finding::new(signal, why, Verdict::Stops),
                 Reading::Paused { by } => {
                     Finding::new(&told.name, format!("paused by {by}"), Verdict::Stops)
                 }
@@ -140,7 +142,8 @@ pub async fn examine(engine: &Engine) -> Result<Vec<Finding>> {
         all.extend(signal(told));
     }
     all.extend(old_snapshot(&client).await?);
-    all.extend(settings(&client).await?);
+    all.extend(server::settings(&client).await?);
+    all.extend(server::wal(&client).await?);
     all.extend(console(&ctx.settings).await);
     all.push(between);
     all.extend(chunks(engine).await?);
@@ -260,72 +263,4 @@ async fn console(settings: &Settings) -> Option<Finding> {
             Finding::new(what, value, Verdict::Fine)
         }
     })
-}
-
-/// Prepared transactions, wraparound, rights, WAL settings.
-async fn settings(client: &Client) -> Result<Vec<Finding>> {
-    let row = client
-        .query_one(
-            "SELECT (SELECT count(*) FROM pg_prepared_xacts
-                     WHERE database = current_database()
-                       AND prepared < clock_timestamp() - interval '1 minute') AS prepared,
-                    (SELECT age(datfrozenxid)::bigint FROM pg_database
-                     WHERE datname = current_database()) AS xid_age,
-                    has_database_privilege(current_database(), 'CREATE') AS may_create,
-                    has_database_privilege(current_database(), 'TEMPORARY') AS may_temp,
-                    to_regnamespace('pgshift') IS NOT NULL AS initialised,
-                    current_user::text AS role,
-                    current_setting('max_wal_size') AS max_wal_size,
-                    pg_size_bytes(current_setting('max_wal_size')) AS max_wal_bytes,
-                    current_setting('deadlock_timeout')::interval
-                        < interval '200 milliseconds' AS quick_deadlocks",
-            &[],
-        )
-        .await
-        .map_err(from_pg)?;
-    let mut all = Vec::new();
-    let prepared: i64 = row.get("prepared");
-    all.push(if prepared > 0 {
-        Finding::new("prepared transactions", format!("{prepared} older than a minute"), Verdict::Note)
-            .advice("COMMIT PREPARED or ROLLBACK PREPARED: they hold locks and snapshots (pg_prepared_xacts)")
-    } else {
-        Finding::new("prepared transactions", "none that is old", Verdict::Fine)
-    });
-    let age: i64 = row.get("xid_age");
-    all.push(if age > 1_000_000_000 {
-        Finding::new("transaction id age", age.to_string(), Verdict::Note)
-            .advice("let VACUUM FREEZE catch up first: every chunk takes a transaction id")
-    } else {
-        Finding::new("transaction id age", age.to_string(), Verdict::Fine)
-    });
-    let role: String = row.get("role");
-    let may = row.get::<_, bool>("may_create") || row.get::<_, bool>("initialised");
-    all.push(if may {
-        Finding::new("state schema", "there, or can be made", Verdict::Fine)
-    } else {
-        Finding::new("state schema", "cannot be made", Verdict::Stops).advice(format!(
-            "GRANT CREATE ON DATABASE … TO {role}; see docs/privileges.md"
-        ))
-    });
-    all.push(if row.get("may_temp") {
-        Finding::new("temporary tables", "may be made", Verdict::Fine)
-    } else {
-        Finding::new("temporary tables", "may not be made", Verdict::Note).advice(format!(
-            "GRANT TEMPORARY ON DATABASE … TO {role}, so that plan can check expressions"
-        ))
-    });
-    let wal: String = row.get("max_wal_size");
-    all.push(if row.get::<_, i64>("max_wal_bytes") < (1 << 30) {
-        Finding::new("max_wal_size", wal, Verdict::Note)
-            .advice("a long backfill forces checkpoints often; 4GB or more makes them rarer")
-    } else {
-        Finding::new("max_wal_size", wal, Verdict::Fine)
-    });
-    if row.get("quick_deadlocks") {
-        all.push(
-            Finding::new("deadlock_timeout", "below 200ms", Verdict::Note)
-                .advice("chunks wait for 100 ms: the application may lose a deadlock against them"),
-        );
-    }
-    Ok(all)
 }

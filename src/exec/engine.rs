@@ -5,8 +5,8 @@ use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
 use super::lease::{self, Lease};
-use super::ready::Ready;
-use super::{Ctx, planner, session};
+use super::ready::{self, Ready};
+use super::{Ctx, planner, sampler, session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::migration::Migration;
@@ -112,6 +112,8 @@ impl Engine {
         through: Through,
     ) -> Result<State> {
         let ctx = self.ready().await?;
+        ready::check_console(&ctx.settings).await?;
+        sampler::check(ctx).await?;
         self.init().await?;
         let id = &migration.id;
         let lease = lease::acquire(ctx, id).await?;
@@ -221,6 +223,10 @@ impl Engine {
 
     async fn run_part(&self, id: &str, kind: RunKind) -> Result<State> {
         let ctx = self.ready().await?;
+        if kind == RunKind::Contract {
+            ready::check_console(&ctx.settings).await?;
+            sampler::check(ctx).await?;
+        }
         let client = self.connect_initialised().await?;
         let lease = lease::acquire(ctx, id).await?;
         if let Some(open) = store::runs::open_run(&client, id).await? {
@@ -252,6 +258,8 @@ impl Engine {
             return self.end_pause(id).await.map(|()| None);
         }
         let ctx = self.ready().await?;
+        ready::check_console(&ctx.settings).await?;
+        sampler::check(ctx).await?;
         let client = self.connect_initialised().await?;
         let paused = overrides::clear(&client, id, overrides::PAUSE).await?;
         if paused {
@@ -299,6 +307,7 @@ impl Engine {
             ));
         }
         let plan = row.plan.ok_or_else(|| no_plan(id))?;
+        sampler::check(&self.ctx).await?;
         // From READY on the new application version writes too: the checks of contract.
         let phase = if row.state == State::Ready {
             Phase::Contract

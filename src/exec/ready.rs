@@ -1,6 +1,7 @@
-//! What must hold before a run begins: sessions, a console that can be read, one database behind
-//! both URLs; and the way that chunks take.
+//! What must hold before a run begins: sessions, one database behind both URLs, a console that
+//! can be read; and the way that chunks take.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_postgres::Client;
@@ -47,7 +48,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Refused`] without a session, or where the two URLs lead to different
-    /// databases; what a console or a server that cannot be read gives. Nothing was changed.
+    /// databases; what a server that cannot be read gives. Nothing was changed.
     pub(super) async fn ready(&self) -> Result<&Ctx> {
         Ok(&self.prepared().await?.ctx)
     }
@@ -91,11 +92,6 @@ impl Engine {
         }
         let client = ctx.target.connect().await?;
         know_database(&mut ctx.settings, &client).await?;
-        if let Some(of) = &ctx.settings.pools
-            && pools::wanted(&ctx.settings.limits)
-        {
-            Console::new(of.console.clone()).queues(PATIENCE).await?;
-        }
         if let Some(pooled) = ctx.pooled.clone() {
             check_same(&ctx.target, &client, &pooled).await?;
             let found = self::pooling(&pooled).await?;
@@ -119,6 +115,18 @@ impl Engine {
                  --direct-url (PGSHIFT_DIRECT_URL); see docs/pgbouncer.md"
             })
     }
+}
+
+/// Reads the console once: what can never be read is an error before anything starts.
+pub(super) async fn check_console(settings: &Settings) -> Result<()> {
+    let Some(of) = &settings.pools else {
+        return Ok(());
+    };
+    if !pools::wanted(&settings.limits_with(&BTreeMap::new())?) {
+        return Ok(());
+    }
+    let read = Console::new(of.console.clone()).queues(PATIENCE).await;
+    read.map(drop).map_err(|e| e.left("nothing was changed"))
 }
 
 /// Asks the server for the name by which PgBouncer's aliases know the database.

@@ -39,7 +39,7 @@ pub(super) async fn run(
     spec: &VerifySpec,
 ) -> Result<Duration> {
     let begun = Instant::now();
-    let control = Control::new(session.clone());
+    let control = Control::new(session.clone(), step)?;
     find(session, ordinal, step, spec, &control).await?;
     let waited: Duration = control.waited().values().sum();
     let result = serde_json::json!({ "wrong": 0 });
@@ -68,7 +68,7 @@ pub(super) async fn alone(ctx: &Ctx, migration: &str, steps: &[Step]) -> Result<
     for (index, step) in steps.iter().enumerate() {
         match &step.work {
             Work::Verify(spec) => {
-                let control = Control::new(session.clone());
+                let control = Control::new(session.clone(), step)?;
                 find(&session, index + 1, step, spec, &control).await?;
                 tables.push(spec.table.to_string());
             }

@@ -47,8 +47,8 @@ impl Bound {
     #[must_use]
     pub fn to_resume(self) -> Self {
         match self {
-            Self::Above(limit) => Self::Above(limit * (1.0 - COME_BACK)),
-            Self::Below(limit) => Self::Below(limit * (1.0 + COME_BACK)),
+            Self::Above(limit) => Self::Above(limit - limit.abs() * COME_BACK),
+            Self::Below(limit) => Self::Below(limit + limit.abs() * COME_BACK),
         }
     }
 
@@ -80,6 +80,10 @@ pub struct Sample {
     /// not be counted: the throttle would chase itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<f64>,
+    /// The duty at which our own part would leave the limit alone, where the signal knows its own
+    /// part: chunks are slowed down to it, instead of being stopped again and again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_duty: Option<f64>,
 }
 
 impl Sample {
@@ -92,6 +96,7 @@ impl Sample {
             unit,
             bound: None,
             load: None,
+            most_duty: None,
         }
     }
 
@@ -177,6 +182,13 @@ pub enum Reading {
     Closed {
         /// When it opens.
         until: String,
+    },
+    /// Something else says no: a gate, an archiver that fails.
+    Shut {
+        /// The signal.
+        signal: String,
+        /// What it says.
+        why: String,
     },
     /// A signal that is configured could not be read, is missing, or is too old.
     Blind {

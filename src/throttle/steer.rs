@@ -38,11 +38,14 @@ impl Steer {
         self.duty
     }
 
-    /// Learns the present load (1 is as much as the server should bear) after `elapsed`.
-    pub(super) fn observe(&mut self, elapsed: Duration, load: f64) {
+    /// Learns the present load (1 is as much as the server should bear) after `elapsed`, and the
+    /// duty that our own part leaves room for.
+    ///
+    /// The latter does not depend on the present duty, so following it is no feedback.
+    pub(super) fn observe(&mut self, elapsed: Duration, load: f64, room: f64) {
         let least = LEAST.min(self.most);
         let free = ((1.0 - load) / (1.0 - KNEE)).clamp(0.0, 1.0);
-        let wanted = least + (self.most - least) * free;
+        let wanted = (least + (self.most - least) * free).min(room.max(least));
         let constant = if wanted < self.duty { DOWN } else { UP };
         let part = 1.0 - (-elapsed.as_secs_f64() / constant).exp();
         self.duty += (wanted - self.duty) * part;
@@ -73,7 +76,7 @@ mod tests {
         (0..1200)
             .map(|n| {
                 let load = application(f64::from(n) * 0.1) + own * steer.duty();
-                steer.observe(TICK, load * (0.98 + 0.04 * random.f64()));
+                steer.observe(TICK, load * (0.98 + 0.04 * random.f64()), 1.0);
                 steer.duty()
             })
             .collect()
@@ -127,11 +130,11 @@ mod tests {
         #[test]
         fn the_duty_stays_within_its_bounds_and_never_overshoots(
             most in 0.0_f64..1.5,
-            loads in proptest::collection::vec((-1.0_f64..5.0, 0_u64..10_000), 1..200),
+            loads in proptest::collection::vec((-1.0_f64..5.0, -0.5_f64..2.0, 0_u64..10_000), 1..200),
         ) {
             let mut steer = Steer::new(most);
-            for (load, ms) in loads {
-                steer.observe(Duration::from_millis(ms), load);
+            for (load, room, ms) in loads {
+                steer.observe(Duration::from_millis(ms), load, room);
                 prop_assert!(steer.duty() > 0.0 && steer.duty() <= bounded(most) + 1e-12);
             }
         }

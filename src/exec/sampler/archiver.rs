@@ -1,4 +1,4 @@
-//! WAL files that wait for the archiver.
+//! WAL files that wait for the archiver, and an archiver that fails: then all of them will.
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 
@@ -25,14 +25,22 @@ impl Signal for Archiver {
 
     fn read<'a>(&'a mut self, ask: Ask<'a>) -> BoxFuture<'a, Result<Vec<Reading>>> {
         async move {
-            let files = probes::archive_backlog(ask.client()?).await? as f64;
+            let archive = probes::archive(ask.client()?).await?;
             let limit = ask.limits.max_archive_backlog.map(|l| l as f64);
-            Ok(vec![samples::at_most(
+            let files = archive.ready as f64;
+            let mut readings = vec![samples::at_most(
                 "archive_backlog",
                 files,
                 Unit::Count,
                 limit,
-            )])
+            )];
+            if let Some((file, times)) = archive.failing {
+                readings.push(Reading::Shut {
+                    signal: "archiver".to_owned(),
+                    why: format!("archiving {file} failed ({times} failures so far)"),
+                });
+            }
+            Ok(readings)
         }
         .boxed()
     }

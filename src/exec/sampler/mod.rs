@@ -7,14 +7,22 @@
 
 mod archiver;
 mod blocked;
+mod checkpoints;
 mod connections;
+mod gate;
+mod http;
 pub(super) mod list;
 mod pgbouncer;
+mod pool;
+mod prometheus;
 mod replicas;
 mod slots;
 mod snapshots;
+mod sql;
 mod vacuums;
+mod wal;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,10 +32,11 @@ use tokio::time::MissedTickBehavior;
 use tokio_postgres::Client;
 
 use super::Ctx;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::pg::probes;
 use crate::store::overrides::{self, Override};
 use crate::throttle::board::{Board, Pace};
+use crate::throttle::wal::Written;
 use crate::throttle::{Limits, Reading};
 
 /// The pace of what is read from the server's memory.
@@ -103,11 +112,29 @@ impl<'a> Ask<'a> {
 pub(super) struct Scene {
     /// Relations (oids) that it changes.
     pub(super) relations: Vec<u32>,
+    /// Chunks that can run at a time.
+    pub(super) workers: u16,
+    /// The workers' connections.
+    pub(super) pool: Option<deadpool_postgres::Pool>,
+    /// Chunks that committed since the WAL rate was read last.
+    written: Arc<Mutex<Vec<Written>>>,
+}
+
+impl Scene {
+    /// Connections that the workers have yet to open.
+    fn connections_to_come(&self) -> i64 {
+        self.pool.as_ref().map_or(0, |pool| {
+            let status = pool.status();
+            i64::try_from(status.max_size.saturating_sub(status.size)).unwrap_or(i64::MAX)
+        })
+    }
 }
 
 /// What the samplers write and the gate reads.
 pub(super) struct Shared {
     start: Instant,
+    /// Before what is set while it runs.
+    base: Limits,
     board: Mutex<Board>,
     limits: watch::Sender<Limits>,
     scene: Mutex<Scene>,
@@ -122,7 +149,8 @@ impl Shared {
         Self {
             start: Instant::now(),
             board: Mutex::default(),
-            limits: watch::Sender::new(limits),
+            limits: watch::Sender::new(limits.clone()),
+            base: limits,
             scene: Mutex::default(),
         }
     }
@@ -130,6 +158,22 @@ impl Shared {
     /// Changes what the signals are told of the step.
     pub(super) fn set_scene(&self, change: impl FnOnce(&mut Scene)) {
         change(&mut lock(&self.scene));
+    }
+
+    /// A chunk committed that took `elapsed` and wrote between these positions of the log.
+    pub(super) fn wrote(&self, elapsed: Duration, lsn_from: u64, lsn_to: u64) {
+        // Nobody drains what nobody asks for.
+        if self.limits.borrow().max_wal_rate.is_none() {
+            return;
+        }
+        let to = self.start.elapsed();
+        let written = Written {
+            from: to.saturating_sub(elapsed),
+            to,
+            lsn_from,
+            lsn_to,
+        };
+        lock(&lock(&self.scene).written).push(written);
     }
 
     /// The limits in force: as configured, and as set while it runs.
@@ -270,13 +314,13 @@ impl Sampler<'_> {
     async fn orders(&self, client: &Client) -> Result<Vec<Reading>> {
         let work = async {
             let overrides = overrides::list(client, self.migration).await?;
-            let (limits, mut readings) = said(&self.ctx.settings.limits, &overrides);
+            let (limits, mut readings) = said(&self.shared.base, &overrides);
             if let Some(window) = limits.run_between {
                 // The server's clock: one for all runners.
                 let now = probes::now(client).await?;
                 if !window.is_open(now) {
                     readings.push(Reading::Closed {
-                        until: window.opens(),
+                        until: window.opens(now),
                     });
                 }
             }
@@ -343,6 +387,48 @@ fn no_answer(pace: Pace) -> Error {
     ))
 }
 
+/// Asks every signal that a person added, once: what can never be read is an error before anything
+/// starts. A signal that says stop at this moment, or has no number, is none.
+///
+/// # Errors
+/// [`crate::ErrorKind::Usage`] where a query is wrong, [`crate::ErrorKind::Connection`] where a gate
+/// or Prometheus cannot be reached.
+pub(super) async fn check(ctx: &Ctx) -> Result<()> {
+    let scene = Scene::default();
+    let signals = list::custom(&ctx.settings.signals);
+    let checks = signals.map(|mut signal| {
+        let scene = &scene;
+        async move {
+            let client = match signal.place() {
+                Place::Elsewhere => None,
+                Place::Shared | Place::Own => Some(ctx.target.connect().await?),
+            };
+            let ask = Ask {
+                client: client.as_ref(),
+                limits: &ctx.settings.limits,
+                scene,
+                at: Duration::ZERO,
+            };
+            let pace = signal.pace();
+            tokio::time::timeout(pace.timeout, signal.read(ask))
+                .await
+                .unwrap_or_else(|_| Err(no_answer(pace)))
+                .map(drop)
+                .map_err(|error| {
+                    let named = error.context(format!("signal {}", signal.name()));
+                    named.left("nothing was changed")
+                })
+        }
+    });
+    for checked in join_all(checks).await {
+        checked?;
+    }
+    Ok(())
+}
+
+/// How long `pgshift doctor` waits for a signal.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What one signal tells at this moment, for `pgshift doctor`.
 pub(super) struct Told {
     /// Its name.
@@ -360,7 +446,7 @@ pub(super) struct Told {
 pub(super) async fn look(ctx: &Ctx, client: &Client) -> Result<Vec<Told>> {
     let begun = Instant::now();
     let scene = Scene::default();
-    let limits = &ctx.settings.limits;
+    let limits = &ctx.settings.limits_with(&BTreeMap::new())?;
     let mut signals = list::all(&ctx.settings);
     let mut told = Vec::new();
     for again in [false, true] {
@@ -377,7 +463,10 @@ pub(super) async fn look(ctx: &Ctx, client: &Client) -> Result<Vec<Told>> {
                 scene: &scene,
                 at: begun.elapsed(),
             };
-            let readings = signal.read(ask).await;
+            let pace = signal.pace();
+            let readings = tokio::time::timeout(pace.timeout.max(PATIENCE), signal.read(ask))
+                .await
+                .unwrap_or_else(|_| Err(no_answer(pace).with_kind(ErrorKind::Interrupted)));
             if !again && signal.is_rate() && readings.is_ok() {
                 continue;
             }

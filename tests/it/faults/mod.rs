@@ -3,6 +3,7 @@
 
 mod blockers;
 mod churn;
+mod custom;
 mod kill;
 mod latency;
 mod limits;
