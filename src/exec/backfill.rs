@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::{Object, Pool};
 
 use super::chunk::{self, Done, Outcome, Place, RowByRow, Span};
-use super::control::{Control, with_probes};
+use super::control::{Control, LOOK_AGAIN, with_probes};
 use super::ddl::cancel_on_stop;
 use super::session::{Session, done_event, record_done};
 use super::tally::Tally;
@@ -18,10 +18,11 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Progress};
 use crate::pg::catalog::{self, Wanted};
 use crate::pg::error::{from_pg, from_pool};
-use crate::pg::probes::relation_state;
+use crate::pg::probes::{free_connections, relation_state};
 use crate::plan::Step;
 use crate::store::checkpoints::{self, Checkpoint};
 use crate::store::runs;
+use crate::throttle::samples;
 
 /// WAL that a chunk should not exceed: an application's COMMIT behind it flushes it too.
 const CHUNK_WAL: u64 = 512 << 10;
@@ -49,6 +50,8 @@ struct Job<'a> {
     spec: &'a BackfillSpec,
     control: Arc<Control>,
     pool: Pool,
+    /// Held while a connection is opened.
+    opening: tokio::sync::Mutex<()>,
     queue: Mutex<VecDeque<Checkpoint>>,
     /// A relation whose file was replaced.
     rewritten: Mutex<BTreeSet<u32>>,
@@ -80,6 +83,7 @@ pub(super) async fn run(
         spec,
         control: Control::new(session.clone(), step)?,
         pool: session.ctx.chunk_target().pool(usize::from(workers))?,
+        opening: tokio::sync::Mutex::default(),
         queue: Mutex::default(),
         rewritten: Mutex::default(),
         regroup: AtomicBool::new(false),
@@ -263,14 +267,28 @@ impl Job<'_> {
             if self.regroup.load(Ordering::Relaxed) {
                 return Ok(());
             }
-            // The first gate: a connection is opened only where enough are left.
-            self.control.gate(Duration::ZERO).await?;
-            let client = self.pool.get().await.map_err(from_pool)?;
+            let client = self.connection().await?;
             match self.spec.strategy {
                 Strategy::Ctid => self.blocks(&client, &range, begun).await?,
                 Strategy::Keyset { .. } => self.keys(&client, &range, begun).await?,
             }
         }
+    }
+
+    /// A connection of the pool. One more is opened only where enough are left after it, by a
+    /// look of its own: the last reading may be from before another worker took one.
+    async fn connection(&self) -> Result<Object> {
+        let _one_at_a_time = self.opening.lock().await;
+        while self.pool.status().available == 0 {
+            self.control.gate(Duration::ZERO).await?;
+            let limits = self.control.limits();
+            let free = free_connections(&self.session.work).await?;
+            if samples::may_open(free, &limits) {
+                break;
+            }
+            self.session.ctx.sleep(LOOK_AGAIN).await;
+        }
+        self.pool.get().await.map_err(from_pool)
     }
 
     fn place<'p>(&'p self, range: &'p Checkpoint) -> Place<'p> {

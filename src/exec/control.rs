@@ -10,10 +10,10 @@ use super::session::Session;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::plan::Step;
-use crate::throttle::{Decision, Hold, Throttle};
+use crate::throttle::{Decision, Hold, Limits, Throttle};
 
-/// While held, the gate looks again after this time.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// While held, and in long pauses, the gate looks again after this time.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Shared by all workers of a step.
 pub(super) struct Control {
@@ -71,7 +71,11 @@ impl Control {
 
     /// Waits until the throttle lets the next chunk go; `worked` is the working time of the chunk
     /// before. An error where a stop was asked for.
+    ///
+    /// A pause may be seconds long, and what is read meanwhile counts: it is taken in parts, and
+    /// the last word before a chunk is a decision of now.
     pub(super) async fn gate(&self, worked: Duration) -> Result<()> {
+        let begun = Instant::now();
         loop {
             self.session.check_stop()?;
             let (decision, news) = self.decide(worked);
@@ -81,9 +85,14 @@ impl Control {
             }
             match decision {
                 Decision::Proceed { pause } => {
-                    self.session.ctx.sleep(pause).await;
-                    self.account("duty", pause);
-                    return self.session.check_stop();
+                    // Held time is rest too.
+                    let left = pause.saturating_sub(begun.elapsed());
+                    if left.is_zero() {
+                        return Ok(());
+                    }
+                    let part = left.min(LOOK_AGAIN);
+                    self.session.ctx.sleep(part).await;
+                    self.account("duty", part);
                 }
                 Decision::Hold(_) => self.session.ctx.sleep(LOOK_AGAIN).await,
             }
@@ -135,6 +144,11 @@ impl Control {
             }
         }
         (decision, news)
+    }
+
+    /// The limits in force.
+    pub(super) fn limits(&self) -> Limits {
+        self.sampled.limits()
     }
 
     /// Adds to the time lost to a cause.

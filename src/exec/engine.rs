@@ -1,6 +1,8 @@
 //! What the commands do, one method each, on one database. The way back and the control of a live
 //! run have files of their own.
 
+use std::time::Duration;
+
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
@@ -22,6 +24,9 @@ pub struct Engine {
     pub(super) ctx: Ctx,
     pub(super) ready: OnceCell<Ready>,
 }
+
+/// How long the first look at the server may take.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// How far `apply` goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +84,22 @@ impl Engine {
         Ok(client)
     }
 
+    /// What must be so before a run begins: connections enough, and [`ready`](Self::ready).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Connection`] and [`ErrorKind::Refused`]; nothing was changed.
+    pub(super) async fn check_server(&self) -> Result<&Ctx> {
+        let look = async {
+            let client = self.ctx.target.connect().await?;
+            lease::enough_connections(&self.ctx, &client).await
+        };
+        // Through a pooler that is full the answer does not come: that is told below.
+        if let Ok(enough) = tokio::time::timeout(LOOK, look).await {
+            enough.map_err(|error| error.left("nothing was changed"))?;
+        }
+        self.ready().await
+    }
+
     /// Installs or upgrades the state schema; true where it was not there.
     pub async fn init(&self) -> Result<bool> {
         let mut client = self.connect().await?;
@@ -111,7 +132,7 @@ impl Engine {
         saved: Option<&Plan>,
         through: Through,
     ) -> Result<State> {
-        let ctx = self.ready().await?;
+        let ctx = self.check_server().await?;
         ready::check_console(&ctx.settings).await?;
         sampler::check(ctx).await?;
         self.init().await?;
@@ -222,7 +243,7 @@ impl Engine {
     }
 
     async fn run_part(&self, id: &str, kind: RunKind) -> Result<State> {
-        let ctx = self.ready().await?;
+        let ctx = self.check_server().await?;
         if kind == RunKind::Contract {
             ready::check_console(&ctx.settings).await?;
             sampler::check(ctx).await?;
@@ -257,7 +278,7 @@ impl Engine {
         if *self.pooling().await? != Pooling::Session {
             return self.end_pause(id).await.map(|()| None);
         }
-        let ctx = self.ready().await?;
+        let ctx = self.check_server().await?;
         ready::check_console(&ctx.settings).await?;
         sampler::check(ctx).await?;
         let client = self.connect_initialised().await?;

@@ -10,7 +10,9 @@ use tokio_postgres::Client;
 use super::Ctx;
 use crate::error::{Error, Result};
 use crate::pg::error::from_pg;
+use crate::pg::probes::free_connections;
 use crate::store;
+use crate::throttle::samples;
 
 /// The right to run a migration, for as long as its connection lives.
 pub struct Lease {
@@ -39,6 +41,31 @@ pub(super) async fn connect(ctx: &Ctx) -> Result<Client> {
         tracing::debug!("no client_connection_check_interval: {error}");
     }
     Ok(client)
+}
+
+/// Refuses to go on where the other connections of a run would leave none to others.
+///
+/// # Errors
+/// [`crate::ErrorKind::Connection`]: as where none at all is left.
+pub(super) async fn enough_connections(ctx: &Ctx, client: &Client) -> Result<()> {
+    let limits = &ctx.settings.limits;
+    if limits.min_free_connections.is_none() {
+        return Ok(());
+    }
+    let free = free_connections(client).await?;
+    if samples::may_begin(free, limits) {
+        return Ok(());
+    }
+    Err(Error::connection(format!(
+        "too few connections are free: this run needs {} and leaves one to others, and beside the \
+         one that looked there are {}",
+        samples::RUN_CONNECTIONS,
+        free.max(0)
+    ))
+    .hint(
+        "end some sessions, raise max_connections (or the CONNECTION LIMIT of the role or of the \
+         database), or --throttle min-free-connections=off",
+    ))
 }
 
 /// The advisory lock's key for a migration.

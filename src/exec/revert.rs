@@ -49,7 +49,7 @@ impl Engine {
 
     /// Takes a migration back.
     pub async fn revert(&self, id: &str, to: RevertTo) -> Result<State> {
-        let ctx = self.ready().await?;
+        let ctx = self.check_server().await?;
         let first = self.connect_initialised().await?;
         let lease = lease::acquire(ctx, id).await?;
         drop(first);

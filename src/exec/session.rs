@@ -159,6 +159,7 @@ async fn open(
         Some(lease) => lease,
         None => lease::acquire_again(ctx, migration).await?,
     };
+    lease::enough_connections(ctx, &lease.client).await?;
     let open = store::runs::open_run(&*lease.client, migration).await?;
     if let Some((ours, epoch)) = held.run {
         let go_on = match &open {

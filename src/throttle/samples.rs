@@ -84,6 +84,23 @@ pub fn connections(free: i64, limits: &Limits) -> Reading {
         .into()
 }
 
+/// True where one more connection of ours may be opened while `free` are left: the same limit that
+/// holds a chunk. It is at least 1, so the last free one stays free for others.
+pub fn may_open(free: i64, limits: &Limits) -> bool {
+    limits
+        .min_free_connections
+        .is_none_or(|limit| i64::try_from(limit).is_ok_and(|limit| free > limit))
+}
+
+/// Connections of a run with one worker: its lease, its steps, its worker and its probes.
+pub const RUN_CONNECTIONS: i64 = 4;
+
+/// True where a run that has one connection already may open its others and leave one to others;
+/// also where the connections are not watched.
+pub fn may_begin(free: i64, limits: &Limits) -> bool {
+    limits.min_free_connections.is_none() || free >= RUN_CONNECTIONS
+}
+
 /// The sample of application sessions that wait for our locks. Their number is also load: a few
 /// at a moment are the price of any write, and shorter shares of time make them fewer.
 pub fn blocked(waiting: i64, limits: &Limits) -> Reading {
@@ -166,6 +183,22 @@ mod tests {
         assert_eq!(decide(&slots(&[slot(Some(1 << 20), true)], &limits)), None);
         assert_eq!(decide(&slots(&[slot(Some(1 << 40), false)], &limits)), None);
         assert_eq!(decide(&slots(&[slot(None, false)], &limits)), None);
+    }
+
+    #[test]
+    fn the_last_free_connection_is_never_taken() {
+        let limits = Limits::default();
+        for free in 0..10 {
+            let held = decide(&[connections(free, &limits)]).is_some();
+            assert_eq!(may_open(free, &limits), !held, "{free}");
+            // Three are opened beside the one that looks.
+            assert_eq!(may_begin(free, &limits), free - 3 >= 1, "{free}");
+        }
+        let off = Limits {
+            min_free_connections: None,
+            ..Limits::default()
+        };
+        assert!(may_open(0, &off) && may_begin(0, &off));
     }
 
     #[test]

@@ -182,6 +182,6 @@ fn waits_that_it_makes_itself_settle() {
             "seed {seed}: {halves:?}"
         );
         let holds: u32 = run[60..].iter().map(|s| s.holds).sum();
-        assert!(holds < 20, "seed {seed}: {holds} holds in two minutes");
+        assert!(holds <= 30, "seed {seed}: {holds} holds in two minutes");
     }
 }

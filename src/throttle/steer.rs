@@ -10,6 +10,10 @@ const LEAST: f64 = 0.02;
 /// that the loop does not swing.
 const DOWN: f64 = 0.5;
 const UP: f64 = 5.0;
+/// Time constant in which a peak of the load is forgotten. A load that comes in bursts is steered
+/// by its bursts: by its mean, the bursts would pass the limit and stop the backfill again and
+/// again.
+const PEAK: f64 = 10.0;
 
 /// Steers the duty: full up to the knee, then linearly down to the least at load 1, through a
 /// first-order lag.
@@ -21,12 +25,17 @@ const UP: f64 = 5.0;
 pub(super) struct Steer {
     most: f64,
     duty: f64,
+    peak: f64,
 }
 
 impl Steer {
     pub(super) fn new(most: f64) -> Self {
         let most = bounded(most);
-        Self { most, duty: most }
+        Self {
+            most,
+            duty: most,
+            peak: 0.0,
+        }
     }
 
     pub(super) fn set_most(&mut self, most: f64) {
@@ -44,7 +53,9 @@ impl Steer {
     /// The latter does not depend on the present duty, so following it is no feedback.
     pub(super) fn observe(&mut self, elapsed: Duration, load: f64, room: f64) {
         let least = LEAST.min(self.most);
-        let free = ((1.0 - load) / (1.0 - KNEE)).clamp(0.0, 1.0);
+        let faded = self.peak * (-elapsed.as_secs_f64() / PEAK).exp();
+        self.peak = load.max(faded);
+        let free = ((1.0 - self.peak) / (1.0 - KNEE)).clamp(0.0, 1.0);
         let wanted = (least + (self.most - least) * free).min(room.max(least));
         let constant = if wanted < self.duty { DOWN } else { UP };
         let part = 1.0 - (-elapsed.as_secs_f64() / constant).exp();

@@ -21,10 +21,7 @@ impl Signal for Connections {
     fn read<'a>(&'a mut self, ask: Ask<'a>) -> BoxFuture<'a, Result<Vec<Reading>>> {
         async move {
             let free = probes::free_connections(ask.client()?).await?;
-            // Those that our workers have yet to open are taken already: a worker that passes the
-            // gate may open its own without looking again.
-            let coming = ask.scene.connections_to_come();
-            Ok(vec![samples::connections(free - coming, ask.limits)])
+            Ok(vec![samples::connections(free, ask.limits)])
         }
         .boxed()
     }

@@ -31,8 +31,9 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_postgres::Client;
 
-use super::Ctx;
+use super::{Ctx, lease};
 use crate::error::{Error, ErrorKind, Result};
+use crate::pg::error::from_pg;
 use crate::pg::probes;
 use crate::store::overrides::{self, Override};
 use crate::throttle::board::{Board, Pace};
@@ -102,8 +103,7 @@ pub(super) struct Ask<'a> {
 impl<'a> Ask<'a> {
     /// The connection, for signals with one.
     fn client(&self) -> Result<&'a Client> {
-        self.client
-            .ok_or_else(|| Error::internal("this signal was given no connection"))
+        self.client.ok_or_else(not_there)
     }
 }
 
@@ -118,16 +118,6 @@ pub(super) struct Scene {
     pub(super) pool: Option<deadpool_postgres::Pool>,
     /// Chunks that committed since the WAL rate was read last.
     written: Arc<Mutex<Vec<Written>>>,
-}
-
-impl Scene {
-    /// Connections that the workers have yet to open.
-    fn connections_to_come(&self) -> i64 {
-        self.pool.as_ref().map_or(0, |pool| {
-            let status = pool.status();
-            i64::try_from(status.max_size.saturating_sub(status.size)).unwrap_or(i64::MAX)
-        })
-    }
 }
 
 /// What the samplers write and the gate reads.
@@ -265,10 +255,11 @@ impl Sampler<'_> {
             ticks.tick().await;
             let at = self.shared.start.elapsed();
             let round = async {
-                let orders = self.orders(self.connected(&mut client).await?).await?;
+                self.connected(&mut client, PACE).await?;
+                let orders = self.orders(&mut client).await?;
                 self.put(control, at, orders);
                 for (number, signal) in &mut signals {
-                    self.connected(&mut client).await?;
+                    self.connected(&mut client, PACE).await?;
                     self.read(*number, signal.as_mut(), &mut client).await?;
                 }
                 Ok::<(), Error>(())
@@ -290,7 +281,7 @@ impl Sampler<'_> {
             let round = async {
                 let watched = signal.watched(&self.shared.limits.borrow());
                 if signal.place() == Place::Own && watched {
-                    self.connected(&mut client).await?;
+                    self.connected(&mut client, signal.pace()).await?;
                 }
                 self.read(number, signal.as_mut(), &mut client).await
             };
@@ -301,18 +292,33 @@ impl Sampler<'_> {
         }
     }
 
-    async fn connected<'c>(&self, client: &'c mut Option<Client>) -> Result<&'c Client> {
+    /// The server ends a statement that we gave up, also where our word for it gets lost: else it
+    /// would wait there for its lock, and one more of them every second.
+    async fn connected(&self, client: &mut Option<Client>, pace: Pace) -> Result<()> {
         if client.as_ref().is_none_or(Client::is_closed) {
-            *client = Some(self.ctx.target.connect().await?);
+            let new = lease::connect(self.ctx).await?;
+            let longest = (pace.timeout + PACE.timeout).as_millis();
+            new.batch_execute(&format!("SET statement_timeout = {longest}"))
+                .await
+                .map_err(from_pg)?;
+            *client = Some(new);
         }
-        client
-            .as_ref()
-            .ok_or_else(|| Error::internal("a connection was made and is not there"))
+        Ok(())
+    }
+
+    /// The statement still runs, or the connection is dead: it is of no more use.
+    async fn give_up(&self, client: &mut Option<Client>) {
+        if let Some(busy) = client.take() {
+            let token = busy.cancel_token();
+            let cancel = self.ctx.target.cancel(&token);
+            let _ = tokio::time::timeout(PACE.timeout, cancel).await;
+        }
     }
 
     /// Overrides, and the hours in which chunks may run.
-    async fn orders(&self, client: &Client) -> Result<Vec<Reading>> {
+    async fn orders(&self, connection: &mut Option<Client>) -> Result<Vec<Reading>> {
         let work = async {
+            let client = connection.as_ref().ok_or_else(not_there)?;
             let overrides = overrides::list(client, self.migration).await?;
             let (limits, mut readings) = said(&self.shared.base, &overrides);
             if let Some(window) = limits.run_between {
@@ -327,9 +333,11 @@ impl Sampler<'_> {
             self.shared.limits.send_replace(limits);
             Ok(readings)
         };
-        tokio::time::timeout(PACE.timeout, work)
-            .await
-            .unwrap_or_else(|_| Err(no_answer(PACE)))
+        if let Ok(orders) = tokio::time::timeout(PACE.timeout, work).await {
+            return orders;
+        }
+        self.give_up(connection).await;
+        Err(no_answer(PACE))
     }
 
     /// One read within its time. What cannot be read is blind by name; an error is a lost
@@ -361,10 +369,7 @@ impl Sampler<'_> {
             }
             Ok(Err(error)) => vec![blind(signal.name(), &error)],
             Err(_) => {
-                // The statement still runs: this connection is of no more use.
-                if let Some(busy) = client.take() {
-                    let _ = self.ctx.target.cancel(&busy.cancel_token()).await;
-                }
+                self.give_up(client).await;
                 vec![blind(signal.name(), &no_answer(pace))]
             }
         };
@@ -378,6 +383,10 @@ fn blind(signal: &str, error: &Error) -> Reading {
         signal: signal.to_owned(),
         why: error.to_string(),
     }
+}
+
+fn not_there() -> Error {
+    Error::internal("this signal was given no connection")
 }
 
 fn no_answer(pace: Pace) -> Error {

@@ -132,7 +132,7 @@ async fn a_persons_query_holds_and_lets_go() {
         reason.contains("knob") && reason.contains("NULL"),
         "{reason}"
     );
-    scene.db.execute("UPDATE knob SET v = 8").await;
+    scene.db.execute("UPDATE knob SET v = 0").await;
     last(&scene, "released", "blind").await;
     // It cannot be read for longer than it may take: blind too, and the others go on being read.
     scene
