@@ -37,6 +37,11 @@ pub(super) struct Config {
     /// `[locks]`
     #[serde(default)]
     locks: Locks,
+    /// `[metrics]`
+    #[serde(default)]
+    pub(super) metrics: MetricsConfig,
+    /// As `--log-format`.
+    pub(super) log_format: Option<super::LogFormat>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -50,6 +55,14 @@ struct Backfill {
 
 /// `[throttle]` as written, with the places of its keys.
 type ThrottleTable = BTreeMap<toml::Spanned<String>, toml::Spanned<toml::Value>>;
+
+/// `[metrics]`: nobody reads them where nothing is said.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct MetricsConfig {
+    pub(super) listen: Option<String>,
+    pub(super) textfile: Option<PathBuf>,
+}
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -147,6 +160,7 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. A migration fil
 # Where database-url leads through PgBouncer, see docs/pgbouncer.md (passwords: .pgpass):
 # direct-url = "postgres://deploy@db1:5432/shop"
 # pgbouncer-url = "postgres://stats@pool1:6432/pgbouncer"
+# log-format = "text"            # or "json": one object a line on standard error
 
 [throttle]
 # duty = 0.5                     # share of the time that chunks may work
@@ -194,6 +208,11 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. A migration fil
 # lock-timeout = "1s"    # the longest single try for a lock
 # budget = "5m"          # how long a step goes on trying
 # cancel-blockers = false
+
+[metrics]
+# Off by default: see docs/metrics.md.
+#listen = "127.0.0.1:9187"
+#textfile = "/var/lib/node_exporter/textfile/pgshift.prom"
 "#;
 
 #[cfg(test)]

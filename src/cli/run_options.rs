@@ -52,6 +52,12 @@ pub(super) struct RunOptions {
     /// Terminate sessions that are in the way of a step's locks
     #[arg(long)]
     cancel_blockers: bool,
+    /// Serve metrics over HTTP at this address, such as 127.0.0.1:9187
+    #[arg(long, value_name = "ADDR")]
+    pub(super) metrics_listen: Option<String>,
+    /// Write metrics to this file that the Prometheus node exporter's textfile collector reads
+    #[arg(long, value_name = "FILE")]
+    pub(super) metrics_textfile: Option<std::path::PathBuf>,
     /// How long to go on trying to reconnect [default: 1m]
     #[arg(long, value_name = "TIME")]
     reconnect_budget: Option<Time>,
@@ -89,6 +95,11 @@ impl RunOptions {
             batch: self.batch,
             lock_timeout: self.lock_timeout.map(|t| t.0),
         };
+        // What looks at limits before there is a step: as configured and as said here.
+        for (key, value) in &settings.over.limits {
+            let set = settings.limits.set(key, value);
+            set.map_err(|why| Error::usage(why).left("nothing was changed"))?;
+        }
         for (number, text) in (1..).zip(&self.signal) {
             let asks = comparison(text)
                 .map(|(sql, bound)| Asks::Sql { sql, bound })

@@ -96,15 +96,13 @@ pub(super) async fn run(
     let control = job.control.clone();
     control.staff(workers, &job.pool);
     with_probes(&control, job.to_the_end(workers, begun)).await?;
-    let waited: Duration = control.waited().values().sum();
+    let waited = session.ledger.of_session();
     let all = checkpoints::list(&*session.lease, session.run_id(), ordinal).await?;
     let result = serde_json::json!({
         "rows": all.iter().map(|c| c.rows).sum::<i64>(),
         "chunks": all.iter().map(|c| c.chunks).sum::<i64>(),
         "failed_rows": job.tally.failed.load(Ordering::Relaxed),
-        "waited_ms": control.waited().iter()
-            .map(|(cause, time)| (cause.clone(), time.as_millis() as u64))
-            .collect::<std::collections::BTreeMap<_, _>>(),
+        runs::LOST: session.ledger.total(),
     });
     record_done(
         session,
@@ -395,6 +393,14 @@ impl Job<'_> {
         self.tally.chunks.fetch_add(1, Ordering::Relaxed);
         let lsn = done.wal_from;
         self.control.wrote(done.elapsed, lsn, lsn + done.wal);
+        let chunk = Event::ChunkDone {
+            step: self.ordinal,
+            rows: done.rows,
+            elapsed_ms: done.elapsed.as_secs_f64() * 1000.0,
+            wal_bytes: done.wal,
+            size: units,
+        };
+        self.session.ctx.emit(&self.session.migration, &chunk);
         self.tell(begun);
     }
 
@@ -481,7 +487,7 @@ impl Job<'_> {
         self.session.ctx.sleep(pause).await;
         let slow = error.sqlstate() == Some(TIMED_OUT);
         let cause = if slow { "slow_chunks" } else { "row_locks" };
-        self.control.account(cause, pause);
+        self.session.ledger.add(cause, pause);
         self.session.check_stop()
     }
 
@@ -552,10 +558,9 @@ impl Job<'_> {
         }
         let by_blocks = self.spec.strategy == Strategy::Ctid;
         let progress = self.tally.progress(by_blocks, begun.elapsed());
-        self.session.tell(Progress {
+        self.control.tell(Progress {
             step: self.ordinal,
             title: self.title.to_owned(),
-            waiting: self.control.waiting(),
             ..progress
         });
     }

@@ -1,19 +1,21 @@
 //! The gate before each chunk: what the throttle decides over the latest readings, and the time
 //! that this costs, by cause.
 
-use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::sampler::{self, Shared};
 use super::session::Session;
 use crate::error::{Error, Result};
-use crate::event::Event;
+use crate::event::{Event, Progress, Signals};
 use crate::plan::Step;
-use crate::throttle::{Decision, Hold, Limits, Throttle};
+use crate::throttle::{Decision, Hold, Limits, Reading, Throttle};
 
 /// While held, and in long pauses, the gate looks again after this time.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Time between two tellings of what the signals say.
+const NEWS: Duration = Duration::from_secs(1);
 
 /// Shared by all workers of a step.
 pub(super) struct Control {
@@ -26,7 +28,6 @@ struct State {
     throttle: Throttle,
     holding: Option<(Hold, Instant)>,
     ticked_at: Option<Instant>,
-    waited: BTreeMap<String, Duration>,
 }
 
 impl Control {
@@ -40,7 +41,6 @@ impl Control {
                 throttle: Throttle::new(limits),
                 holding: None,
                 ticked_at: None,
-                waited: BTreeMap::new(),
             }),
         }))
     }
@@ -81,7 +81,7 @@ impl Control {
             let (decision, news) = self.decide(worked);
             for event in news {
                 self.session.event(&event).await?;
-                self.session.tell_waiting(self.waiting());
+                self.tell_again();
             }
             match decision {
                 Decision::Proceed { pause } => {
@@ -91,8 +91,9 @@ impl Control {
                         return Ok(());
                     }
                     let part = left.min(LOOK_AGAIN);
+                    let asleep = Instant::now();
                     self.session.ctx.sleep(part).await;
-                    self.account("duty", part);
+                    self.session.ledger.add("duty", asleep.elapsed());
                 }
                 Decision::Hold(_) => self.session.ctx.sleep(LOOK_AGAIN).await,
             }
@@ -127,9 +128,10 @@ impl Control {
                 *now = hold;
             }
         } else {
+            let cause = held.as_ref().map(|hold| hold.cause.as_str());
+            self.session.ledger.hold(cause);
             if let Some((hold, since)) = state.holding.take() {
                 let held_ms = since.elapsed().as_millis() as u64;
-                *state.waited.entry(hold.cause.clone()).or_default() += since.elapsed();
                 news.push(Event::Released {
                     cause: hold.cause.clone(),
                     held_ms,
@@ -151,22 +153,70 @@ impl Control {
         self.sampled.limits()
     }
 
-    /// Adds to the time lost to a cause.
-    pub(super) fn account(&self, cause: &'static str, time: Duration) {
-        *self.state().waited.entry(cause.to_owned()).or_default() += time;
+    /// The latest readings.
+    fn latest(&self) -> Vec<Reading> {
+        self.sampled.readings().unwrap_or_default()
     }
 
-    /// Time lost by cause.
-    pub(super) fn waited(&self) -> BTreeMap<String, Duration> {
-        self.state().waited.clone()
+    /// What is seen and decided at this moment, and why it waits.
+    fn signals(&self) -> (Signals, Option<String>) {
+        let readings = self.latest();
+        let step = self.session.progress().map_or(0, |p| p.step);
+        let state = self.state();
+        let hold = state.holding.as_ref().map(|(hold, _)| hold);
+        let signals = Signals {
+            step,
+            samples: readings
+                .iter()
+                .filter_map(Reading::sample)
+                .cloned()
+                .collect(),
+            blind: readings
+                .iter()
+                .filter_map(|reading| match reading {
+                    Reading::Blind { signal, .. } => Some(signal.clone()),
+                    _ => None,
+                })
+                .collect(),
+            duty: state.throttle.duty(),
+            held: hold.map(|hold| hold.cause.clone()),
+            lost_ms: self.session.ledger.total(),
+        };
+        (signals, hold.map(|hold| hold.reason.clone()))
     }
 
-    /// Why it waits at this moment.
-    pub(super) fn waiting(&self) -> Option<String> {
-        self.state()
-            .holding
-            .as_ref()
-            .map(|(hold, _)| hold.reason.clone())
+    /// Tells where a backfill or verify stands, with what the throttle has to say of it.
+    pub(super) fn tell(&self, progress: Progress) {
+        let (signals, waiting) = self.signals();
+        self.session.tell(Progress {
+            // Nobody knows how long a hold will last.
+            eta: progress.eta.filter(|_| waiting.is_none()),
+            lag_seconds: signals.lag_seconds(),
+            duty: Some(signals.duty),
+            lost_ms: signals.lost_ms,
+            waiting,
+            ..progress
+        });
+    }
+
+    /// Tells the last progress again, with the present reason for waiting.
+    fn tell_again(&self) {
+        if let Some(last) = self.session.progress() {
+            self.tell(last);
+        }
+    }
+
+    /// Tells once a second what the signals say; while it is held, nobody else tells anything.
+    async fn news(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(NEWS).await;
+            let (signals, waiting) = self.signals();
+            let event = Event::Signals(signals);
+            self.session.ctx.emit(&self.session.migration, &event);
+            if waiting.is_some() {
+                self.tell_again();
+            }
+        }
     }
 }
 
@@ -181,7 +231,10 @@ pub(super) async fn with_probes<T>(
         session.migration.clone(),
         control.sampled.clone(),
     ));
-    let result = work.await;
+    let result = tokio::select! {
+        result = work => result,
+        never = control.news() => match never {},
+    };
     probes.abort();
     result
 }

@@ -252,6 +252,6 @@ async fn end_old_epoch(ctx: &Ctx, run: i64) -> Result<()> {
         )
         .await
         .map_err(from_pg)?;
-    tracing::warn!("run {run}: ended {ended} sessions of an earlier runner");
+    tracing::warn!(run, "ended {ended} sessions of an earlier runner");
     Ok(())
 }

@@ -9,6 +9,7 @@ mod ddl;
 pub mod doctor;
 pub mod engine;
 pub mod lease;
+mod ledger;
 mod live;
 pub mod planner;
 mod probe;
@@ -82,7 +83,8 @@ pub struct Pools {
 /// (limits of the throttle only) what is set for a migration while it runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Over {
-    /// Limits, as [`Limits::set`] takes them.
+    /// Limits, as [`Limits::set`] takes them. They are in [`Settings::limits`] too, for what is
+    /// decided before a file is read.
     pub limits: Vec<(String, String)>,
     /// Concurrent workers of a backfill.
     pub workers: Option<u16>,

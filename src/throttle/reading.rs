@@ -62,23 +62,23 @@ impl Bound {
 }
 
 /// One value of one signal.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The signal: `replica_lag`, `connections_free` …
     pub name: String,
     /// What it is about, where there are several: a standby, a slot.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// The value.
     pub value: f64,
     /// Its unit.
     pub unit: Unit,
     /// Its limit, if it has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<Bound>,
     /// How much of what the server should bear this is, where it tells; 1 is all. Own load must
     /// not be counted: the throttle would chase itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<f64>,
     /// The duty at which our own part would leave the limit alone, where the signal knows its own
     /// part: chunks are slowed down to it, instead of being stopped again and again.
