@@ -226,15 +226,15 @@ pub(super) async fn with_probes<T>(
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let session = &control.session;
-    let probes = tokio::spawn(sampler::sample(
+    // Ends them also where `work` is given up from outside, as when the lease is lost.
+    let mut probes = tokio::task::JoinSet::new();
+    probes.spawn(sampler::sample(
         session.ctx.clone(),
         session.migration.clone(),
         control.sampled.clone(),
     ));
-    let result = tokio::select! {
+    tokio::select! {
         result = work => result,
         never = control.news() => match never {},
-    };
-    probes.abort();
-    result
+    }
 }
