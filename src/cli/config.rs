@@ -21,6 +21,10 @@ pub(super) struct Config {
     pub(super) migrations: Option<PathBuf>,
     /// The database; without password, which belongs into `.pgpass` or `PGPASSWORD`.
     pub(super) database_url: Option<String>,
+    /// The same database past a transaction pooler; without password too.
+    pub(super) direct_url: Option<String>,
+    /// PgBouncer's admin console; without password too.
+    pub(super) pgbouncer_url: Option<String>,
     /// `[throttle]`: the keys of [`crate::throttle::limits::KEYS`], and signals of one's own.
     #[serde(default)]
     throttle: ThrottleTable,
@@ -153,6 +157,9 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. A migration fil
 # Every value shown is the default, but for the signals.
 
 # migrations = "migrations"
+# Where database-url leads through PgBouncer, see docs/pgbouncer.md (passwords: .pgpass):
+# direct-url = "postgres://deploy@db1:5432/shop"
+# pgbouncer-url = "postgres://stats@pool1:6432/pgbouncer"
 # log-format = "text"            # or "json": one object a line on standard error
 
 [throttle]
@@ -167,6 +174,8 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. A migration fil
 # max-snapshot-age = "off"
 # max-archive-backlog = "off"    # WAL files that wait for the archiver
 # max-vacuums = "off"            # VACUUMs at work on the table
+# max-pool-waiting = 1           # clients that wait in a pool of PgBouncer (with pgbouncer-url)
+# max-pool-wait = "1s"           # how long the first of them has waited
 # max-pool-waiters = 1           # workers that wait for a connection
 # max-wal-rate = "off"           # WAL of the whole server a second, such as "64MiB"
 # max-forced-checkpoints = "off" # within five minutes

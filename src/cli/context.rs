@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use super::config::Config;
 use super::logging::{self, error_color, logs_json, no_color};
@@ -15,8 +15,9 @@ use super::run_options::RunOptions;
 use super::{Format, Global};
 use crate::error::{Error, Result};
 use crate::event::Sink;
-use crate::exec::{Ctx, Engine, Settings};
+use crate::exec::{Ctx, Engine, Pools, Settings};
 use crate::pg::connect::Target;
+use crate::pg::pooler::Pooling;
 use crate::report::fan::Fan;
 use crate::report::text::Style;
 use crate::report::trace::Trace;
@@ -27,6 +28,8 @@ pub(super) struct App {
     global: Global,
     /// The configuration file.
     pub(super) config: Config,
+    /// What is between us and the server; looked at once, whatever is done how often.
+    pooling: Arc<OnceCell<Pooling>>,
     /// Made at its first use, once: it is a task.
     stop: OnceLock<watch::Receiver<bool>>,
     /// Made at the first engine that is to tell metrics, once: it has an address.
@@ -53,6 +56,13 @@ pub(super) fn path_from_env(name: &str) -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
+/// What the command line or the environment gives, else the configuration file. An empty text is
+/// none, as with libpq's variables.
+fn given<'a>(first: Option<&'a str>, second: Option<&'a str>) -> Option<&'a str> {
+    let said = |text: &&str| !text.trim().is_empty();
+    first.filter(said).or(second.filter(said))
+}
+
 /// Writes an error where the format wants it.
 pub(super) fn tell_error(global: &Global, what: &Error) {
     match global.format {
@@ -74,6 +84,7 @@ impl App {
         Ok(Self {
             global: global.clone(),
             config,
+            pooling: Arc::default(),
             stop: OnceLock::new(),
             metering: OnceLock::new(),
         })
@@ -100,13 +111,54 @@ impl App {
         }
     }
 
-    pub(super) fn target(&self) -> Result<Target> {
-        Target::new(
-            self.global
-                .database_url
-                .as_deref()
-                .or(self.config.database_url.as_deref()),
+    /// Where sessions go; and the same database by `--database-url`, where `--direct-url` is given
+    /// beside it.
+    fn targets(&self) -> Result<(Target, Option<Target>)> {
+        let database = given(
+            self.global.database_url.as_deref(),
+            self.config.database_url.as_deref(),
+        );
+        let Some(direct) = self.direct_url() else {
+            return Ok((Target::new(database)?, None));
+        };
+        let named = |name: &'static str| move |error: Error| error.context(name);
+        let target = Target::new(Some(direct)).map_err(named("--direct-url"))?;
+        let pooled = database
+            .filter(|database| *database != direct)
+            .map(|database| Target::new(Some(database)).map_err(named("--database-url")))
+            .transpose()?;
+        Ok((target, pooled))
+    }
+
+    fn direct_url(&self) -> Option<&str> {
+        given(
+            self.global.direct_url.as_deref(),
+            self.config.direct_url.as_deref(),
         )
+    }
+
+    /// The PgBouncer whose queues count.
+    fn pools(&self) -> Result<Option<Pools>> {
+        given(
+            self.global.pgbouncer_url.as_deref(),
+            self.config.pgbouncer_url.as_deref(),
+        )
+        .map(|url| {
+            let console = Target::console(url).map_err(|e| e.context("--pgbouncer-url"))?;
+            Ok(Pools {
+                console,
+                database: None,
+            })
+        })
+        .transpose()
+    }
+
+    /// Checks what a run needs, and says which way its chunks go, where there are two.
+    pub(super) async fn check_ways(&self, engine: &Engine) -> Result<()> {
+        if let Some(way) = engine.chunks_way().await? {
+            self.say(way);
+        }
+        Ok(())
     }
 
     /// Data for people or programs.
@@ -179,8 +231,14 @@ impl App {
         if let Some(options) = options {
             options.settings(&mut settings)?;
         }
+        settings.pools = self.pools()?;
+        let (target, pooled) = self.targets()?;
         Ok(Engine::new(Ctx {
-            target: self.target()?,
+            target,
+            direct: self.direct_url().is_some(),
+            pooling: self.pooling.clone(),
+            pooled,
+            chunks: None,
             settings,
             sink: self.sink(options)?,
             stop: self.stop.get_or_init(stop_signal).clone(),

@@ -64,6 +64,26 @@ struct Global {
         value_name = "URL"
     )]
     database_url: Option<String>,
+    /// The same database past a transaction pooler, where --database-url leads through one: locks,
+    /// DDL and state go this way
+    #[arg(
+        long,
+        global = true,
+        env = "PGSHIFT_DIRECT_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    direct_url: Option<String>,
+    /// Admin console of the PgBouncer in front of the database: backfills hold while clients wait
+    /// there
+    #[arg(
+        long,
+        global = true,
+        env = "PGSHIFT_PGBOUNCER_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pgbouncer_url: Option<String>,
     /// Folder of the migration files [default: migrations]
     #[arg(long, global = true, value_name = "DIR")]
     migrations: Option<PathBuf>,

@@ -7,13 +7,17 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio_postgres::Client;
 
-use super::{Engine, sampler};
+use super::{Engine, Settings, ready, sampler};
 use crate::error::{Error, Result};
-use crate::pg::{probes, session};
-use crate::throttle::{Reading, Sample};
+use crate::pg::pooler::Pooling;
+use crate::pg::probes::{self, Console};
+use crate::pg::session;
+use crate::throttle::{Reading, Sample, pools};
 
 /// A snapshot of this age is worth a word.
 const OLD_SNAPSHOT: Duration = Duration::from_mins(5);
+/// How long PgBouncer's console may take to answer.
+const CONSOLE: Duration = Duration::from_secs(3);
 
 /// How a finding bears on a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -123,15 +127,26 @@ fn signal(told: sampler::Told) -> Vec<Finding> {
 
 /// Examines the database of an engine with its limits.
 pub async fn examine(engine: &Engine) -> Result<Vec<Finding>> {
+    let between = pooler(engine).await?;
+    if let Ok(pooling) = engine.pooling().await
+        && !pooling.carries_transactions()
+    {
+        // What it would tell further could be another session's answer.
+        return Ok(vec![between]);
+    }
     let client = engine.connect().await?;
+    let mut ctx = engine.ctx.clone();
+    ready::know_database(&mut ctx.settings, &client).await?;
     let mut all = vec![server(&client).await?];
-    for told in sampler::look(&engine.ctx, &client).await? {
+    for told in sampler::look(&ctx, &client).await? {
         all.extend(signal(told));
     }
     all.extend(old_snapshot(&client).await?);
     all.extend(server::settings(&client).await?);
     all.extend(server::wal(&client).await?);
-    all.push(pooler(engine).await?);
+    all.extend(console(&ctx.settings).await);
+    all.push(between);
+    all.extend(chunks(engine).await?);
     Ok(all)
 }
 
@@ -160,18 +175,92 @@ async fn old_snapshot(client: &Client) -> Result<Option<Finding>> {
     }))
 }
 
+/// What is between us and the server, and what works through it.
 async fn pooler(engine: &Engine) -> Result<Finding> {
     let what = "pooler in between";
+    let url = if engine.ctx.direct {
+        "--direct-url"
+    } else {
+        "--database-url"
+    };
+    let place = format!("{url} {}", engine.target());
+    let pooling = match engine.pooling().await {
+        Ok(pooling) => pooling,
+        Err(error) if error.is_connection() => {
+            return Ok(Finding::new(
+                what,
+                format!("not known: {error}"),
+                Verdict::Note,
+            ));
+        }
+        Err(error) => return Err(error),
+    };
+    let value = format!("{place}: {pooling}");
+    if *pooling == Pooling::Session {
+        return Ok(Finding::new(what, value, Verdict::Fine));
+    }
+    let works = if pooling.carries_transactions() {
+        "only plan, status, log, pause, throttle, init, baseline, and resume of a paused live run \
+         work through it"
+    } else {
+        "nothing works reliably through it"
+    };
+    let refused = engine.refused_pooler(pooling, works);
     Ok(
-        match session::behind_transaction_pooler(engine.target()).await {
-            Ok(false) => Finding::new(what, "none that shares sessions", Verdict::Fine),
-            Ok(true) => Finding::new(what, "a transaction pooler", Verdict::Stops).advice(
-                "name the server itself in --database-url: leases and CONCURRENTLY need a session",
-            ),
-            Err(error) if error.is_connection() => {
-                Finding::new(what, format!("not known: {error}"), Verdict::Note)
-            }
-            Err(error) => return Err(error),
-        },
+        Finding::new(what, format!("{value}; {works}"), Verdict::Stops)
+            .advice(refused.what_next().unwrap_or_default()),
     )
+}
+
+/// The way of chunks, where two URLs are given.
+async fn chunks(engine: &Engine) -> Result<Option<Finding>> {
+    let Some(pooled) = &engine.ctx.pooled else {
+        return Ok(None);
+    };
+    let what = "way of chunks";
+    let place = format!("--database-url {pooled}");
+    Ok(Some(match engine.chunks_way().await {
+        Ok(way) => Finding::new(what, way.unwrap_or_default(), Verdict::Fine),
+        Err(error) => {
+            let finding = Finding::new(what, format!("{place}: {error}"), Verdict::Stops);
+            match error.what_next() {
+                Some(next) => finding.advice(next),
+                None => finding,
+            }
+        }
+    }))
+}
+
+/// Which PgBouncer the console is of, and the modes of the pools that count.
+async fn console(settings: &Settings) -> Option<Finding> {
+    let of = settings.pools.as_ref()?;
+    let mut console = Console::new(of.console.clone());
+    let asked = async {
+        let (version, prepared) = console.about(CONSOLE).await?;
+        let queues = console.queues(CONSOLE).await?;
+        Ok::<_, Error>((version, prepared, queues))
+    };
+    let what = "pgbouncer-url";
+    Some(match asked.await {
+        Err(error) => Finding::unreadable(what, &error),
+        Ok((version, prepared, queues)) => {
+            let database = of.database.as_deref().unwrap_or_default();
+            let mut modes: Vec<String> = pools::watched(queues.pools, &queues.aliases, database)
+                .into_iter()
+                .map(|p| {
+                    let mode = p.mode.unwrap_or_else(|| "mode not told".to_owned());
+                    format!("{}/{} {mode}", p.database, p.user)
+                })
+                .collect();
+            if modes.is_empty() {
+                modes.push("no pool of this database yet".to_owned());
+            }
+            let prepared = prepared.map_or_else(
+                || "no max_prepared_statements".to_owned(),
+                |n| format!("max_prepared_statements {n}"),
+            );
+            let value = format!("{version}, {prepared}: {}", modes.join(", "));
+            Finding::new(what, value, Verdict::Fine)
+        }
+    })
 }

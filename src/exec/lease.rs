@@ -169,6 +169,12 @@ async fn try_acquire(ctx: &Ctx, migration: &str) -> Result<Tried> {
     }
 }
 
+/// Whether somebody runs a migration now.
+pub(super) async fn is_held(client: &Client, migration: &str) -> Result<bool> {
+    let holder = holder(client, migration, lock_key(migration)).await?;
+    Ok(holder.is_some_and(|h| !h.expired))
+}
+
 struct Holder {
     pid: i32,
     name: Option<String>,

@@ -13,6 +13,7 @@ mod ledger;
 mod live;
 pub mod planner;
 mod probe;
+mod ready;
 pub mod revert;
 mod sampler;
 pub mod session;
@@ -24,12 +25,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use crate::backfill::{BackfillSpec, CHUNK_TARGET};
 use crate::error::{Error, Result};
 use crate::event::{Event, Sink};
 use crate::pg::connect::Target;
+use crate::pg::pooler::Pooling;
 use crate::plan::Step;
 use crate::retry::LockLadder;
 use crate::throttle::Limits;
@@ -62,6 +64,17 @@ pub struct Settings {
     pub lease_ttl: Duration,
     /// How long to go on trying to reconnect.
     pub reconnect_budget: Duration,
+    /// The PgBouncer whose queues hold backfills.
+    pub pools: Option<Pools>,
+}
+
+/// A PgBouncer in front of the database.
+#[derive(Debug, Clone)]
+pub struct Pools {
+    /// Its admin console, made by [`Target::console`].
+    pub console: Target,
+    /// The database's name on the server, once it is known; until then all pools count.
+    pub database: Option<String>,
 }
 
 /// What wins over a migration file's own options.
@@ -140,6 +153,7 @@ impl Default for Settings {
             cancel_blockers: false,
             lease_ttl: Duration::from_secs(15),
             reconnect_budget: Duration::from_mins(1),
+            pools: None,
         }
     }
 }
@@ -147,8 +161,16 @@ impl Default for Settings {
 /// What every part of an execution needs.
 #[derive(Clone)]
 pub struct Ctx {
-    /// The database.
+    /// The database, for all that needs a session.
     pub target: Target,
+    /// True where `--direct-url` names it.
+    pub direct: bool,
+    /// What is between us and it; looked at once.
+    pub pooling: Arc<OnceCell<Pooling>>,
+    /// The same database by `--database-url`, where `--direct-url` is given beside it.
+    pub pooled: Option<Target>,
+    /// Where chunks go, if not to `target`; decided before a run.
+    pub chunks: Option<Target>,
     /// How to execute.
     pub settings: Settings,
     /// Where events go.
@@ -179,6 +201,11 @@ impl Ctx {
             () = tokio::time::sleep(time) => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
+    }
+
+    /// Where chunks go.
+    pub fn chunk_target(&self) -> &Target {
+        self.chunks.as_ref().unwrap_or(&self.target)
     }
 
     /// Hands an event to the sink.

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use super::lease::{self, Lease};
 use super::ledger::Ledger;
-use super::{Ctx, backfill, concurrent, ddl, verify};
+use super::{Ctx, backfill, concurrent, ddl, ready, verify};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Lost, Progress};
 use crate::pg::error::from_pg;
@@ -181,6 +181,10 @@ async fn open(
         }
     }
     let Some(run) = open else { return Ok(None) };
+    let chunks = |step: &Step| matches!(step.work, Work::Backfill(_));
+    if held.run.is_some() && run.steps.iter().any(chunks) {
+        ready::check_way(ctx, &lease.client).await?;
+    }
     // Before it is raised: the reply may be lost.
     held.run = Some((run.id, run.epoch + 1));
     let epoch = lease::begin_epoch(ctx, &lease, run.id).await?;

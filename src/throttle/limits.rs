@@ -31,6 +31,10 @@ pub struct Limits {
     pub max_archive_backlog: Option<u64>,
     /// VACUUMs at work on the table: hold from this number on.
     pub max_vacuums: Option<u64>,
+    /// Clients that wait in a pool of PgBouncer: hold from this number on.
+    pub max_pool_waiting: Option<u64>,
+    /// How long the first client in the queue of a pool of PgBouncer has waited.
+    pub max_pool_wait: Option<Duration>,
     /// Workers of ours that wait for a connection: hold from this number on.
     pub max_pool_waiters: Option<u64>,
     /// WAL of the whole server, in bytes a second.
@@ -55,6 +59,8 @@ impl Default for Limits {
             max_snapshot_age: None,
             max_archive_backlog: None,
             max_vacuums: None,
+            max_pool_waiting: Some(1),
+            max_pool_wait: Some(Duration::from_secs(1)),
             max_pool_waiters: Some(1),
             max_wal_rate: None,
             max_forced_checkpoints: None,
@@ -149,6 +155,18 @@ pub const KEYS: &[Key] = &[
         about: "hold while this many VACUUMs work on the table",
         set: |l, v| optional(v, number).map(|n| l.max_vacuums = n),
         get: |l| show(l.max_vacuums),
+    },
+    Key {
+        name: "max-pool-waiting",
+        about: "hold while this many clients wait in a pool of PgBouncer; fewer make the duty smaller",
+        set: |l, v| optional(v, number).map(|n| l.max_pool_waiting = n),
+        get: |l| show(l.max_pool_waiting),
+    },
+    Key {
+        name: "max-pool-wait",
+        about: "hold while a client has waited this long in a pool of PgBouncer",
+        set: |l, v| optional(v, time).map(|t| l.max_pool_wait = t),
+        get: |l| show(l.max_pool_wait.map(humantime::format_duration)),
     },
     Key {
         name: "max-pool-waiters",

@@ -9,6 +9,7 @@ pub mod custom;
 pub mod endpoint;
 pub mod lag;
 pub mod limits;
+pub mod pools;
 pub mod prometheus;
 pub mod reading;
 pub mod recent;

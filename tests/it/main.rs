@@ -9,6 +9,7 @@ mod examples;
 mod faults;
 mod lifecycle;
 mod observe;
+mod pooler;
 mod saved_plan;
 mod support;
 mod sync_sql;

@@ -1,8 +1,8 @@
 //! The one list of signals.
 
 use super::{
-    Signal, archiver, blocked, checkpoints, connections, gate, pool, prometheus, replicas, slots,
-    snapshots, sql, vacuums, wal,
+    Signal, archiver, blocked, checkpoints, connections, gate, pgbouncer, pool, prometheus,
+    replicas, slots, snapshots, sql, vacuums, wal,
 };
 use crate::exec::Settings;
 use crate::throttle::custom::{Asks, Custom};
@@ -21,6 +21,9 @@ pub(in crate::exec) fn all(settings: &Settings) -> Vec<Box<dyn Signal>> {
         Box::new(archiver::Archiver),
         Box::new(vacuums::Vacuums),
     ];
+    if let Some(pools) = &settings.pools {
+        all.push(Box::new(pgbouncer::PgBouncer::new(pools)));
+    }
     all.extend(custom(&settings.signals));
     all
 }

@@ -12,6 +12,7 @@ mod connections;
 mod gate;
 mod http;
 pub(super) mod list;
+mod pgbouncer;
 mod pool;
 mod prometheus;
 mod replicas;

@@ -7,6 +7,7 @@
 
 mod cli;
 mod dump;
+mod pgbouncer;
 mod workload;
 
 use std::sync::Once;
@@ -16,6 +17,7 @@ use tokio_postgres::{Client, NoTls};
 
 pub(crate) use cli::{Cli, Output, Running};
 pub(crate) use dump::schema_dump;
+pub(crate) use pgbouncer::PgBouncer;
 pub(crate) use workload::{Machine, Report, Workload};
 
 /// The URL in an environment variable that `scripts/test.sh` sets.
