@@ -3,11 +3,19 @@
 //! Load steers, limits only stop. Whatever is configured and cannot be read holds the backfill
 //! with a reason: blind means stopped.
 
+pub mod board;
+pub mod compare;
+pub mod custom;
+pub mod endpoint;
 pub mod lag;
 pub mod limits;
+pub mod pools;
+pub mod prometheus;
 pub mod reading;
+pub mod recent;
 pub mod samples;
 mod steer;
+pub mod wal;
 pub mod window;
 
 use std::collections::BTreeSet;
@@ -78,7 +86,8 @@ impl Throttle {
     /// Decides after `elapsed` since the last tick, in which a chunk worked for `worked`, with the
     /// latest readings.
     pub fn tick(&mut self, elapsed: Duration, worked: Duration, readings: &[Reading]) -> Decision {
-        self.steer.observe(elapsed, worst_load(readings));
+        self.steer
+            .observe(elapsed, worst_load(readings), most_duty(readings));
         if let Some(hold) = readings.iter().find_map(said_to_stop) {
             return Decision::Hold(hold);
         }
@@ -127,12 +136,22 @@ fn said_to_stop(reading: &Reading) -> Option<Hold> {
         Reading::Paused { by } => ("paused", format!("paused by {by}")),
         Reading::Closed { until } => ("closed", format!("outside of its hours, until {until}")),
         Reading::Blind { signal, why } => ("blind", format!("{signal} cannot be read: {why}")),
+        Reading::Shut { signal, why } => (signal.as_str(), format!("{signal}: {why}")),
         Reading::Sample(_) => return None,
     };
     Some(Hold {
         cause: cause.to_owned(),
         reason,
     })
+}
+
+/// The largest duty that every sample which tells one leaves.
+fn most_duty(readings: &[Reading]) -> f64 {
+    readings
+        .iter()
+        .filter_map(Reading::sample)
+        .filter_map(|s| s.most_duty)
+        .fold(1.0, f64::min)
 }
 
 /// The highest load of all samples that tell one; 1 is as much as the server should bear.
@@ -144,5 +163,7 @@ fn worst_load(readings: &[Reading]) -> f64 {
         .fold(0.0, f64::max)
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
