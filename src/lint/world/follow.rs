@@ -194,6 +194,9 @@ impl World {
             Some(name) => name.name.clone(),
             None => constraint_name(table, &columns, "idx"),
         };
+        if self.fresh.contains(&qname) {
+            self.indexes.insert(name.clone());
+        }
         table.indexes.retain(|i| i.name != name);
         table.indexes.push(index(name, sql, columns, *unique));
     }
