@@ -1,6 +1,7 @@
 //! The gate before each chunk: what the throttle decides over the latest readings, and the time
 //! that this costs, by cause.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use super::session::Session;
 use crate::error::{Error, Result};
 use crate::event::{Event, Progress, Signals};
 use crate::plan::Step;
-use crate::throttle::{Decision, Hold, Limits, Reading, Throttle};
+use crate::throttle::{Advice, Decision, Hold, Limits, Reading, Throttle};
 
 /// While held, and in long pauses, the gate looks again after this time.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -28,6 +29,8 @@ struct State {
     throttle: Throttle,
     holding: Option<(Hold, Instant)>,
     ticked_at: Option<Instant>,
+    /// Workers present.
+    seats: BTreeSet<u32>,
 }
 
 impl Control {
@@ -41,6 +44,7 @@ impl Control {
                 throttle: Throttle::new(limits),
                 holding: None,
                 ticked_at: None,
+                seats: BTreeSet::new(),
             }),
         }))
     }
@@ -97,6 +101,17 @@ impl Control {
                 }
                 Decision::Hold(_) => self.session.ctx.sleep(LOOK_AGAIN).await,
             }
+        }
+    }
+
+    /// A worker takes its place among those at work.
+    pub(super) fn seat(&self) -> Seat<'_> {
+        let mut state = self.state();
+        let number = state.seats.last().map_or(0, |last| last + 1);
+        state.seats.insert(number);
+        Seat {
+            control: self,
+            number,
         }
     }
 
@@ -217,6 +232,45 @@ impl Control {
                 self.tell_again();
             }
         }
+    }
+}
+
+/// A worker of a backfill; its place is free when it is dropped.
+pub(super) struct Seat<'a> {
+    control: &'a Control,
+    number: u32,
+}
+
+impl Seat<'_> {
+    /// [`Control::gate`], and rest while load advises fewer workers than there are before this
+    /// one. Gives the part of the working time that the next chunk should aim at.
+    pub(super) async fn gate(&self, worked: Duration) -> Result<f64> {
+        let mut worked = worked;
+        loop {
+            self.control.gate(worked).await?;
+            let (advice, before) = self.look();
+            if before < usize::from(advice.workers) {
+                return Ok(advice.chunk);
+            }
+            let asleep = Instant::now();
+            self.control.session.ctx.sleep(LOOK_AGAIN).await;
+            self.control.session.ledger.add("duty", asleep.elapsed());
+            worked = Duration::ZERO;
+        }
+    }
+
+    /// The advice, and how many workers come before this one.
+    fn look(&self) -> (Advice, usize) {
+        let state = self.control.state();
+        let workers = u16::try_from(state.seats.len()).unwrap_or(u16::MAX);
+        let before = state.seats.range(..self.number).count();
+        (state.throttle.advice(workers), before)
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.control.state().seats.remove(&self.number);
     }
 }
 

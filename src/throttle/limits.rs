@@ -32,9 +32,9 @@ pub struct Limits {
     /// VACUUMs at work on the table: hold from this number on.
     pub max_vacuums: Option<u64>,
     /// Clients that wait in a pool of PgBouncer: hold from this number on.
-    pub max_pool_waiting: Option<u64>,
+    pub max_pgbouncer_waiting: Option<u64>,
     /// How long the first client in the queue of a pool of PgBouncer has waited.
-    pub max_pool_wait: Option<Duration>,
+    pub max_pgbouncer_wait: Option<Duration>,
     /// Workers of ours that wait for a connection: hold from this number on.
     pub max_pool_waiters: Option<u64>,
     /// WAL of the whole server, in bytes a second.
@@ -59,8 +59,8 @@ impl Default for Limits {
             max_snapshot_age: None,
             max_archive_backlog: None,
             max_vacuums: None,
-            max_pool_waiting: Some(1),
-            max_pool_wait: Some(Duration::from_secs(1)),
+            max_pgbouncer_waiting: Some(1),
+            max_pgbouncer_wait: Some(Duration::from_secs(1)),
             max_pool_waiters: Some(1),
             max_wal_rate: None,
             max_forced_checkpoints: None,
@@ -157,16 +157,16 @@ pub const KEYS: &[Key] = &[
         get: |l| show(l.max_vacuums),
     },
     Key {
-        name: "max-pool-waiting",
+        name: "max-pgbouncer-waiting",
         about: "hold while this many clients wait in a pool of PgBouncer; fewer make the duty smaller",
-        set: |l, v| optional(v, number).map(|n| l.max_pool_waiting = n),
-        get: |l| show(l.max_pool_waiting),
+        set: |l, v| optional(v, number).map(|n| l.max_pgbouncer_waiting = n),
+        get: |l| show(l.max_pgbouncer_waiting),
     },
     Key {
-        name: "max-pool-wait",
+        name: "max-pgbouncer-wait",
         about: "hold while a client has waited this long in a pool of PgBouncer",
-        set: |l, v| optional(v, time).map(|t| l.max_pool_wait = t),
-        get: |l| show(l.max_pool_wait.map(humantime::format_duration)),
+        set: |l, v| optional(v, time).map(|t| l.max_pgbouncer_wait = t),
+        get: |l| show(l.max_pgbouncer_wait.map(humantime::format_duration)),
     },
     Key {
         name: "max-pool-waiters",

@@ -46,6 +46,20 @@ pub struct Hold {
     pub reason: String,
 }
 
+/// What load advises beside the pause.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Advice {
+    /// Part of the configured working time that a chunk should aim at, in `[0.25, 1]`: a shorter
+    /// chunk holds its locks, and keeps the application's COMMIT waiting, for less.
+    pub chunk: f64,
+    /// How many of the workers should work at the same time, at least one.
+    pub workers: u16,
+}
+
+/// The shortest chunk under load, as a part of the configured one: below it, what every chunk
+/// costs (guards, checkpoint, COMMIT) would be most of it.
+const SHORTEST_CHUNK: f64 = 0.25;
+
 /// The controller.
 ///
 /// It remembers which signals hold it (for the hysteresis) and the duty that load has steered to.
@@ -81,6 +95,16 @@ impl Throttle {
     /// The share of the time that chunks may work now: the configured duty, less under load.
     pub fn duty(&self) -> f64 {
         self.steer.duty()
+    }
+
+    /// What the present load advises to the sizes of chunks and to `workers` workers: in step with
+    /// the duty, so it swings as little.
+    pub fn advice(&self, workers: u16) -> Advice {
+        let share = self.steer.share();
+        Advice {
+            chunk: share.clamp(SHORTEST_CHUNK, 1.0),
+            workers: ((f64::from(workers) * share).ceil() as u16).clamp(1, workers.max(1)),
+        }
     }
 
     /// Decides after `elapsed` since the last tick, in which a chunk worked for `worked`, with the

@@ -68,15 +68,18 @@ pub fn readings(pools: &[Pool], limits: &Limits) -> Vec<Reading> {
             }
         };
         let waiting = pool.waiting as f64;
-        let most = limits.max_pool_waiting.map(|l| l.max(1) as f64);
+        let most = limits.max_pgbouncer_waiting.map(|l| l.max(1) as f64);
         let mut queue =
             Sample::new("pgbouncer_waiting", waiting, Unit::Count).bound(most.map(Bound::Above));
         if let Some(most) = most {
             queue = queue.load(waiting / most);
         }
         let longest = pool.longest.as_secs_f64();
-        let wait = Sample::new("pgbouncer_maxwait", longest, Unit::Seconds)
-            .bound(limits.max_pool_wait.map(|l| Bound::Above(l.as_secs_f64())));
+        let wait = Sample::new("pgbouncer_maxwait", longest, Unit::Seconds).bound(
+            limits
+                .max_pgbouncer_wait
+                .map(|l| Bound::Above(l.as_secs_f64())),
+        );
         all.extend([of(queue).into(), of(wait).into()]);
     }
     all
@@ -84,7 +87,7 @@ pub fn readings(pools: &[Pool], limits: &Limits) -> Vec<Reading> {
 
 /// True where a limit is set that needs the console.
 pub fn wanted(limits: &Limits) -> bool {
-    limits.max_pool_waiting.is_some() || limits.max_pool_wait.is_some()
+    limits.max_pgbouncer_waiting.is_some() || limits.max_pgbouncer_wait.is_some()
 }
 
 #[cfg(test)]
@@ -154,8 +157,8 @@ mod tests {
             Some("pgbouncer_waiting(web/b) 3 >= 1")
         );
         let patient = Limits {
-            max_pool_waiting: Some(10),
-            max_pool_wait: Some(Duration::from_millis(500)),
+            max_pgbouncer_waiting: Some(10),
+            max_pgbouncer_wait: Some(Duration::from_millis(500)),
             ..limits.clone()
         };
         assert_eq!(decide(&[pool("web", "b", 3, 20)], &patient), None);
@@ -164,8 +167,8 @@ mod tests {
             Some("pgbouncer_maxwait(web/b) 0.9s >= 0.5s")
         );
         let off = Limits {
-            max_pool_waiting: None,
-            max_pool_wait: None,
+            max_pgbouncer_waiting: None,
+            max_pgbouncer_wait: None,
             ..limits
         };
         assert!(!wanted(&off) && wanted(&patient));
@@ -175,7 +178,7 @@ mod tests {
     #[test]
     fn a_queue_steers_the_duty_before_it_holds() {
         let limits = Limits {
-            max_pool_waiting: Some(10),
+            max_pgbouncer_waiting: Some(10),
             ..Limits::default()
         };
         let mut throttle = Throttle::new(limits.clone());

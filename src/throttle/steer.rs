@@ -47,6 +47,11 @@ impl Steer {
         self.duty
     }
 
+    /// The duty as a part of the configured one.
+    pub(super) fn share(&self) -> f64 {
+        (self.duty / self.most).clamp(0.0, 1.0)
+    }
+
     /// Learns the present load (1 is as much as the server should bear) after `elapsed`, and the
     /// duty that our own part leaves room for.
     ///

@@ -277,9 +277,9 @@ async fn a_console_that_cannot_be_read_is_an_error_before_the_start() {
         "--pgbouncer-url",
         &pool.console(),
         "--throttle",
-        "max-pool-waiting=off",
+        "max-pgbouncer-waiting=off",
         "--throttle",
-        "max-pool-wait=off",
+        "max-pgbouncer-wait=off",
     ])
     .await
     .expect(0);

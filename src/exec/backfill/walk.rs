@@ -49,20 +49,18 @@ impl Job<'_> {
         begun: Instant,
     ) -> Result<()> {
         let place = self.place(range);
+        let seat = self.control.seat();
+        let target = self.session.ctx.settings.chunk_target;
         let mut sizer = match self.spec.batch {
             Some(rows) => ChunkSizer::fixed(self.blocks_for(range, rows)),
-            None => ChunkSizer::adaptive(
-                FIRST_BLOCKS,
-                MOST_BLOCKS,
-                self.session.ctx.settings.chunk_target,
-                CHUNK_WAL,
-            ),
+            None => ChunkSizer::adaptive(FIRST_BLOCKS, MOST_BLOCKS, target, CHUNK_WAL),
         };
         let mut next = range.blocks.next;
         let hi = range.blocks.hi;
         let mut worked = Duration::ZERO;
         while next < hi {
-            self.control.gate(worked).await?;
+            let part = seat.gate(worked).await?;
+            sizer.aim(target.mul_f64(part));
             if self.regroup.load(Ordering::Relaxed) {
                 return Ok(());
             }
@@ -98,19 +96,17 @@ impl Job<'_> {
         begun: Instant,
     ) -> Result<()> {
         let place = self.place(range);
+        let seat = self.control.seat();
+        let target = self.session.ctx.settings.chunk_target;
         let mut sizer = match self.spec.batch {
             Some(rows) => ChunkSizer::fixed(u64::from(rows)),
-            None => ChunkSizer::adaptive(
-                FIRST_ROWS,
-                MOST_ROWS,
-                self.session.ctx.settings.chunk_target,
-                CHUNK_WAL,
-            ),
+            None => ChunkSizer::adaptive(FIRST_ROWS, MOST_ROWS, target, CHUNK_WAL),
         };
         let mut cursor = range.cursor.clone();
         let mut worked = Duration::ZERO;
         loop {
-            self.control.gate(worked).await?;
+            let part = seat.gate(worked).await?;
+            sizer.aim(target.mul_f64(part));
             let units = sizer.size();
             let upto = chunk::upper_key(client, &place, cursor.as_ref(), units).await?;
             let last = upto.is_none();
