@@ -11,3 +11,4 @@ mod lifecycle;
 mod saved_plan;
 mod support;
 mod sync_sql;
+mod truth;
