@@ -198,6 +198,8 @@ pub enum AlterOpKind {
         /// Parent.
         parent: RelName,
     },
+    /// OF a composite type, NOT OF: only marks.
+    OfType,
     /// SET WITHOUT OIDS: does nothing since 12.
     WithoutOids,
     /// Not recognised.
@@ -298,6 +300,13 @@ fn op_kind(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
     if c.eat("cluster on") {
         c.ident()?;
         return Some(AlterOpKind::ClusterOn);
+    }
+    if c.eat("not of") {
+        return Some(AlterOpKind::OfType);
+    }
+    if c.eat("of") {
+        c.rel()?;
+        return Some(AlterOpKind::OfType);
     }
     if c.eat("inherit") {
         return Some(AlterOpKind::Inherit { parent: c.rel()? });

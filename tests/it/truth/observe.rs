@@ -37,7 +37,7 @@ SELECT c.oid, c.relname::text, c.relkind::text, coalesce(x.indrelid, c.oid), c.r
        n.nspname::text
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_index x ON x.indexrelid = c.oid
-WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+WHERE c.relkind <> 'c' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 ORDER BY 2";
 
 /// The relations of the schema that is first in the path; their names are their own.

@@ -1,6 +1,6 @@
 //! Partitions and inheritance.
 
-use super::super::{Case, Group, case, group};
+use super::super::{Case, Coarse, Group, case, group};
 
 const PARTS: &str = "
 CREATE TABLE users (id int PRIMARY KEY, name text);
@@ -60,8 +60,62 @@ CREATE INDEX base_name ON base (name);
 
 pub(in super::super) const TREES: &[Group] = &[
     group(PARTS, PART_CASES),
+    group(
+        "CREATE TABLE users (id int PRIMARY KEY);
+         CREATE TABLE parts (k int, u int REFERENCES users) PARTITION BY RANGE (k);
+         CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (100);
+         CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (100) TO (200) PARTITION BY RANGE (k);
+         CREATE TABLE parts_2a PARTITION OF parts_2 FOR VALUES FROM (100) TO (150);
+         CREATE TABLE fits (k int NOT NULL, u int);
+         CREATE TABLE proven (k int NOT NULL, u int, CHECK (k >= 200 AND k < 300));
+         INSERT INTO users SELECT generate_series(1, 250);
+         INSERT INTO parts SELECT n, n FROM generate_series(1, 149) n;
+         INSERT INTO fits SELECT n, n FROM generate_series(200, 249) n;
+         INSERT INTO proven SELECT n, n FROM generate_series(200, 249) n;",
+        &[
+            case("ALTER TABLE parts DETACH PARTITION parts_1"),
+            case("ALTER TABLE parts DETACH PARTITION parts_2"),
+            case("ALTER TABLE parts_2 DETACH PARTITION parts_2a"),
+            case("ALTER TABLE parts ATTACH PARTITION fits FOR VALUES FROM (200) TO (300)"),
+            case("CREATE TABLE parts_2c PARTITION OF parts_2 FOR VALUES FROM (150) TO (200)"),
+            case("DROP TABLE parts_1"),
+            case("DROP TABLE parts_2"),
+            case("DROP TABLE parts_2a"),
+            case("DROP TABLE parts"),
+            case("TRUNCATE users CASCADE"),
+            case("ALTER TABLE parts ADD CONSTRAINT n CHECK (k > 0)"),
+        ],
+    ),
+    group(
+        "CREATE TABLE parts (k int NOT NULL) PARTITION BY RANGE (k);
+         CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (100);
+         CREATE TABLE fits (k int NOT NULL);
+         CREATE TABLE other (k int NOT NULL, CHECK (0 < 1));
+         CREATE TABLE proven (k int NOT NULL, CHECK (k >= 200 AND k < 300));
+         INSERT INTO fits SELECT generate_series(200, 249);
+         INSERT INTO other SELECT generate_series(200, 249);
+         INSERT INTO proven SELECT generate_series(200, 249);",
+        &[
+            case("ALTER TABLE parts ATTACH PARTITION fits FOR VALUES FROM (200) TO (300)"),
+            case("ALTER TABLE parts ATTACH PARTITION other FOR VALUES FROM (200) TO (300)"),
+            case("ALTER TABLE parts ATTACH PARTITION proven FOR VALUES FROM (200) TO (300)"),
+        ],
+    ),
     group(DEFAULTS, DEFAULT_CASES),
     group(INHERITED, INHERITED_CASES),
+];
+
+const ONLY: &str = "ONLY of a statement that is about rows is not read";
+const ROUTED: &str = "the rows tell which partitions they go to";
+const CHILDREN: &[Coarse] = &[
+    Coarse::Lock("child", ONLY),
+    Coarse::Lock("grandchild", ONLY),
+];
+const PARTITIONS: &[Coarse] = &[
+    Coarse::Lock("parts_1", ONLY),
+    Coarse::Lock("parts_2", ONLY),
+    Coarse::Lock("parts_2a", ONLY),
+    Coarse::Lock("parts_2b", ONLY),
 ];
 
 const PART_CASES: &[Case] = &[
@@ -106,8 +160,6 @@ const PART_CASES: &[Case] = &[
     case("ALTER TABLE parts ATTACH PARTITION proven FOR VALUES FROM (200) TO (300)"),
     case("ALTER TABLE parts ATTACH PARTITION bare FOR VALUES FROM (200) TO (300)"),
     case("ALTER TABLE parts ATTACH PARTITION empty FOR VALUES FROM (200) TO (300)"),
-    case("ALTER TABLE parts DETACH PARTITION parts_2"),
-    case("ALTER TABLE parts_2 DETACH PARTITION parts_2a"),
     case("CREATE TABLE parts_3 PARTITION OF parts FOR VALUES FROM (300) TO (400)"),
     case("CREATE TABLE parts_3 PARTITION OF parts FOR VALUES FROM (300) TO (400) PARTITION BY RANGE (k)"),
     case("CREATE TABLE parts_2c PARTITION OF parts_2 FOR VALUES FROM (300) TO (400)").to(13),
@@ -120,8 +172,6 @@ const PART_CASES: &[Case] = &[
     case("ALTER INDEX parts_w RENAME TO x"),
     case("DROP INDEX parts_w"),
     case("DROP INDEX parts_v_only"),
-    case("DROP TABLE parts_1"),
-    case("DROP TABLE parts_2"),
     case("DROP TABLE refs"),
     case("DROP TABLE parts CASCADE"),
     case("TRUNCATE parts CASCADE"),
@@ -132,13 +182,16 @@ const PART_CASES: &[Case] = &[
     case("DROP TRIGGER touched ON parts"),
     case("ALTER TRIGGER touched ON parts RENAME TO t"),
     case("LOCK parts IN SHARE MODE"),
-    case("LOCK ONLY parts IN SHARE MODE"),
+    case("LOCK ONLY parts IN SHARE MODE").coarse(PARTITIONS),
     case("ANALYZE parts"),
     case("ANALYZE parts_1"),
     case("UPDATE parts SET w = 'x'"),
     case("UPDATE parts_1 SET w = 'x'"),
     case("DELETE FROM refs"),
-    case("INSERT INTO parts VALUES (199, 'v', 'w', 1) ON CONFLICT DO NOTHING"),
+    case("INSERT INTO parts VALUES (199, 'v', 'w', 1) ON CONFLICT DO NOTHING").coarse(&[
+        Coarse::Lock("parts_1", ROUTED),
+        Coarse::Lock("parts_2a", ROUTED),
+    ]),
     case("COMMENT ON TABLE parts IS 'x'"),
     case("CREATE STATISTICS st ON k, v FROM parts"),
     case("CREATE VIEW w AS SELECT * FROM parts"),
@@ -188,10 +241,10 @@ const INHERITED_CASES: &[Case] = &[
     case("DROP TABLE base CASCADE"),
     case("DROP TABLE grandchild"),
     case("TRUNCATE base"),
-    case("TRUNCATE ONLY base"),
+    case("TRUNCATE ONLY base").coarse(CHILDREN),
     case("ANALYZE base"),
     case("LOCK base"),
     case("UPDATE base SET name = 'y'"),
-    case("UPDATE ONLY base SET name = 'y'"),
+    case("UPDATE ONLY base SET name = 'y'").coarse(CHILDREN),
     case("CREATE TRIGGER t BEFORE INSERT ON base FOR EACH ROW EXECUTE FUNCTION touch()"),
 ];

@@ -114,7 +114,7 @@ const T_CASES: &[Case] = &[
     case("ALTER TABLE t ALTER tm TYPE time(3)"),
     case("ALTER TABLE t ALTER tsx TYPE timestamptz"),
     case("ALTER TABLE t ALTER bi TYPE bit(8)"),
-    case("ALTER TABLE t ALTER bi TYPE bit(9)"),
+    case("ALTER TABLE t ALTER bi TYPE bit(9) USING bi::bit(9)"),
     case("ALTER TABLE t ALTER bi TYPE varbit"),
     case("ALTER TABLE t ALTER bi TYPE varbit(8)"),
     case("ALTER TABLE t ALTER vb TYPE varbit(16)"),
