@@ -81,6 +81,14 @@ impl Catalog {
         found
     }
 
+    /// Its partitions, but for those of partitions.
+    pub(crate) fn partitions_of(&self, parent: &QName) -> impl Iterator<Item = &QName> {
+        use LinkKind::{DefaultPartition, Partition};
+        self.links()
+            .filter(move |l| l.to == *parent && matches!(l.kind, Partition | DefaultPartition))
+            .map(|link| &link.from)
+    }
+
     /// The DEFAULT partition of a partitioned table.
     pub(crate) fn default_partition(&self, parent: &QName) -> Option<&QName> {
         self.direct(parent, LinkKind::DefaultPartition).next()

@@ -111,7 +111,15 @@ SELECT current_setting('server_version_num')::int AS version,
 fn is_utc(zone: &str) -> bool {
     let zone = zone.strip_prefix("Etc/").unwrap_or(zone);
     [
-        "UTC", "UCT", "Zulu", "Universal", "GMT", "GMT0", "GMT+0", "GMT-0", "Greenwich",
+        "UTC",
+        "UCT",
+        "Zulu",
+        "Universal",
+        "GMT",
+        "GMT0",
+        "GMT+0",
+        "GMT-0",
+        "Greenwich",
     ]
     .iter()
     .any(|name| zone.eq_ignore_ascii_case(name))

@@ -1,10 +1,10 @@
 //! ALTER TABLE.
 
 use super::super::forms::table;
-use super::Locks;
 use super::LockMode::{
     AccessExclusive, AccessShare, RowShare, Share, ShareRowExclusive, ShareUpdateExclusive,
 };
+use super::Locks;
 use crate::catalog::{ConstraintKind, LinkKind, RelKind, Table};
 use crate::lock::LockMode;
 use crate::sql::RelName;
@@ -17,7 +17,7 @@ impl Locks<'_> {
             let mode = mode(&op.kind);
             self.existing(name, mode);
             if !only {
-                match reach(&op.kind, known) {
+                match reach(&op.kind, known, self.catalog.major()) {
                     Reach::Table => {}
                     Reach::Partitions => self.partitions(name, mode),
                     Reach::Tree => self.tree(name, mode),
@@ -58,6 +58,10 @@ impl Locks<'_> {
                 if let Some(parent) = self.qualified(name) {
                     let catalog = self.catalog;
                     self.these(catalog.default_partition(&parent), AccessExclusive);
+                    // Its foreign keys become its own.
+                    if let Some(parent) = catalog.tables.get(&parent) {
+                        self.referenced(parent, ShareRowExclusive, |_| true);
+                    }
                 }
             }
             AlterOpKind::Inherit { parent } => self.existing(parent, ShareUpdateExclusive),
@@ -83,13 +87,23 @@ impl Locks<'_> {
         self.referenced(parent, AccessExclusive, |c| own(&c.definition));
     }
 
+    /// The tables that foreign keys of `table` reference, where these are dropped.
+    fn dropped_keys(&mut self, table: &Table, which: impl Fn(&crate::catalog::Constraint) -> bool) {
+        for constraint in table.constraints.iter().filter(|c| which(c)) {
+            if let Some(other) = &constraint.references {
+                self.put(Some(other.into()), AccessExclusive);
+                self.key_triggers(other);
+            }
+        }
+    }
+
     /// The other tables of foreign keys that a sub-command drops, rebuilds or reads; the sequences
     /// and views that change or go with a column.
     fn other_ends(&mut self, table: &Table, only: bool, op: &AlterOpKind) {
         let catalog = self.catalog;
         match op {
             AlterOpKind::DropConstraint { name, cascade, .. } => {
-                self.referenced(table, AccessExclusive, |c| c.name == *name);
+                self.dropped_keys(table, |c| c.name == *name);
                 let key = table.constraint(name).filter(|c| {
                     matches!(c.kind, ConstraintKind::PrimaryKey | ConstraintKind::Unique)
                 });
@@ -99,7 +113,7 @@ impl Locks<'_> {
                 }
             }
             AlterOpKind::DropColumn { name, cascade, .. } => {
-                self.referenced(table, AccessExclusive, |c| c.columns.contains(name));
+                self.dropped_keys(table, |c| c.columns.contains(name));
                 self.owned_sequences(&table.name, Some(name), AccessExclusive);
                 if *cascade {
                     self.referencing(table, Some(name), AccessExclusive);
@@ -114,6 +128,18 @@ impl Locks<'_> {
             AlterOpKind::SetType { column, .. } => {
                 self.referenced(table, AccessExclusive, |c| c.columns.contains(column));
                 self.referencing(table, Some(column), AccessExclusive);
+            }
+            // Its triggers come or go.
+            AlterOpKind::AlterConstraint {
+                name,
+                enforced: Some(enforced),
+            } => {
+                let mode = if *enforced {
+                    ShareRowExclusive
+                } else {
+                    AccessExclusive
+                };
+                self.referenced(table, mode, |c| c.name == *name);
             }
             AlterOpKind::ValidateConstraint { name } => {
                 self.referenced(table, RowShare, |c| c.name == *name && !c.validated);
@@ -204,7 +230,7 @@ enum Reach {
     Tree,
 }
 
-fn reach(op: &AlterOpKind, table: Option<&Table>) -> Reach {
+fn reach(op: &AlterOpKind, table: Option<&Table>, major: u32) -> Reach {
     match op {
         AlterOpKind::RenameTable { .. }
         | AlterOpKind::SetSchema { .. }
@@ -222,6 +248,8 @@ fn reach(op: &AlterOpKind, table: Option<&Table>) -> Reach {
         | AlterOpKind::OfType
         | AlterOpKind::Inherit { .. }
         | AlterOpKind::NoInherit { .. } => Reach::Table,
+        // Before it looks at what the constraint is.
+        AlterOpKind::AddConstraint(_) if major >= 18 => Reach::Tree,
         AlterOpKind::AddConstraint(constraint) => match constraint.kind {
             ConstraintKind::ForeignKey => Reach::Partitions,
             _ if is_index(constraint) || constraint.no_inherit => Reach::Table,

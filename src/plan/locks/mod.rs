@@ -459,7 +459,12 @@ impl Locks<'_> {
         self.these(catalog.default_partition(&parent), AccessExclusive);
         if let Some(parent) = catalog.tables.get(&parent) {
             self.referenced(parent, ShareRowExclusive, |_| true);
-            self.referencing(parent, None, ShareRowExclusive);
+            let mode = if catalog.major() >= 15 {
+                ShareRowExclusive
+            } else {
+                AccessShare
+            };
+            self.referencing(parent, None, mode);
         }
     }
 
@@ -473,15 +478,18 @@ impl Locks<'_> {
         gone.insert(&name);
         for table in gone {
             self.owned_sequences(table, None, AccessExclusive);
-            // Dropping a foreign key drops its triggers on the other table.
+            // Dropping a foreign key drops its triggers on the other table. One that a partition
+            // has from its parent has none.
             let others = catalog
                 .links()
                 .filter(|l| l.kind == LinkKind::ForeignKey && l.from == *table);
             for other in others {
-                self.tree(&(&other.to).into(), AccessExclusive);
+                self.key_triggers(&other.to);
             }
             if let Some(table) = catalog.tables.get(table) {
-                self.referenced(table, AccessExclusive, |_| true);
+                if catalog.links.is_none() {
+                    self.referenced(table, AccessExclusive, |_| true);
+                }
                 if cascade {
                     self.referencing(table, None, AccessExclusive);
                 }
@@ -497,6 +505,17 @@ impl Locks<'_> {
         {
             self.put(Some(parent.into()), AccessExclusive);
             self.these(catalog.default_partition(parent), AccessExclusive);
+        }
+    }
+
+    /// The tables with the triggers of a foreign key that references this one: all of its tree, before
+    /// 15 without those that have partitions.
+    fn key_triggers(&mut self, referenced: &QName) {
+        let catalog = self.catalog;
+        for name in catalog.below(referenced).into_iter().chain([referenced]) {
+            if catalog.major() >= 15 || catalog.partitions_of(name).next().is_none() {
+                self.put(Some(name.into()), AccessExclusive);
+            }
         }
     }
 
@@ -681,6 +700,12 @@ impl Locks<'_> {
             let mode = match (kind, &op.kind) {
                 (RelKind::Index, AlterOpKind::RenameTable { .. }) => ShareUpdateExclusive,
                 (RelKind::Index, AlterOpKind::AttachPartition { partition, .. }) => {
+                    for index in [name, partition] {
+                        let on = self.catalog.index(index.schema.as_deref(), &index.name);
+                        if let Some((table, _)) = on {
+                            self.put(Some((&table.name).into()), AccessShare);
+                        }
+                    }
                     self.existing(partition, AccessExclusive);
                     ShareUpdateExclusive
                 }

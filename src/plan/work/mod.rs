@@ -124,6 +124,10 @@ pub(crate) fn op_work(op: &AlterOpKind, table: Option<&Table>, catalog: &Catalog
             if validated { Work::None } else { Work::Scan }
         }
         AlterOpKind::AttachPartition { partition, .. } => attach(table, partition, catalog),
+        AlterOpKind::AlterConstraint {
+            enforced: Some(true),
+            ..
+        } => Work::Scan,
         // A partitioned table has no file.
         AlterOpKind::SetTablespace | AlterOpKind::SetAccessMethod
             if table.is_some_and(|t| t.kind == RelKind::Partitioned) =>
@@ -299,7 +303,7 @@ fn add_column(column: &ColumnDef, table: Option<&Table>, catalog: &Catalog) -> W
     // A foreign key of a column that is null in every row is not checked.
     let checks = column.has(ConstraintKind::Check)
         || column.has(ConstraintKind::ForeignKey) && default.is_some()
-        || column.not_null && default.is_none() && column.generated.is_none();
+        || column.not_null && default.is_none();
     if checks { Work::Scan } else { Work::None }
 }
 

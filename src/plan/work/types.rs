@@ -185,13 +185,16 @@ fn base_of_domain(type_text: &str, catalog: &Catalog) -> Option<String> {
     // No deeper than a person would nest them.
     for _ in 0..32 {
         let text = found.as_deref().unwrap_or(type_text);
-        let name = type_parts(text).filter(|t| t.modifiers.is_none() && !t.array)?.name;
-        let next = catalog.domains.iter().find(|(domain, _)| {
-            match name.rsplit_once('.') {
+        let name = type_parts(text)
+            .filter(|t| t.modifiers.is_none() && !t.array)?
+            .name;
+        let next = catalog
+            .domains
+            .iter()
+            .find(|(domain, _)| match name.rsplit_once('.') {
                 Some((schema, name)) => domain.schema == schema && domain.name == name,
                 None => domain.name == name && catalog.search_path.contains(&domain.schema),
-            }
-        });
+            });
         match next {
             Some((_, base)) => found = Some(base.clone()),
             None => break,
@@ -235,8 +238,7 @@ fn keeps_values(from: &TypeParts, to: &TypeParts) -> bool {
         }
         _ => match (least_field(&from.name), least_field(&to.name)) {
             (Some(old), Some(new)) => {
-                old >= new
-                    && (old > 0 || first(from).unwrap_or(6) <= first(to).unwrap_or(6))
+                old >= new && (old > 0 || first(from).unwrap_or(6) <= first(to).unwrap_or(6))
             }
             _ => false,
         },

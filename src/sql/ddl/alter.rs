@@ -113,6 +113,8 @@ pub enum AlterOpKind {
     AlterConstraint {
         /// Name.
         name: String,
+        /// ENFORCED or NOT ENFORCED (18); `None` where neither is said.
+        enforced: Option<bool>,
     },
     /// RENAME COLUMN.
     RenameColumn {
@@ -250,8 +252,12 @@ fn op_kind(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
     }
     if c.eat("alter constraint") {
         let name = c.ident()?;
+        let mut said = *c;
+        said.skip_to(|c| c.is("enforced"));
+        let not = said.behind_is("not");
+        let enforced = (!said.done()).then_some(!not);
         c.finish();
-        return Some(AlterOpKind::AlterConstraint { name });
+        return Some(AlterOpKind::AlterConstraint { name, enforced });
     }
     if c.eat("alter") {
         let _ = c.eat("column");

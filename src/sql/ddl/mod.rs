@@ -236,7 +236,8 @@ pub enum Action {
         name: RelName,
         /// What it does, where it is one of the forms that can be taken back.
         change: NameChange,
-        /// ADD, DROP or ALTER ATTRIBUTE: rewrites the rows of tables typed by it.
+        /// ADD, DROP or ALTER ATTRIBUTE, RENAME ATTRIBUTE … CASCADE: may change the tables typed
+        /// by it, and write their rows anew.
         attributes: bool,
     },
     /// CREATE DOMAIN.

@@ -150,7 +150,10 @@ fn alter(c: &mut Cursor<'_>) -> Option<Action> {
                 if_not_exists: c.eat("if not exists"),
             });
         }
-        let attributes = (c.is("add") || c.is("drop") || c.is("alter")) && c.is_at(1, "attribute");
+        let mut end = *c;
+        end.skip_to(|c| c.is("cascade"));
+        let attributes = c.is_at(1, "attribute")
+            && (c.is_any(&["add", "drop", "alter"]) || (c.is("rename") && !end.done()));
         return Some(Action::AlterType {
             name,
             change: name_change(c),

@@ -122,7 +122,11 @@ async fn files(client: &Client, before: &[Relation]) -> Work {
         .filter(|r| matches!(r.kind.as_str(), "r" | "m"))
         .map(|r| (r.oid, r))
         .collect();
-    let indexes: BTreeSet<u32> = before.iter().filter(|r| r.is_index()).map(|r| r.file).collect();
+    let indexes: BTreeSet<u32> = before
+        .iter()
+        .filter(|r| r.is_index())
+        .map(|r| r.file)
+        .collect();
     let mut work = Work::None;
     for now in all(client).await {
         let Some(was) = tables.get(&now.table) else {
@@ -149,7 +153,6 @@ async fn pid(client: &Client) -> i32 {
 /// Runs it in a transaction that is rolled back.
 pub(super) async fn in_transaction(
     client: &Client,
-    before: &str,
     sql: &str,
     relations: &[Relation],
 ) -> Result<Observed, String> {
@@ -161,14 +164,9 @@ pub(super) async fn in_transaction(
     };
     run("BEGIN").await?;
     let observed = async {
-        run(before).await?;
-        let held_before = locks(client, pid(client).await, false).await;
         let rows = read(client, relations).await;
         run(sql).await?;
-        let mut locks = locks(client, pid(client).await, false).await;
-        if !before.is_empty() {
-            locks.retain(|oid, mode| held_before.get(oid).is_none_or(|was| was < mode));
-        }
+        let locks = locks(client, pid(client).await, false).await;
         let read_now = read(client, relations).await;
         let scanned = relations
             .iter()
@@ -230,9 +228,7 @@ pub(super) async fn held(
     }
     let finished = task.is_finished();
     other.batch_execute("ROLLBACK").await.expect("ROLLBACK");
-    task.await
-        .expect("the task")
-        .map_err(|e| failed(e, sql))?;
+    task.await.expect("the task").map_err(|e| failed(e, sql))?;
     if finished || locks_seen.is_empty() {
         return Err("it did not stand still".to_owned());
     }

@@ -91,8 +91,12 @@ pub(in super::super) const ALTER: &[Group] = &[
          INSERT INTO g SELECT n FROM generate_series(1, 200) n;",
         &[
             case("ALTER TABLE g ADD COLUMN v int GENERATED ALWAYS AS (a + 1)").from(18),
-            case("ALTER TABLE g ADD COLUMN v int GENERATED ALWAYS AS (a + 1) VIRTUAL NOT NULL").from(18),
-            case("ALTER TABLE g ADD COLUMN v int GENERATED ALWAYS AS (a + 1) VIRTUAL CHECK (v > 0)").from(18),
+            case("ALTER TABLE g ADD COLUMN v int GENERATED ALWAYS AS (a + 1) VIRTUAL NOT NULL")
+                .from(18),
+            case(
+                "ALTER TABLE g ADD COLUMN v int GENERATED ALWAYS AS (a + 1) VIRTUAL CHECK (v > 0)",
+            )
+            .from(18),
             case("ALTER TABLE g ALTER b SET EXPRESSION AS (a * 3)").from(18),
             case("ALTER TABLE g ALTER s SET EXPRESSION AS (a * 3)").from(18),
             case("ALTER TABLE g ALTER b SET NOT NULL").from(18),
@@ -110,8 +114,9 @@ const ORDERS: &[Case] = &[
     case("ALTER TABLE orders ADD COLUMN n timestamptz DEFAULT clock_timestamp()"),
     case("ALTER TABLE orders ADD COLUMN n uuid DEFAULT gen_random_uuid()"),
     case("ALTER TABLE orders ADD COLUMN n int DEFAULT volatile_one()"),
-    case("ALTER TABLE orders ADD COLUMN n int DEFAULT stable_one()")
-        .coarse(&[Coarse::Work("the volatility of the author's functions is not loaded")]),
+    case("ALTER TABLE orders ADD COLUMN n int DEFAULT stable_one()").coarse(&[Coarse::Work(
+        "the volatility of the author's functions is not loaded",
+    )]),
     case("ALTER TABLE orders ADD COLUMN n int GENERATED ALWAYS AS (code + 1) STORED"),
     case("ALTER TABLE orders ADD COLUMN n int GENERATED ALWAYS AS IDENTITY"),
     case("ALTER TABLE orders ADD COLUMN n bigserial"),
@@ -200,7 +205,9 @@ const ORDERS: &[Case] = &[
     case("ALTER TABLE typed SET TABLESPACE truth_space"),
     case("ALTER TABLE typed SET ACCESS METHOD heap")
         .from(15)
-        .coarse(&[Coarse::Work("the access method that it has is not compared")]),
+        .coarse(&[Coarse::Work(
+            "the access method that it has is not compared",
+        )]),
     case("ALTER TABLE typed SET ACCESS METHOD other").from(15),
     case("ALTER TABLE orders CLUSTER ON orders_state"),
     case("ALTER TABLE orders SET WITHOUT CLUSTER"),
@@ -225,7 +232,9 @@ const KEYS: &[Case] = &[
     case("ALTER TABLE items DROP CONSTRAINT k_unique"),
     case("ALTER TABLE items DROP COLUMN order_id"),
     case("ALTER TABLE items ADD PRIMARY KEY (order_id)"),
-    case("ALTER TABLE items ALTER order_id SET DEFAULT 1, ADD UNIQUE (order_id), ADD CHECK (k > 0)"),
+    case(
+        "ALTER TABLE items ALTER order_id SET DEFAULT 1, ADD UNIQUE (order_id), ADD CHECK (k > 0)",
+    ),
 ];
 
 const LONE: &[Case] = &[
@@ -236,8 +245,9 @@ const LONE: &[Case] = &[
     case("ALTER TABLE t ADD CONSTRAINT u UNIQUE USING INDEX t_id"),
     case("ALTER TABLE t ADD COLUMN n int PRIMARY KEY GENERATED ALWAYS AS IDENTITY"),
     case("ALTER TABLE t ADD COLUMN n serial PRIMARY KEY"),
-    case("ALTER TABLE t ALTER a SET NOT NULL")
-        .coarse(&[Coarse::Work("only CHECK (column IS NOT NULL) alone is taken for proof")]),
+    case("ALTER TABLE t ALTER a SET NOT NULL").coarse(&[Coarse::Work(
+        "only CHECK (column IS NOT NULL) alone is taken for proof",
+    )]),
     case("ALTER TABLE t DROP COLUMN a"),
     case("ALTER TABLE t ADD COLUMN n int, DROP COLUMN a"),
     case("ALTER TABLE t SET UNLOGGED"),
@@ -246,8 +256,9 @@ const LONE: &[Case] = &[
     case("ALTER TABLE t ADD COLUMN n citext"),
     case("ALTER TABLE t ADD COLUMN n citext DEFAULT 'x'"),
     case("ALTER TABLE t ADD COLUMN n int DEFAULT length('abc')"),
-    case("ALTER TABLE t ADD COLUMN n int DEFAULT factorial(5)")
-        .coarse(&[Coarse::Work("only the functions that are usual in defaults are known")]),
+    case("ALTER TABLE t ADD COLUMN n int DEFAULT factorial(5)").coarse(&[Coarse::Work(
+        "only the functions that are usual in defaults are known",
+    )]),
     case("ALTER TABLE t ADD COLUMN n text DEFAULT md5(random()::text)"),
     case("ALTER TABLE t ADD COLUMN n jsonb DEFAULT '{}'::jsonb NOT NULL"),
     case("ALTER TABLE t ADD COLUMN n int[] DEFAULT ARRAY[]::int[]"),

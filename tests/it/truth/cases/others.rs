@@ -82,6 +82,13 @@ pub(in super::super) const OTHERS: &[Group] = &[
     ),
 ];
 
+const GRANTED: &str = "ACCESS SHARE of GRANT (18): it waits for ACCESS EXCLUSIVE alone";
+const GRANT: &[Coarse] = &[Coarse::Unsaid("orders", GRANTED)];
+const OWNED_BY: &[Coarse] = &[Coarse::Unsaid(
+    "alone",
+    "ACCESS SHARE of OWNED BY: it waits for ACCESS EXCLUSIVE alone",
+)];
+
 const SHOP_CASES: &[Case] = &[
     case("CREATE TABLE fresh (id int PRIMARY KEY, a text)"),
     case("CREATE TABLE IF NOT EXISTS orders (id int)"),
@@ -136,12 +143,15 @@ const SHOP_CASES: &[Case] = &[
         .coarse(&[Coarse::Unknown("what uses a function is not loaded")]),
     case("CREATE TRIGGER t AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION touch()"),
     case("CREATE OR REPLACE TRIGGER touched AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION touch()"),
-    case("CREATE CONSTRAINT TRIGGER t AFTER INSERT ON orders FROM users FOR EACH ROW EXECUTE FUNCTION touch()"),
+    case("CREATE CONSTRAINT TRIGGER t AFTER INSERT ON orders FROM users FOR EACH ROW EXECUTE FUNCTION touch()")
+        .coarse(&[Coarse::Unsaid("users", "ACCESS SHARE of FROM: it waits for ACCESS EXCLUSIVE alone")]),
     case("DROP TRIGGER touched ON orders"),
     case("DROP TRIGGER IF EXISTS nothing ON orders"),
     case("ALTER TRIGGER touched ON orders RENAME TO x"),
     case("CREATE RULE r AS ON UPDATE TO alone DO INSTEAD NOTHING"),
-    case("CREATE RULE r AS ON INSERT TO alone DO ALSO INSERT INTO items VALUES (1, 1)"),
+    case("CREATE RULE r AS ON INSERT TO alone DO ALSO INSERT INTO items VALUES (1, 1)").coarse(&[
+        Coarse::Unsaid("items", "what the statements of a rule write is not read"),
+    ]),
     case("DROP RULE quiet ON items"),
     case("ALTER RULE quiet ON items RENAME TO x"),
     case("CREATE POLICY p ON alone USING (true)"),
@@ -158,6 +168,7 @@ const SHOP_CASES: &[Case] = &[
     case("REFRESH MATERIALIZED VIEW CONCURRENTLY totals"),
     case("REFRESH MATERIALIZED VIEW totals WITH NO DATA").coarse(&[
         Coarse::Work("WITH NO DATA is not read"),
+        Coarse::Lock("orders", "WITH NO DATA is not read"),
     ]),
     case("ALTER VIEW big RENAME TO x"),
     case("ALTER VIEW big ALTER total SET DEFAULT 1"),
@@ -170,10 +181,10 @@ const SHOP_CASES: &[Case] = &[
     case("ALTER MATERIALIZED VIEW totals CLUSTER ON totals_user"),
     case("ALTER MATERIALIZED VIEW totals OWNER TO pg_monitor"),
     case("CREATE SEQUENCE s"),
-    case("CREATE SEQUENCE s OWNED BY alone.id"),
+    case("CREATE SEQUENCE s OWNED BY alone.id").coarse(OWNED_BY),
     case("ALTER SEQUENCE loose INCREMENT 5"),
     case("ALTER SEQUENCE loose RESTART"),
-    case("ALTER SEQUENCE loose OWNED BY alone.id"),
+    case("ALTER SEQUENCE loose OWNED BY alone.id").coarse(OWNED_BY),
     case("ALTER SEQUENCE loose OWNED BY NONE"),
     case("ALTER SEQUENCE loose RENAME TO x"),
     case("ALTER SEQUENCE loose OWNER TO pg_monitor"),
@@ -191,11 +202,12 @@ const SHOP_CASES: &[Case] = &[
     case("COMMENT ON RULE quiet ON items IS 'x'"),
     case("COMMENT ON STATISTICS alone_stats IS 'x'"),
     case("COMMENT ON FUNCTION plain() IS 'x'"),
-    case("GRANT SELECT ON orders TO pg_monitor"),
-    case("GRANT SELECT (total) ON orders TO pg_monitor"),
-    case("GRANT USAGE ON SEQUENCE loose TO pg_monitor"),
+    case("GRANT SELECT ON orders TO pg_monitor").coarse_from(18, GRANT),
+    case("GRANT SELECT (total) ON orders TO pg_monitor").coarse_from(18, GRANT),
+    case("GRANT USAGE ON SEQUENCE loose TO pg_monitor")
+        .coarse_from(18, &[Coarse::Unsaid("loose", GRANTED)]),
     case("GRANT SELECT ON ALL TABLES IN SCHEMA public TO pg_monitor"),
-    case("REVOKE ALL ON orders FROM pg_monitor"),
+    case("REVOKE ALL ON orders FROM pg_monitor").coarse_from(18, GRANT),
     case("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO pg_monitor"),
     case("CREATE STATISTICS st ON user_id, total FROM orders"),
     case("ALTER STATISTICS alone_stats SET STATISTICS 100"),
@@ -245,16 +257,23 @@ const DATA: &[Case] = &[
     case("DELETE FROM alone USING users WHERE users.id = alone.id"),
     case("DELETE FROM orders WHERE id > 1000"),
     case("WITH gone AS (DELETE FROM alone RETURNING *) INSERT INTO items SELECT 1, id FROM gone")
-        .coarse(&[Coarse::Unknown("a statement that writes several tables is not read")]),
-    case("MERGE INTO alone a USING users u ON a.id = u.id WHEN MATCHED THEN UPDATE SET a = u.name").from(15),
-    case("MERGE INTO alone a USING users u ON a.id = u.id WHEN NOT MATCHED THEN DO NOTHING").from(15),
+        .coarse(&[
+            Coarse::Unknown("a statement that writes several tables is not read"),
+            Coarse::Work("a statement that writes several tables is not read"),
+        ]),
+    case("MERGE INTO alone a USING users u ON a.id = u.id WHEN MATCHED THEN UPDATE SET a = u.name")
+        .from(15),
+    case("MERGE INTO alone a USING users u ON a.id = u.id WHEN NOT MATCHED THEN DO NOTHING")
+        .from(15),
     case("LOCK alone"),
     case("LOCK TABLE alone, users IN ROW EXCLUSIVE MODE NOWAIT"),
     case("LOCK big IN SHARE MODE"),
     case("COPY (SELECT * FROM orders) TO '/dev/null'"),
     case("COPY orders TO '/dev/null'"),
     case("COPY alone FROM '/dev/null'"),
-    case("SELECT nextval('loose')").coarse(&[Coarse::Unknown("functions that change something are not read")]),
+    case("SELECT nextval('loose')").coarse(&[Coarse::Unknown(
+        "functions that change something are not read",
+    )]),
 ];
 
 const ATTRIBUTE: &[Coarse] = &[Coarse::Work("what is done to an attribute is not read")];
@@ -271,7 +290,7 @@ const TYPE_CASES: &[Case] = &[
     case("ALTER TYPE pair DROP ATTRIBUTE b CASCADE").coarse(ATTRIBUTE),
     case("ALTER TYPE lonely ADD ATTRIBUTE c int"),
     case("ALTER TYPE lonely ALTER ATTRIBUTE a TYPE bigint"),
-    case("ALTER TYPE pair RENAME ATTRIBUTE a TO x CASCADE"),
+    case("ALTER TYPE pair RENAME ATTRIBUTE a TO x CASCADE").coarse(ATTRIBUTE),
     case("DROP TYPE unused"),
     case("DROP TYPE state CASCADE"),
     case("DROP TYPE pair CASCADE"),

@@ -161,7 +161,9 @@ const PART_CASES: &[Case] = &[
     case("ALTER TABLE parts ATTACH PARTITION bare FOR VALUES FROM (200) TO (300)"),
     case("ALTER TABLE parts ATTACH PARTITION empty FOR VALUES FROM (200) TO (300)"),
     case("CREATE TABLE parts_3 PARTITION OF parts FOR VALUES FROM (300) TO (400)"),
-    case("CREATE TABLE parts_3 PARTITION OF parts FOR VALUES FROM (300) TO (400) PARTITION BY RANGE (k)"),
+    case(
+        "CREATE TABLE parts_3 PARTITION OF parts FOR VALUES FROM (300) TO (400) PARTITION BY RANGE (k)",
+    ),
     case("CREATE TABLE parts_2c PARTITION OF parts_2 FOR VALUES FROM (300) TO (400)").to(13),
     case("CREATE TABLE fresh (k int REFERENCES parts)"),
     case("CREATE INDEX ON parts (v)"),
@@ -191,12 +193,19 @@ const PART_CASES: &[Case] = &[
     case("INSERT INTO parts VALUES (199, 'v', 'w', 1) ON CONFLICT DO NOTHING").coarse(&[
         Coarse::Lock("parts_1", ROUTED),
         Coarse::Lock("parts_2a", ROUTED),
+        Coarse::Lock("users", "a row in conflict is not inserted"),
     ]),
     case("COMMENT ON TABLE parts IS 'x'"),
     case("CREATE STATISTICS st ON k, v FROM parts"),
     case("CREATE VIEW w AS SELECT * FROM parts"),
     case("DROP VIEW seen"),
-    case("GRANT SELECT ON parts TO pg_monitor"),
+    case("GRANT SELECT ON parts TO pg_monitor").coarse_from(
+        18,
+        &[Coarse::Unsaid(
+            "parts",
+            "ACCESS SHARE of GRANT (18): it waits for ACCESS EXCLUSIVE alone",
+        )],
+    ),
 ];
 
 const DEFAULT_CASES: &[Case] = &[
