@@ -151,8 +151,9 @@ pub fn relations(action: &Action) -> Vec<RelName> {
         | Action::Update { table }
         | Action::Delete { table }
         | Action::Merge { table } => one(table),
-        Action::Cluster { table } | Action::Copy { table, .. } => table.iter().cloned().collect(),
-        Action::CreateStatistics { table, .. } => table.iter().cloned().collect(),
+        Action::Cluster { table }
+        | Action::Copy { table, .. }
+        | Action::CreateStatistics { table, .. } => table.iter().cloned().collect(),
         Action::Drop { object, names, .. } if matches!(object.as_str(), "TYPE" | "DOMAIN") => {
             crate::sql::ddl::names(names)
         }

@@ -5,7 +5,7 @@ use super::LockMode::{
     AccessExclusive, AccessShare, RowShare, Share, ShareRowExclusive, ShareUpdateExclusive,
 };
 use super::Locks;
-use crate::catalog::{ConstraintKind, LinkKind, RelKind, Table};
+use crate::catalog::{Constraint, ConstraintKind, LinkKind, RelKind, Table};
 use crate::lock::LockMode;
 use crate::sql::RelName;
 use crate::sql::ddl::{AlterOp, AlterOpKind, ConstraintDef};
@@ -88,7 +88,7 @@ impl Locks<'_> {
     }
 
     /// The tables that foreign keys of `table` reference, where these are dropped.
-    fn dropped_keys(&mut self, table: &Table, which: impl Fn(&crate::catalog::Constraint) -> bool) {
+    fn dropped_keys(&mut self, table: &Table, which: impl Fn(&Constraint) -> bool) {
         for constraint in table.constraints.iter().filter(|c| which(c)) {
             if let Some(other) = &constraint.references {
                 self.put(Some(other.into()), AccessExclusive);
@@ -153,15 +153,15 @@ impl Locks<'_> {
             AlterOpKind::SetSchema { .. } | AlterOpKind::Owner => {
                 self.owned_sequences(&table.name, None, AccessExclusive);
             }
-            AlterOpKind::AddConstraint(constraint) if is_index(constraint) => {
-                if table.kind == RelKind::Partitioned && !only {
-                    let mode = if sets_not_null(table, constraint) {
-                        AccessExclusive
-                    } else {
-                        Share
-                    };
-                    self.below(&table.name, mode);
-                }
+            AlterOpKind::AddConstraint(constraint)
+                if is_index(constraint) && table.kind == RelKind::Partitioned && !only =>
+            {
+                let mode = if sets_not_null(table, constraint) {
+                    AccessExclusive
+                } else {
+                    Share
+                };
+                self.below(&table.name, mode);
             }
             _ => {}
         }

@@ -2,14 +2,16 @@
 //!
 //! Sources: PostgreSQL documentation, "Explicit Locking" (13.3.1), ALTER TABLE, CREATE INDEX,
 //! CREATE TABLE, COMMENT and the other command pages; where they are silent,
-//! `AlterTableGetLockLevel` in `tablecmds.c`. The same in 14 to 18.
+//! `AlterTableGetLockLevel` in `tablecmds.c`. What differs from 14 to 18 is taken from the server's
+//! version. `tests/it/truth` holds all of it against `pg_locks`.
 
 mod alter;
+mod drops;
 mod reads;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::forms::{created, existing, table};
 use crate::catalog::{Catalog, Constraint, LinkKind, QName, RelKind, Table};
@@ -23,11 +25,10 @@ use LockMode::{
 };
 
 /// The locks that a statement takes on relations, each relation once with its strongest mode, in
-/// the order of their names. Locks of plain reads (the tables of a query, `lock_timeout`-free
-/// look-ups) are left out but for those that the documentation gives to a command.
+/// the order of their names. What the queries in it read is left out: see [`read_locks`].
 ///
-/// What the statement may lock beyond what it says, as far as the catalog tells: partitions, the
-/// other tables of foreign keys. A table that the same plan creates is given like any other; the
+/// What the statement may lock beyond what it says, as far as the catalog tells: partitions,
+/// inheritance children, the other tables of foreign keys, views, sequences. A table that the same plan creates is given like any other; the
 /// caller knows that nobody can wait for it.
 pub fn locks(action: &Action, catalog: &Catalog) -> Vec<LockOn> {
     let mut locks = Locks {
@@ -72,6 +73,7 @@ pub fn transactional(action: &Action) -> bool {
 }
 
 pub(crate) use alter::mode;
+use drops::{sequence_users, view_readers};
 pub use reads::{read_locks, reads};
 
 struct Locks<'a> {
@@ -235,12 +237,10 @@ impl Locks<'_> {
                 ..
             } => self.reindex(*target, name.as_ref(), *concurrently),
             Action::CreateView {
-                name, temporary, ..
-            } => {
-                if !temporary {
-                    self.put(Some(created(self.catalog, name)), AccessExclusive);
-                }
-            }
+                name,
+                temporary: false,
+                ..
+            } => self.put(Some(created(self.catalog, name)), AccessExclusive),
             Action::DropView { names, cascade, .. } => {
                 self.all(names, AccessExclusive);
                 if *cascade {
@@ -468,153 +468,6 @@ impl Locks<'_> {
         }
     }
 
-    fn drop_table(&mut self, name: &RelName, cascade: bool) {
-        self.tree(name, AccessExclusive);
-        let Some(name) = self.qualified(name) else {
-            return;
-        };
-        let catalog = self.catalog;
-        let mut gone = catalog.below(&name);
-        gone.insert(&name);
-        for table in gone {
-            self.owned_sequences(table, None, AccessExclusive);
-            // Dropping a foreign key drops its triggers on the other table. One that a partition
-            // has from its parent has none.
-            let others = catalog
-                .links()
-                .filter(|l| l.kind == LinkKind::ForeignKey && l.from == *table);
-            for other in others {
-                self.key_triggers(&other.to);
-            }
-            if let Some(table) = catalog.tables.get(table) {
-                if catalog.links.is_none() {
-                    self.referenced(table, AccessExclusive, |_| true);
-                }
-                if cascade {
-                    self.referencing(table, None, AccessExclusive);
-                }
-            }
-            if cascade {
-                self.these(catalog.readers(table, None), AccessExclusive);
-            }
-        }
-        if let Some(parent) = catalog
-            .tables
-            .get(&name)
-            .and_then(|t| t.partition_of.as_ref())
-        {
-            self.put(Some(parent.into()), AccessExclusive);
-            self.these(catalog.default_partition(parent), AccessExclusive);
-        }
-    }
-
-    /// The tables with the triggers of a foreign key that references this one: all of its tree, before
-    /// 15 without those that have partitions.
-    fn key_triggers(&mut self, referenced: &QName) {
-        let catalog = self.catalog;
-        for name in catalog.below(referenced).into_iter().chain([referenced]) {
-            if catalog.major() >= 15 || catalog.partitions_of(name).next().is_none() {
-                self.put(Some(name.into()), AccessExclusive);
-            }
-        }
-    }
-
-    fn truncate(&mut self, tables: &[RelName], cascade: bool, restart_identity: bool) {
-        let catalog = self.catalog;
-        self.all(tables, AccessExclusive);
-        let mut open: Vec<QName> = tables.iter().filter_map(|t| self.qualified(t)).collect();
-        let mut all = BTreeSet::new();
-        while let Some(name) = open.pop() {
-            if !all.insert(name.clone()) {
-                continue;
-            }
-            open.extend(catalog.below(&name).into_iter().cloned());
-            if cascade {
-                if let Some(table) = catalog.tables.get(&name) {
-                    open.extend(catalog.referencing(table, None));
-                }
-                open.extend(catalog.direct(&name, LinkKind::ForeignKey).cloned());
-            }
-        }
-        self.these(&all, AccessExclusive);
-        if restart_identity {
-            for name in &all {
-                self.owned_sequences(name, None, AccessExclusive);
-            }
-        }
-    }
-
-    /// DROP … CASCADE of relations: what goes with them, or anything where that is not known.
-    fn dependent(
-        &mut self,
-        names: &[RelName],
-        of: for<'c> fn(&'c Catalog, &QName) -> BTreeSet<&'c QName>,
-    ) {
-        if self.catalog.links.is_none() {
-            self.unknown();
-        }
-        for name in names {
-            if let Some(name) = self.qualified(name) {
-                let catalog = self.catalog;
-                self.these(of(catalog, &name), AccessExclusive);
-            }
-        }
-    }
-
-    /// DROP of what is no relation.
-    fn drop_other(&mut self, object: &str, names: &str, cascade: bool) {
-        match object {
-            "TYPE" | "DOMAIN" if cascade && self.catalog.links.is_some() => {
-                for name in crate::sql::ddl::names(names) {
-                    self.drop_type(&name);
-                }
-            }
-            "STATISTICS" => self.put(None, ShareUpdateExclusive),
-            // An extension's own tables go with it.
-            "OWNED" | "OWNED BY" | "EXTENSION" => self.unknown(),
-            _ if cascade => self.unknown(),
-            _ => {}
-        }
-    }
-
-    fn drop_type(&mut self, name: &RelName) {
-        let catalog = self.catalog;
-        let found = catalog
-            .tables_with_type(name.schema.as_deref(), &name.name)
-            .unwrap_or_default();
-        for (table, link) in found {
-            self.put(Some(table.into()), AccessExclusive);
-            for column in &link.columns {
-                self.these(catalog.readers(table, Some(column)), AccessExclusive);
-            }
-        }
-        self.typed_tables(name, AccessExclusive);
-    }
-
-    /// The tables that are OF a composite type.
-    fn typed_tables(&mut self, name: &RelName, mode: LockMode) {
-        let catalog = self.catalog;
-        if catalog.links.is_none() {
-            self.unknown();
-        }
-        let typed = catalog.links().filter(|link| {
-            link.kind == LinkKind::OfType
-                && link.to.name == name.name
-                && name.schema.as_ref().is_none_or(|s| *s == link.to.schema)
-        });
-        for table in typed {
-            self.tree(&(&table.from).into(), mode);
-        }
-    }
-
-    fn domain(&mut self, name: &RelName, mode: LockMode) {
-        let catalog = self.catalog;
-        match catalog.tables_with_type(name.schema.as_deref(), &name.name) {
-            None => self.put(None, mode),
-            Some(found) => self.these(found.into_iter().map(|(table, _)| table), mode),
-        }
-    }
-
     /// DROP and ALTER of a trigger, policy or rule.
     fn on_table(&mut self, object: &str, name: &str, on: &RelName) {
         let cloned = object == "TRIGGER"
@@ -716,20 +569,4 @@ impl Locks<'_> {
             self.existing(name, mode);
         }
     }
-}
-
-/// The tables whose defaults call a sequence, and the one that owns it.
-fn sequence_users<'c>(catalog: &'c Catalog, sequence: &QName) -> BTreeSet<&'c QName> {
-    let owners = catalog
-        .links()
-        .filter(|l| l.kind == LinkKind::OwnedBy && l.from == *sequence)
-        .map(|l| &l.to);
-    catalog
-        .direct(sequence, LinkKind::Default)
-        .chain(owners)
-        .collect()
-}
-
-fn view_readers<'c>(catalog: &'c Catalog, view: &QName) -> BTreeSet<&'c QName> {
-    catalog.readers(view, None)
 }

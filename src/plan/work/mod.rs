@@ -223,7 +223,7 @@ fn attach(parent: Option<&Table>, partition: &RelName, catalog: &Catalog) -> Wor
         partition.indexes.iter().all(|own| {
             !own.valid
                 || own.unique != index.unique
-                || own.constraint < index.constraint
+                || index.constraint && !own.constraint
                 || shape(&own.definition) != shape(&index.definition)
         })
     });

@@ -335,7 +335,7 @@ async fn check_all(name: &str, groups: &'static [Group]) {
         }
         run(&client, "RESET ALL").await;
     }
-    println!("{name}: {forms} forms on PostgreSQL {major}");
+    eprintln!("{name}: {forms} forms on PostgreSQL {major}");
     assert!(
         failed == 0,
         "{failed} of {forms} forms on PostgreSQL {major}\n{report}"
