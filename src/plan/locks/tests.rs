@@ -393,11 +393,6 @@ fn what_is_tied_to_a_table_is_locked_with_it() {
             "ROW EXCLUSIVE on public.users",
         ],
     );
-    check_in(
-        &catalog,
-        "UPDATE ONLY users SET name = ''",
-        &["ROW EXCLUSIVE on public.users"],
-    );
 }
 
 #[test]
