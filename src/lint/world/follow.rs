@@ -105,7 +105,7 @@ impl World {
                 self.lock_timeout = setting.values.first().is_some_and(|v| !off(v));
             }
             "timezone" => {
-                self.utc = setting.values.first().is_some_and(|v| {
+                self.catalog.utc = setting.values.first().is_some_and(|v| {
                     matches!(
                         v.to_ascii_lowercase().as_str(),
                         "utc" | "gmt" | "0" | "etc/utc" | "zulu"

@@ -44,8 +44,6 @@ pub struct World {
     partial: BTreeSet<QName>,
     /// A lock timeout is set.
     pub(in crate::lint) lock_timeout: bool,
-    /// The session's time zone is UTC by the file.
-    pub(in crate::lint) utc: bool,
 }
 
 impl World {
@@ -60,6 +58,9 @@ impl World {
                 tables: BTreeMap::new(),
                 relations: BTreeMap::new(),
                 constrained_domains: BTreeSet::new(),
+                domains: Vec::new(),
+                links: None,
+                utc: false,
             },
             None,
         )
@@ -87,7 +88,6 @@ impl World {
             functions: BTreeMap::new(),
             partial: BTreeSet::new(),
             lock_timeout: false,
-            utc: false,
         }
     }
 
@@ -113,6 +113,7 @@ impl World {
             self.catalog = catalog;
         } else {
             self.catalog.search_path = vec!["public".to_owned()];
+            self.catalog.utc = false;
         }
         // How many rows are in it by the time of the next file is not known.
         for name in std::mem::take(&mut self.fresh) {
@@ -131,7 +132,6 @@ impl World {
         self.indexes.clear();
         self.dropped.clear();
         self.lock_timeout = false;
-        self.utc = false;
     }
 
     /// The table, as far as anything is known of it.

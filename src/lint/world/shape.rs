@@ -8,7 +8,7 @@ use crate::catalog::{
 };
 use crate::plan::forms::{constraint_name, created};
 use crate::sql::RelName;
-use crate::sql::ddl::{AlterOpKind, ColumnDef, ConstraintDef};
+use crate::sql::ddl::{AlterOpKind, ColumnDef, ConstraintDef, Generated};
 use crate::sql::lex::{TokenKind, ident_value, lex_code};
 
 /// A table of which only the name is known.
@@ -109,6 +109,7 @@ pub(super) fn add_column(table: &mut Table, def: &ColumnDef, catalog: &Catalog) 
         not_null: def.not_null || primary || serial.is_some() || def.identity,
         default: def.default.clone(),
         generated: def.generated.is_some(),
+        is_virtual: matches!(def.generated, Some((Generated::Virtual, _))),
         identity: def.identity.then(|| "ALWAYS".to_owned()),
         has_equality: true,
         comment: None,
@@ -260,6 +261,7 @@ pub(super) fn alter(table: &mut Table, op: &AlterOpKind, sql: &str, catalog: &Ca
                     not_null: false,
                     default: None,
                     generated: false,
+                    is_virtual: false,
                     identity: None,
                     has_equality: true,
                     comment: None,
