@@ -5,6 +5,7 @@
 
 pub mod facts;
 mod links;
+pub mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -268,9 +269,11 @@ pub struct Catalog {
     /// (`current_schemas(false)`).
     pub search_path: Vec<String>,
     /// Tables, and materialized views, by name.
+    #[serde(with = "snapshot::tables")]
     pub tables: BTreeMap<QName, Table>,
     /// Every other relation that the migration names: views, sequences, indexes.
     /// For an index, the table it is on is in `tables`.
+    #[serde(with = "snapshot::relations")]
     pub relations: BTreeMap<QName, RelKind>,
     /// Domains with constraints, their base type's included: a column of one cannot be added
     /// without writing the table anew.

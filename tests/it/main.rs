@@ -8,6 +8,7 @@ mod demo;
 mod examples;
 mod faults;
 mod lifecycle;
+mod lint;
 mod observe;
 mod pooler;
 mod saved_plan;

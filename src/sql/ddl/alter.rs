@@ -317,6 +317,11 @@ fn op_kind(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
     if c.eat("inherit") {
         return Some(AlterOpKind::Inherit { parent: c.rel()? });
     }
+    // Of a foreign table.
+    if c.eat("options") {
+        c.parens()?;
+        return Some(AlterOpKind::SetColumnOptions);
+    }
     None
 }
 
@@ -532,6 +537,10 @@ fn alter_column(c: &mut Cursor<'_>, column: String) -> Option<AlterOpKind> {
     if c.eat("set storage") || c.eat("set compression") {
         c.finish();
         return Some(AlterOpKind::SetStorage);
+    }
+    if c.eat("options") {
+        c.parens()?;
+        return Some(AlterOpKind::SetColumnOptions);
     }
     let mut after = *c;
     if (after.eat("set") || after.eat("reset")) && after.parens().is_some() {

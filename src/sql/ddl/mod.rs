@@ -32,6 +32,7 @@ pub(crate) use tests::CORPUS;
 
 pub use alter::{AlterOp, AlterOpKind};
 pub use column::{ColumnDef, ConstraintDef, Generated, InlineConstraint};
+pub use create::{TableElements, table_elements};
 use cursor::Cursor;
 
 /// A possibly qualified name, folded as the server does and unquoted.
