@@ -4,6 +4,7 @@
 //! unquoted and case-exact.
 
 pub mod facts;
+pub mod shape;
 pub mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
