@@ -42,8 +42,10 @@ pub struct Check<'a> {
     pub place: PlaceOptions,
     /// The migrations to be tried, in order.
     pub files: Vec<&'a Migration>,
-    /// Where the schema before them comes from.
-    pub base: Base<'a>,
+    /// The database that they are for; an empty one where `None`.
+    pub snapshot: Option<&'a Snapshot>,
+    /// Files before them that the database does not have: applied in order, not tried.
+    pub earlier: Vec<&'a Migration>,
     /// Rows of each table; 0 leaves them empty.
     pub rows: u64,
     /// Share of nulls where they are allowed, 0 to 1.
@@ -60,15 +62,6 @@ pub struct Check<'a> {
     pub stop: watch::Receiver<bool>,
     /// Who runs it.
     pub actor: String,
-}
-
-/// Where the schema before the migrations comes from.
-#[derive(Debug, Clone, Copy)]
-pub enum Base<'a> {
-    /// A snapshot of a database.
-    Snapshot(&'a Snapshot),
-    /// Earlier files, applied in order to an empty database.
-    Migrations(&'a [&'a Migration]),
 }
 
 /// What a finding is about.
@@ -182,6 +175,19 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
+impl Report {
+    /// Of nothing.
+    pub fn empty() -> Self {
+        Self {
+            server_version: 0,
+            private_server: false,
+            tables: Vec::new(),
+            migrations: Vec::new(),
+            findings: Vec::new(),
+        }
+    }
+}
+
 /// Checks migrations.
 ///
 /// # Errors
@@ -238,31 +244,29 @@ async fn perform(
         recorder,
         client,
     };
-    match check.base {
-        Base::Snapshot(snapshot) => {
-            tell("making the schema of the snapshot");
-            if place.private() {
-                schema::roles(&bench.client, snapshot.roles.iter().map(String::as_str)).await?;
-            }
-            schema::make(&bench.client, snapshot, place.private()).await?;
-            // What a setting of the dump did to the session ends with it.
-            bench.client = place.target.connect().await?;
+    if let Some(snapshot) = check.snapshot {
+        tell("making the schema of the snapshot");
+        if place.private() {
+            schema::roles(&bench.client, snapshot.roles.iter().map(String::as_str)).await?;
         }
-        Base::Migrations(earlier) => {
-            if !earlier.is_empty() {
-                tell(&format!("applying {} earlier migrations", earlier.len()));
-            }
-            for file in earlier {
-                through(&bench.engine, file).await.map_err(|e| {
-                    e.context(format!("{}, an earlier migration", file.id))
-                        .left("nothing of what was to be checked was tried")
-                        .hint(
-                            "a folder whose first files are not there needs `--snapshot`; see \
-                             docs/ci.md",
-                        )
-                })?;
-            }
-        }
+        schema::make(&bench.client, snapshot, place.private()).await?;
+        // What a setting of the dump did to the session ends with it.
+        bench.client = place.target.connect().await?;
+    }
+    if !check.earlier.is_empty() {
+        let count = check.earlier.len() as i64;
+        let files = crate::report::text::counted(count, "earlier migration");
+        tell(&format!("applying {files}"));
+    }
+    for file in &check.earlier {
+        through(&bench.engine, file).await.map_err(|e| {
+            e.context(format!("{}, an earlier migration", file.id))
+                .left("nothing of what was to be checked was tried")
+                .hint(
+                    "a schema that did not begin with the first file of the folder needs a \
+                     snapshot; see docs/ci.md",
+                )
+        })?;
     }
     if let Some((name, sql)) = &check.data {
         schema::data(&bench.client, name, sql).await?;
@@ -293,10 +297,7 @@ impl Bench<'_> {
     }
 
     fn lint(&self, report: &mut Report) {
-        let catalog = match self.check.base {
-            Base::Snapshot(snapshot) => Some(&snapshot.catalog),
-            Base::Migrations(_) => None,
-        };
+        let catalog = self.check.snapshot.map(|s| &s.catalog);
         let mut linted = if self.check.no_lint {
             Vec::new()
         } else {
