@@ -61,11 +61,10 @@ fn error_color(global: &Global) -> bool {
 
 /// Writes an error where the format wants it.
 pub(super) fn tell_error(global: &Global, what: &Error) {
-    match global.format {
-        Format::Human => out::stderr(&error::render(what, error_color(global))),
-        Format::Json => {
-            let _ = out::stdout(&format!("{}\n", error::render_json(what)));
-        }
+    if global.format == Format::Json {
+        let _ = out::stdout(&format!("{}\n", error::render_json(what)));
+    } else {
+        out::stderr(&error::render(what, error_color(global)));
     }
 }
 
@@ -78,6 +77,10 @@ impl App {
             config,
             stop: OnceLock::new(),
         })
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.global.format
     }
 
     pub(super) fn json(&self) -> bool {

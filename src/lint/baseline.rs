@@ -67,7 +67,9 @@ fn hex(bytes: &[u8]) -> String {
 
 /// The text of a baseline file.
 pub fn write(mut known: Vec<Known>) -> String {
-    known.sort_by(|a, b| (&a.file, &a.rule, &a.fingerprint).cmp(&(&b.file, &b.rule, &b.fingerprint)));
+    known.sort_by(|a, b| {
+        (&a.file, &a.rule, &a.fingerprint).cmp(&(&b.file, &b.rule, &b.fingerprint))
+    });
     let file = File {
         format: FORMAT,
         findings: known,

@@ -12,11 +12,21 @@ pub(super) const DYNAMIC: &str = "a_name_made_at_run_time";
 #[derive(Debug, Clone, Default)]
 pub(super) struct Body {
     pub(super) statements: Vec<Inner>,
-    /// It has an EXECUTE of a text that is not known, here; `Some(None)` where its place in the
-    /// file is not known.
-    pub(super) dynamic: Option<Option<Span>>,
+    /// It executes texts that are not known.
+    pub(super) dynamic: bool,
+    /// The place in the file of the first of them, where that is known.
+    pub(super) dynamic_at: Option<Span>,
     /// It commits in a loop.
     pub(super) commits: bool,
+}
+
+impl Body {
+    fn made_at_run_time(&mut self, at: Option<Span>) {
+        if !self.dynamic {
+            self.dynamic = true;
+            self.dynamic_at = at;
+        }
+    }
 }
 
 /// A statement in a body.
@@ -156,7 +166,10 @@ fn statement<'a>(mut tokens: &'a [Token], text: &str) -> &'a [Token] {
         } else if is("case") {
             after("then")
         } else if first.text(text) == "<<" {
-            tokens.iter().position(|t| t.text(text) == ">>").map(|i| i + 1)
+            tokens
+                .iter()
+                .position(|t| t.text(text) == ">>")
+                .map(|i| i + 1)
         } else {
             return tokens;
         };
@@ -180,7 +193,12 @@ fn executed(tokens: &[Token], text: &str, base: Option<usize>, found: &mut Body)
         Some(token) if is_quoted(*token) && ends(1) => {
             let (inner, within) = inside(*token, text);
             let at = within.map(|w| token.span.start + w);
-            push(&inner, at.and_then(|at| base.map(|b| b + at)), place(token.span), found);
+            push(
+                &inner,
+                at.and_then(|at| base.map(|b| b + at)),
+                place(token.span),
+                found,
+            );
         }
         Some(_) if is(0, "format") && tokens.get(2).is_some_and(|t| is_quoted(*t)) => {
             let token = tokens[2];
@@ -188,7 +206,7 @@ fn executed(tokens: &[Token], text: &str, base: Option<usize>, found: &mut Body)
             push(&filled(&inner), None, place(token.span), found);
         }
         _ => {
-            found.dynamic.get_or_insert(whole);
+            found.made_at_run_time(whole);
         }
     }
 }
@@ -204,7 +222,7 @@ fn push(text: &str, offset: Option<usize>, place: Option<Span>, found: &mut Body
         let sql = span.of(text).to_owned();
         let action = understand(&sql);
         if matches!(action, Action::Opaque { .. }) {
-            found.dynamic.get_or_insert(place);
+            found.made_at_run_time(place);
             continue;
         }
         found.statements.push(Inner {
@@ -216,7 +234,7 @@ fn push(text: &str, offset: Option<usize>, place: Option<Span>, found: &mut Body
     }
 }
 
-/// A template of format() with its places filled.
+/// A template of `format()` with its places filled.
 fn filled(template: &str) -> String {
     let mut text = String::with_capacity(template.len());
     let mut rest = template;
@@ -256,7 +274,7 @@ mod tests {
             }
         }
         let mut all: Vec<String> = body.statements.into_iter().map(|s| s.sql).collect();
-        if body.dynamic.is_some() {
+        if body.dynamic {
             all.push("?".into());
         }
         all

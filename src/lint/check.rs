@@ -86,7 +86,10 @@ fn taken(unit: &Unit, world: &World) -> Vec<Held> {
         .into_iter()
         .filter_map(|lock| {
             let table = lock.relation?;
-            let ours = created == Some(table.name.as_str()) || world.is_fresh(&table);
+            let ours = created == Some(table.name.as_str())
+                || world.is_fresh(&table)
+                || world.is_fresh_index(&table)
+                || world.dropped(&table.name);
             (!ours).then_some(Held {
                 table,
                 mode: lock.mode,
@@ -113,7 +116,9 @@ fn remember(unit: &Unit, taken: Vec<Held>, transaction: &mut Transaction, world:
                     && def.not_valid
                     && let Some(name) = &def.name
                 {
-                    transaction.not_valid.push((name.clone(), unit.place(op.span)));
+                    transaction
+                        .not_valid
+                        .push((name.clone(), unit.place(op.span)));
                 }
             }
         }
@@ -152,8 +157,9 @@ fn finish(script: &Script, mut out: Vec<Finding>, options: &Options) -> Vec<Find
     let mut judged: Vec<Finding> = Vec::new();
     for (allow, statement) in &script.allows {
         let Some(rule) = rules::named(&allow.rule) else {
-            let diagnostic = Diagnostic::new(allow.span, format!("there is no rule `{}`", allow.rule))
-                .help(rules::suggestion(&allow.rule));
+            let diagnostic =
+                Diagnostic::new(allow.span, format!("there is no rule `{}`", allow.rule))
+                    .help(rules::suggestion(&allow.rule));
             judged.push(of_problem(&reading::UNKNOWN_RULE, &diagnostic));
             continue;
         };
@@ -186,9 +192,7 @@ fn finish(script: &Script, mut out: Vec<Finding>, options: &Options) -> Vec<Find
     out.retain(|f| options.levels.get(f.rule.slug) != Some(&Level::Off));
     let key = |f: &Finding| (f.span.start, std::cmp::Reverse(f.severity), f.rule.id);
     out.sort_by_key(key);
-    out.dedup_by(|a, b| {
-        a.rule == b.rule && a.span == b.span && a.message == b.message
-    });
+    out.dedup_by(|a, b| a.rule == b.rule && a.span == b.span && a.message == b.message);
     out
 }
 

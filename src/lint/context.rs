@@ -37,6 +37,7 @@ pub(super) struct Transaction {
 pub(super) struct Said {
     pub(super) lock_timeout: bool,
     pub(super) several_tables: Option<u32>,
+    pub(super) work_under_lock: Option<u32>,
     pub(super) dynamic: bool,
 }
 
@@ -145,12 +146,19 @@ impl<'a> Cx<'a> {
         Span::new(0, self.unit.sql.len())
     }
 
-    /// Where a name is for people.
+    /// A table for people.
+    #[allow(
+        clippy::unused_self,
+        reason = "read as the others: cx.named(…), cx.facts(…)"
+    )]
     pub(super) fn named(&self, table: &RelName) -> String {
         if table.name == body::DYNAMIC {
             return "a table named at run time".to_owned();
         }
-        table.to_string()
+        match table.schema.as_deref() {
+            Some("public") => table.name.clone(),
+            _ => table.to_string(),
+        }
     }
 
     /// ` (about 1,200,000 rows, 96 MiB)` where that is known.

@@ -17,9 +17,11 @@ pub(super) fn transaction(sql: &str) -> Transaction {
     let is = |at: usize, word: &str| words.get(at).is_some_and(|w| w == word);
     if is(0, "begin") || is(0, "start") {
         Transaction::Begin
-    } else if is(0, "commit") || is(0, "end") || is(0, "abort") {
-        Transaction::End
-    } else if is(0, "rollback") && !words.iter().any(|w| w == "to") {
+    } else if is(0, "commit")
+        || is(0, "end")
+        || is(0, "abort")
+        || is(0, "rollback") && !words.iter().any(|w| w == "to")
+    {
         Transaction::End
     } else {
         Transaction::Other
@@ -53,7 +55,9 @@ pub(super) fn setting(sql: &str) -> Option<Setting> {
         let call = tokens
             .windows(2)
             .position(|w| is_keyword(w[0], sql, "set_config") && w[1].kind == TokenKind::LParen)?;
-        let mut arguments = tokens[call + 2..].iter().filter(|t| t.kind == TokenKind::String);
+        let mut arguments = tokens[call + 2..]
+            .iter()
+            .filter(|t| t.kind == TokenKind::String);
         return Some(Setting {
             name: unquoted(*arguments.next()?, sql).to_ascii_lowercase(),
             values: arguments
@@ -75,7 +79,11 @@ pub(super) fn setting(sql: &str) -> Option<Setting> {
     if !is(0, "set") {
         return None;
     }
-    let at = if is(1, "local") || is(1, "session") { 2 } else { 1 };
+    let at = if is(1, "local") || is(1, "session") {
+        2
+    } else {
+        1
+    };
     let (name, from) = if is(at, "time") && is(at + 1, "zone") {
         ("timezone".to_owned(), at + 2)
     } else {
@@ -167,8 +175,8 @@ pub(super) fn reach(sql: &str) -> Reach {
         if depth == 0 && is_keyword(*token, sql, "or") {
             return Reach::Some;
         }
-        let ends = depth == 0
-            && (is_keyword(*token, sql, "and") || is_keyword(*token, sql, "returning"));
+        let ends =
+            depth == 0 && (is_keyword(*token, sql, "and") || is_keyword(*token, sql, "returning"));
         if ends {
             given.extend(given_column(&conjunct, sql));
             conjunct.clear();
@@ -214,9 +222,7 @@ fn given_column(tokens: &[Token], sql: &str) -> Option<String> {
 /// The new value of `ALTER TYPE … ADD VALUE 'x'`.
 pub(super) fn enum_value(sql: &str) -> Option<String> {
     let tokens = lex_code(sql);
-    let at = tokens
-        .iter()
-        .position(|t| is_keyword(*t, sql, "value"))?;
+    let at = tokens.iter().position(|t| is_keyword(*t, sql, "value"))?;
     let value = tokens[at..].iter().find(|t| t.kind == TokenKind::String)?;
     Some(unquoted(*value, sql))
 }
@@ -251,7 +257,10 @@ mod tests {
         for (sql, expected) in [
             ("SET lock_timeout = '2s'", "lock_timeout=2s"),
             ("SET LOCAL lock_timeout TO 500", "lock_timeout=500"),
-            ("set session search_path = app, \"Other\"", "search_path=app,Other"),
+            (
+                "set session search_path = app, \"Other\"",
+                "search_path=app,Other",
+            ),
             ("SET LOCAL TIME ZONE 'UTC'", "timezone=UTC"),
             ("SET app.user = 'x'", "app.user=x"),
             ("RESET lock_timeout", "lock_timeout="),
@@ -271,7 +280,10 @@ mod tests {
         let given = |c: &[&str]| Reach::Given(c.iter().map(|&c| c.to_owned()).collect());
         for (sql, expected) in [
             ("UPDATE t SET a = 1", Reach::All),
-            ("UPDATE t SET a = (SELECT 1 FROM u WHERE u.x = 1)", Reach::All),
+            (
+                "UPDATE t SET a = (SELECT 1 FROM u WHERE u.x = 1)",
+                Reach::All,
+            ),
             ("UPDATE t SET a = 1 WHERE a IS NULL", Reach::Some),
             ("UPDATE t SET a = 1 WHERE t.id = 5", given(&["id"])),
             (

@@ -75,9 +75,7 @@ impl Runner {
         match self {
             Self::Pgshift => "pgshift runs it outside of a transaction by itself",
             Self::Psql => "put it outside of BEGIN … COMMIT",
-            Self::Sqlx => {
-                "put it alone into a file whose first line is `-- no-transaction`"
-            }
+            Self::Sqlx => "put it alone into a file whose first line is `-- no-transaction`",
             Self::Diesel => {
                 "put it alone into a migration with `run_in_transaction = false` in metadata.toml"
             }
@@ -134,7 +132,12 @@ pub fn detect(path: &str, text: &str, hints: &Hints) -> Runner {
         if starts(body, "migrate:up") {
             return Runner::Dbmate;
         }
-        if body.starts_with("pgshift:") && !body.trim_start_matches("pgshift:").trim_start().starts_with("allow") {
+        if body.starts_with("pgshift:")
+            && !body
+                .trim_start_matches("pgshift:")
+                .trim_start()
+                .starts_with("allow")
+        {
             return Runner::Pgshift;
         }
     }
@@ -246,10 +249,13 @@ pub fn parts(runner: Runner, path: &str, text: &str, hints: &Hints) -> Vec<Part>
             },
             name.starts_with('U'),
         ),
-        Runner::Prisma => one(Wrap::OneQuery, name != "migration.sql" && name.contains("down")),
+        Runner::Prisma => one(
+            Wrap::OneQuery,
+            name != "migration.sql" && name.contains("down"),
+        ),
         Runner::GolangMigrate => one(Wrap::OneQuery, name.ends_with(".down.sql")),
         Runner::Goose => marked(text, goose_mark, |marks| {
-            if marks.iter().any(|m| *m == Mark::NoTransaction) {
+            if marks.contains(&Mark::NoTransaction) {
                 Wrap::Each
             } else {
                 Wrap::Transaction
@@ -318,7 +324,9 @@ fn marked(
 ) -> Vec<Part> {
     let mut parts: Vec<(Part, Vec<Mark>)> = Vec::new();
     let mut before: Vec<Mark> = Vec::new();
-    let comments = lex(text).into_iter().filter(|t| t.kind == TokenKind::Comment);
+    let comments = lex(text)
+        .into_iter()
+        .filter(|t| t.kind == TokenKind::Comment);
     for comment in comments {
         let marks = mark(comment.text(text));
         if marks.contains(&Mark::Up) || marks.contains(&Mark::Down) {
@@ -454,7 +462,10 @@ mod tests {
             detect("m/V1__x.sql", "", &hints(Runner::Refinery)),
             Runner::Refinery
         );
-        assert_eq!(detect("m/1_x.up.sql", "", &hints(Runner::Sqlx)), Runner::Sqlx);
+        assert_eq!(
+            detect("m/1_x.up.sql", "", &hints(Runner::Sqlx)),
+            Runner::Sqlx
+        );
         let said = Hints {
             runner: Some(Runner::Psql),
             ..Hints::default()

@@ -179,11 +179,18 @@ impl Reader {
     fn part(&mut self, part: Part) {
         let split = split_all(&self.text, part.span);
         if self.script.runner != Runner::Pgshift {
-            let problems = split.diagnostics.into_iter().map(|diagnostic| Problem {
-                rule: &reading::NOT_SQL,
-                diagnostic,
-            });
-            self.script.problems.extend(problems);
+            // The first of a statement says enough.
+            let mut said: Option<usize> = None;
+            for diagnostic in split.diagnostics {
+                let at = diagnostic.span.start;
+                let statement = split.statements.partition_point(|s| s.span.start <= at);
+                if said.replace(statement) != Some(statement) {
+                    self.script.problems.push(Problem {
+                        rule: &reading::NOT_SQL,
+                        diagnostic,
+                    });
+                }
+            }
         }
         let statements: Vec<(Span, Action)> = split
             .statements
@@ -354,10 +361,10 @@ impl Reader {
             all.push(inner);
             all.extend(within);
         }
-        if let Some(place) = body.dynamic {
+        if body.dynamic {
             all.push(Unit {
                 sql: String::new(),
-                span: place.unwrap_or(unit.span),
+                span: body.dynamic_at.unwrap_or(unit.span),
                 offset: None,
                 action: Action::Opaque {
                     leading: "EXECUTE".to_owned(),

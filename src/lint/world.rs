@@ -1,6 +1,6 @@
 //! What is known of the database before a statement, followed statement by statement.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::script::Unit;
 use super::{body, read};
@@ -13,7 +13,7 @@ use crate::sql::RelName;
 use crate::sql::ddl::{
     Action, AlterOp, AlterOpKind, ColumnDef, ConstraintDef, NameChange, table_elements,
 };
-use crate::sql::lex::{ident_value, lex_code};
+use crate::sql::lex::{TokenKind, ident_value, lex_code};
 
 /// Rows of a table whose number is not known.
 const UNKNOWN: i64 = -1;
@@ -35,6 +35,8 @@ pub struct World {
     columns: BTreeSet<(QName, String)>,
     /// Indexes dropped in this file.
     dropped: BTreeSet<String>,
+    /// Functions that some file made, and whether they are volatile.
+    functions: BTreeMap<String, bool>,
     /// Tables of which nothing but the name is known, with what the files say of them.
     partial: BTreeSet<QName>,
     /// A lock timeout is set.
@@ -52,8 +54,8 @@ impl World {
                 database: String::new(),
                 role: String::new(),
                 search_path: vec!["public".to_owned()],
-                tables: std::collections::BTreeMap::new(),
-                relations: std::collections::BTreeMap::new(),
+                tables: BTreeMap::new(),
+                relations: BTreeMap::new(),
                 constrained_domains: BTreeSet::new(),
             },
             None,
@@ -78,6 +80,7 @@ impl World {
             types: BTreeSet::new(),
             columns: BTreeSet::new(),
             dropped: BTreeSet::new(),
+            functions: BTreeMap::new(),
             partial: BTreeSet::new(),
             lock_timeout: false,
             utc: false,
@@ -155,6 +158,11 @@ impl World {
         self.columns.contains(&key)
     }
 
+    /// Whether a function is volatile, where a file made it.
+    pub(super) fn is_volatile(&self, function: &str) -> Option<bool> {
+        self.functions.get(function).copied()
+    }
+
     /// True for an index that this file dropped.
     pub(super) fn dropped(&self, index: &str) -> bool {
         self.dropped.contains(index)
@@ -211,10 +219,8 @@ impl World {
                 name,
                 if_not_exists,
                 ..
-            } => {
-                if !(*if_not_exists && self.table(name).is_some()) {
-                    self.create_table(name, &unit.action, sql);
-                }
+            } if !*if_not_exists || self.table(name).is_none() => {
+                self.create_table(name, &unit.action, sql);
             }
             Action::DropTable { names, .. } => {
                 for name in names {
@@ -240,6 +246,8 @@ impl World {
             }
             Action::CreateFunction { name, .. } => {
                 self.objects.insert(name.name.clone());
+                let volatile = !read::has(sql, "immutable") && !read::has(sql, "stable");
+                self.functions.insert(name.name.clone(), volatile);
             }
             Action::CreateTrigger { name, .. } => {
                 self.objects.insert(name.clone());
@@ -268,6 +276,15 @@ impl World {
                 if self.types.remove(&name.name) {
                     self.types.insert(to.clone());
                 }
+                let old = name.to_string();
+                let columns = self
+                    .catalog
+                    .tables
+                    .values_mut()
+                    .flat_map(|t| &mut t.columns);
+                for column in columns.filter(|c| c.type_name == old || c.type_name == name.name) {
+                    column.type_name.clone_from(to);
+                }
             }
             Action::Set | Action::Select { .. } => self.setting(sql),
             _ => {}
@@ -280,7 +297,12 @@ impl World {
         };
         match setting.name.as_str() {
             "lock_timeout" => {
-                let off = |v: &String| v.trim_start_matches('0').trim_matches(char::is_alphabetic).trim().is_empty();
+                let off = |v: &String| {
+                    v.trim_start_matches('0')
+                        .trim_matches(char::is_alphabetic)
+                        .trim()
+                        .is_empty()
+                };
                 self.lock_timeout = setting.values.first().is_some_and(|v| !off(v));
             }
             "timezone" => {
@@ -361,13 +383,7 @@ impl World {
         let Some(table) = self.catalog.tables.get_mut(&qname) else {
             return;
         };
-        let tokens = lex_code(sql);
-        let columns: Vec<String> = tokens
-            .iter()
-            .skip_while(|t| t.kind != crate::sql::lex::TokenKind::LParen)
-            .filter_map(|t| ident_value(*t, sql))
-            .filter(|c| table.column(c).is_some())
-            .collect();
+        let columns = key_columns(sql);
         let name = match name {
             Some(name) => name.name.clone(),
             None => constraint_name(table, &columns, "idx"),
@@ -460,7 +476,11 @@ pub(super) fn tables_of(action: &Action) -> Vec<&RelName> {
             references,
             inherits,
             ..
-        } => partition_of.iter().chain(references).chain(inherits).collect(),
+        } => partition_of
+            .iter()
+            .chain(references)
+            .chain(inherits)
+            .collect(),
         Action::DropTable { names, .. } => names.iter().collect(),
         Action::Truncate { tables, .. }
         | Action::LockTable { tables, .. }
@@ -477,8 +497,8 @@ pub(super) fn tables_of(action: &Action) -> Vec<&RelName> {
         | Action::Merge { table }
         | Action::Copy {
             table: Some(table), ..
-        } => vec![table],
-        Action::Cluster { table: Some(table) } => vec![table],
+        }
+        | Action::Cluster { table: Some(table) } => vec![table],
         _ => Vec::new(),
     }
 }
@@ -509,9 +529,46 @@ fn blank(name: QName, rows: i64) -> Table {
             blocks: 0,
             rows,
         }],
-        dependents: std::collections::BTreeMap::new(),
+        dependents: BTreeMap::new(),
         name,
     }
+}
+
+/// The key of CREATE INDEX: columns by name, an expression as an empty text.
+fn key_columns(sql: &str) -> Vec<String> {
+    let tokens = lex_code(sql);
+    let open = tokens
+        .iter()
+        .position(|t| t.kind == TokenKind::LParen)
+        .unwrap_or(tokens.len());
+    let mut columns = Vec::new();
+    let mut depth = 0_usize;
+    let mut starts = true;
+    for (i, token) in tokens.iter().enumerate().skip(open) {
+        match token.kind {
+            TokenKind::LParen => depth += 1,
+            TokenKind::RParen => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+        if depth == 1 && token.kind == TokenKind::Comma {
+            starts = true;
+        } else if starts && i > open {
+            starts = false;
+            let calls = tokens
+                .get(i + 1)
+                .is_some_and(|t| t.kind == TokenKind::LParen);
+            let name = if calls {
+                None
+            } else {
+                ident_value(*token, sql)
+            };
+            columns.push(name.unwrap_or_default());
+        }
+    }
+    columns
 }
 
 fn index(name: String, definition: &str, columns: Vec<String>, unique: bool) -> Index {
@@ -621,7 +678,9 @@ fn add_constraint(table: &mut Table, def: &ConstraintDef, sql: &str, catalog: &C
         _ => "check",
     };
     let columns = match &def.using_index {
-        Some(index) => table.index(index).map_or_else(Vec::new, |i| i.columns.clone()),
+        Some(index) => table
+            .index(index)
+            .map_or_else(Vec::new, |i| i.columns.clone()),
         None => def.columns.clone(),
     };
     let named: &[String] = if def.kind == ConstraintKind::PrimaryKey {

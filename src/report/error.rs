@@ -122,21 +122,11 @@ fn causes(error: &Error) -> Vec<String> {
 
 /// One place with its lines of the source, the caret, further labels and help.
 fn snippet(source: &Source, place: &Diagnostic, title: &str, color: bool) -> String {
-    titled(
-        source,
-        place,
-        Level::ERROR.primary_title(title),
-        color,
-    )
+    titled(source, place, Level::ERROR.primary_title(title), color)
 }
 
 /// A place under any title.
-pub(super) fn titled(
-    source: &Source,
-    place: &Diagnostic,
-    title: Title<'_>,
-    color: bool,
-) -> String {
+pub(super) fn titled(source: &Source, place: &Diagnostic, title: Title<'_>, color: bool) -> String {
     let label = safe(&place.label);
     let also: Vec<(Span, String)> = place
         .also

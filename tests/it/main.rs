@@ -8,6 +8,7 @@ mod demo;
 mod examples;
 mod faults;
 mod lifecycle;
+mod lint;
 mod saved_plan;
 mod support;
 mod sync_sql;

@@ -210,7 +210,10 @@ pub(super) fn check(cx: &mut Cx<'_>) {
                     let finding = cx.found(
                         &DROP_NOT_NULL,
                         op.span,
-                        format!("readers of {}.{column} can meet null from now on", cx.named(name)),
+                        format!(
+                            "readers of {}.{column} can meet null from now on",
+                            cx.named(name)
+                        ),
                     );
                     cx.report(finding);
                 }
@@ -259,7 +262,9 @@ fn drop(cx: &mut Cx<'_>, name: &RelName, op: &AlterOp, column: &str) {
 }
 
 fn add(cx: &mut Cx<'_>, name: &RelName, op: &AlterOp, def: &ColumnDef) {
-    let there = cx.table(name).is_some_and(|t| t.column(&def.name).is_some());
+    let there = cx
+        .table(name)
+        .is_some_and(|t| t.column(&def.name).is_some());
     if def.if_not_exists && there {
         return;
     }
@@ -281,7 +286,11 @@ fn add(cx: &mut Cx<'_>, name: &RelName, op: &AlterOp, def: &ColumnDef) {
     }
     if let Some((rule, why)) = rewrites(cx, def) {
         let severity = match def.default.as_deref().map(volatility) {
-            Some(Volatility::Unknown(_)) if rule == &VOLATILE_DEFAULT => Severity::Warning,
+            Some(Volatility::Unknown(function))
+                if rule == &VOLATILE_DEFAULT && cx.world.is_volatile(&function).is_none() =>
+            {
+                Severity::Warning
+            }
             _ => rule.severity,
         };
         let finding = cx
@@ -342,10 +351,7 @@ fn rewrites(cx: &Cx<'_>, def: &ColumnDef) -> Option<(&'static Rule, String)> {
         ));
     }
     if def.identity || def.is_serial() {
-        return Some((
-            &SERIAL,
-            format!("{column} takes a number from a sequence"),
-        ));
+        return Some((&SERIAL, format!("{column} takes a number from a sequence")));
     }
     if world::is_constrained(cx.world, &def.type_text) {
         return Some((
@@ -359,10 +365,17 @@ fn rewrites(cx: &Cx<'_>, def: &ColumnDef) -> Option<(&'static Rule, String)> {
             &VOLATILE_DEFAULT,
             format!("the default of {column} calls {function}(), which is volatile"),
         )),
-        Volatility::Unknown(function) => Some((
-            &VOLATILE_DEFAULT,
-            format!("where {function}() in the default of {column} is volatile"),
-        )),
+        Volatility::Unknown(function) => match cx.world.is_volatile(&function) {
+            Some(false) => None,
+            Some(true) => Some((
+                &VOLATILE_DEFAULT,
+                format!("the default of {column} calls {function}(), which is volatile"),
+            )),
+            None => Some((
+                &VOLATILE_DEFAULT,
+                format!("where {function}() in the default of {column} is volatile"),
+            )),
+        },
     }
 }
 

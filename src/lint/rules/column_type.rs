@@ -67,7 +67,9 @@ fn change(cx: &mut Cx<'_>, name: &RelName, op: &AlterOp) {
                     format!(
                         "the CHECKs of {column} are checked again: every row of {on}{facts} is read"
                     ),
-                    Some("drop the CHECK, change the type, and add the CHECK again: NOT VALID, then VALIDATE CONSTRAINT"),
+                    Some(
+                        "drop the CHECK, change the type, and add the CHECK again: NOT VALID, then VALIDATE CONSTRAINT",
+                    ),
                 ),
                 _ => (
                     Severity::Error,

@@ -172,7 +172,9 @@ pub(super) fn check(cx: &mut Cx<'_>) {
             let finding = cx.found(
                 &DOMAIN_CONSTRAINT,
                 cx.whole(),
-                format!("every table with a column of the domain {name} is read, and its writes wait"),
+                format!(
+                    "every table with a column of the domain {name} is read, and its writes wait"
+                ),
             );
             cx.report(finding);
         }
@@ -352,9 +354,8 @@ fn drop(cx: &mut Cx<'_>, name: &RelName, op: &AlterOp, constraint: &str) {
         || lower.contains("foreign");
     let (other, sure) = match known {
         Some(c) if c.kind == ConstraintKind::ForeignKey => (c.references.clone(), true),
-        Some(_) => return,
         None if looks => (None, false),
-        None => return,
+        _ => return,
     };
     if other
         .as_ref()
@@ -363,7 +364,10 @@ fn drop(cx: &mut Cx<'_>, name: &RelName, op: &AlterOp, constraint: &str) {
     {
         return;
     }
-    let both = other.map_or_else(|| "the table that it references".to_owned(), |o| o.to_string());
+    let both = other.map_or_else(
+        || "the table that it references".to_owned(),
+        |o| o.to_string(),
+    );
     let which = if sure {
         format!("dropping the foreign key {constraint}")
     } else {

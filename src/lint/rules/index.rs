@@ -155,7 +155,7 @@ pub(super) fn check(cx: &mut Cx<'_>) {
         } => {
             let used: Vec<String> = names
                 .iter()
-                .filter(|n| !cx.world.is_fresh_index(n))
+                .filter(|n| !cx.world.is_fresh_index(n) && !cx.world.dropped(&n.name))
                 .map(ToString::to_string)
                 .collect();
             if used.is_empty() {
@@ -193,8 +193,8 @@ pub(super) fn check(cx: &mut Cx<'_>) {
             let fresh = name
                 .as_ref()
                 .is_some_and(|n| cx.world.is_fresh(n) || cx.world.is_fresh_index(n));
-            let small = *target == ReindexTarget::Table
-                && name.as_ref().is_some_and(|n| !cx.heavy(n));
+            let small =
+                *target == ReindexTarget::Table && name.as_ref().is_some_and(|n| !cx.heavy(n));
             if fresh || small {
                 return;
             }

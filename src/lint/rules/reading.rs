@@ -1,6 +1,7 @@
 //! Rules about the file itself.
 
 use crate::lint::context::{Cx, is_unknown};
+use crate::lint::read::has;
 use crate::lint::{Rule, Severity};
 use crate::sql::ddl::{Action, AlterOpKind};
 
@@ -146,21 +147,49 @@ pub(super) static RULES: [&Rule; 10] = [
     &UNUSED_ALLOW,
 ];
 
+/// First words of statements that change no schema and lock no table of their own. (PREPARE and
+/// cursors read; what EXECUTE runs was judged where it was prepared.)
+const HARMLESS: [&str; 16] = [
+    "CHECKPOINT",
+    "CLOSE",
+    "DEALLOCATE",
+    "DECLARE",
+    "DISCARD",
+    "EXECUTE",
+    "FETCH",
+    "IMPORT",
+    "LISTEN",
+    "LOAD",
+    "MOVE",
+    "NOTIFY",
+    "PREPARE",
+    "REASSIGN",
+    "UNLISTEN",
+    "SHOW",
+];
+
 pub(super) fn check(cx: &mut Cx<'_>) {
     match &cx.unit.action {
-        Action::Opaque { leading } if cx.unit.inside.is_some() => {
-            if !cx.said.dynamic {
-                cx.said.dynamic = true;
-                let _ = leading;
-                let finding = cx.found(
-                    &DYNAMIC_SQL,
-                    cx.whole(),
-                    "the SQL that EXECUTE runs is made at run time".to_owned(),
-                );
-                cx.report(finding);
+        Action::Opaque { .. } if cx.unit.inside.is_some() => {
+            if std::mem::replace(&mut cx.said.dynamic, true) {
+                return;
             }
+            let finding = cx.found(
+                &DYNAMIC_SQL,
+                cx.whole(),
+                "the SQL that EXECUTE runs is made at run time".to_owned(),
+            );
+            cx.report(finding);
         }
         Action::Opaque { leading } => {
+            let first = leading.split(' ').next().unwrap_or_default();
+            let broken = cx.script.problems.iter().any(|p| {
+                let at = p.diagnostic.span.start;
+                cx.unit.span.start <= at && at < cx.unit.span.end
+            });
+            if broken || HARMLESS.contains(&first) || has(&cx.unit.sql, "all in tablespace") {
+                return;
+            }
             let what = if leading.is_empty() {
                 "this statement".to_owned()
             } else {
@@ -183,7 +212,10 @@ pub(super) fn check(cx: &mut Cx<'_>) {
         let finding = cx.found(
             &UNRECOGNISED,
             op.span,
-            format!("`{leading} …` of ALTER TABLE {} is not recognised", cx.named(table)),
+            format!(
+                "`{leading} …` of ALTER TABLE {} is not recognised",
+                cx.named(table)
+            ),
         );
         cx.report(finding);
     }

@@ -2,6 +2,7 @@
 
 use super::object;
 use crate::lint::context::Cx;
+use crate::lint::read::has;
 use crate::lint::{Rule, Severity};
 use crate::lock::LockMode;
 use crate::migration::SectionKind;
@@ -125,7 +126,9 @@ pub(super) fn check(cx: &mut Cx<'_>) {
             }
         }
         Action::AlterTable { .. } => alter(cx),
-        Action::AlterRelation { kind, name, ops, .. } => {
+        Action::AlterRelation {
+            kind, name, ops, ..
+        } => {
             let moves = ops.iter().find(|op| {
                 matches!(
                     op.kind,
@@ -154,15 +157,13 @@ pub(super) fn check(cx: &mut Cx<'_>) {
                 truncate(cx, table, *cascade);
             }
         }
-        Action::Cluster { table } => {
-            if table.as_ref().is_none_or(|t| cx.heavy(t)) {
-                rewrite(cx, table.as_ref(), "CLUSTER", cx.whole());
-            }
+        Action::Cluster { table } if table.as_ref().is_none_or(|t| cx.heavy(t)) => {
+            rewrite(cx, table.as_ref(), "CLUSTER", cx.whole());
         }
-        Action::Vacuum { tables, full: true } => {
-            if tables.is_empty() || tables.iter().any(|t| cx.heavy(t)) {
-                rewrite(cx, tables.first(), "VACUUM FULL", cx.whole());
-            }
+        Action::Vacuum { tables, full: true }
+            if tables.is_empty() || tables.iter().any(|t| cx.heavy(t)) =>
+        {
+            rewrite(cx, tables.first(), "VACUUM FULL", cx.whole());
         }
         Action::Refresh {
             name,
@@ -184,12 +185,20 @@ pub(super) fn check(cx: &mut Cx<'_>) {
                         .found(
                             &LOCK_TABLE,
                             cx.whole(),
-                            format!("{} is locked to the end of the transaction", cx.named(table)),
+                            format!(
+                                "{} is locked to the end of the transaction",
+                                cx.named(table)
+                            ),
                         )
                         .on(cx, table, *mode);
                     cx.report(finding);
                 }
             }
+        }
+        Action::Opaque { leading }
+            if leading.starts_with("ALTER") && has(&cx.unit.sql, "all in tablespace") =>
+        {
+            rewrite(cx, None, "SET TABLESPACE of ALL", cx.whole());
         }
         _ => {}
     }
@@ -251,15 +260,18 @@ fn alter(cx: &mut Cx<'_>) {
         match &op.kind {
             AlterOpKind::RenameTable { to } => {
                 // The old name lives on as a view, or the new table takes the place of another.
-                let replaced = cx.makes.after(cx.number, &name.name)
-                    || cx.world.made(to);
+                let replaced = cx.makes.after(cx.number, &name.name) || cx.world.made(to);
                 if !replaced {
                     renamed(cx, name, op.span, &target(&op.kind));
                 }
             }
             AlterOpKind::SetSchema { .. } => renamed(cx, name, op.span, &target(&op.kind)),
             AlterOpKind::SetLogged { logged } if cx.heavy(name) => {
-                let what = if *logged { "SET LOGGED" } else { "SET UNLOGGED" };
+                let what = if *logged {
+                    "SET LOGGED"
+                } else {
+                    "SET UNLOGGED"
+                };
                 rewrite(cx, Some(name), what, op.span);
             }
             AlterOpKind::SetTablespace if cx.heavy(name) => {

@@ -58,7 +58,7 @@ static WORK_UNDER_LOCK: Rule = Rule {
     since: 14,
     summary: "Long work follows in a transaction that blocks a table already.",
     why: "Locks are held to the end of the transaction. A lock that was meant to be short is held \
-          while rows are changed, read or indexed afterwards.",
+          while rows are changed, read or indexed afterwards. Said once for a transaction.",
     safe: "commit in between: the short statement that locks in a migration of its own",
     bad: "BEGIN;\nALTER TABLE orders ADD COLUMN region text;\n\
           UPDATE orders SET region = 'eu' WHERE region IS NULL;\nCOMMIT;",
@@ -237,7 +237,7 @@ fn long_work(cx: &Cx<'_>) -> Option<&'static str> {
 }
 
 fn under_lock(cx: &mut Cx<'_>) {
-    if cx.unit.transaction.is_none() {
+    if cx.unit.transaction.is_none() || cx.said.work_under_lock == cx.unit.transaction {
         return;
     }
     let Some(work) = long_work(cx) else { return };
@@ -272,6 +272,7 @@ fn under_lock(cx: &mut Cx<'_>) {
                 ),
             )
             .also(held.span, format!("{} is taken here", held.mode));
+        cx.said.work_under_lock = cx.unit.transaction;
         cx.report(finding);
     }
 }

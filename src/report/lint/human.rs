@@ -14,12 +14,17 @@ use crate::sql::{Diagnostic, Label, Span};
 /// Bytes of a statement that are put under the caret.
 const MARKED: usize = 2_000;
 
-/// Every finding with its lines of the file, and a summary.
-pub fn human(report: &Report, style: Style) -> String {
+/// Every finding with its lines of the file, and a summary. Notes are counted, and shown where
+/// the style is verbose or `notes` says so.
+pub fn human(report: &Report, style: Style, notes: bool) -> String {
     let mut text = String::new();
+    let notes = notes || style.verbose;
     for file in &report.files {
         let mut shown: Option<(Span, &[String])> = None;
         for finding in &file.findings {
+            if finding.severity == Severity::Note && !notes {
+                continue;
+            }
             let source_is_there = !file.source.text().is_empty();
             if source_is_there {
                 text.push_str(&titled(
@@ -50,7 +55,7 @@ pub fn human(report: &Report, style: Style) -> String {
             text.push('\n');
         }
     }
-    text.push_str(&summary(report, style));
+    text.push_str(&summary(report, style, notes));
     text
 }
 
@@ -105,10 +110,8 @@ fn safe_form(statements: &[String], style: Style) -> String {
     text
 }
 
-fn summary(report: &Report, style: Style) -> String {
-    let number = |n: usize, noun: &str| {
-        format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
-    };
+fn summary(report: &Report, style: Style, notes: bool) -> String {
+    let number = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
     let files = number(report.files.len(), "file");
     let mut text = if report.findings().next().is_none() {
         format!("{}: {files}", style.good("no findings"))
@@ -123,7 +126,8 @@ fn summary(report: &Report, style: Style) -> String {
                 match s {
                     Severity::Error => style.bad(&shown),
                     Severity::Warning => style.warn(&shown),
-                    Severity::Note => shown,
+                    Severity::Note if notes => shown,
+                    Severity::Note => format!("{shown} (-v shows them)"),
                 }
             })
             .collect();
@@ -148,12 +152,7 @@ fn summary(report: &Report, style: Style) -> String {
 
 /// One rule: why, and examples.
 pub fn explain(rule: &Rule, style: Style) -> String {
-    let mut text = format!(
-        "{} ({}, {}",
-        style.bold(rule.slug),
-        rule.id,
-        rule.severity
-    );
+    let mut text = format!("{} ({}, {}", style.bold(rule.slug), rule.id, rule.severity);
     if rule.since > 14 {
         let _ = write!(text, ", from PostgreSQL {} on", rule.since);
     }

@@ -40,7 +40,7 @@ fn finding(file: &File, found: &Finding) -> Value {
         "id": found.rule.id,
         "severity": found.severity,
         "file": file.path,
-        "runner": file.runner.map(|r| r.name()),
+        "runner": file.runner.map(crate::lint::Runner::name),
         "line": line,
         "column": column,
         "end_line": end_line,

@@ -1,4 +1,4 @@
-//! JUnit's XML: a suite a file, a failed case a finding.
+//! The XML of `JUnit`: a suite a file, a failed case a finding.
 
 use std::fmt::Write as _;
 

@@ -34,7 +34,7 @@ fn report() -> Report {
 #[test]
 fn formats() {
     let report = report();
-    insta::assert_snapshot!("human", human(&report, Style::default()));
+    insta::assert_snapshot!("human", human(&report, Style::default(), true));
     insta::assert_snapshot!("github", github(&report));
     insta::assert_snapshot!("junit", junit(&report));
     let pretty = |v| serde_json::to_string_pretty(&v).expect("JSON");

@@ -200,6 +200,8 @@ pub enum AlterOpKind {
     },
     /// SET WITHOUT OIDS: does nothing since 12.
     WithoutOids,
+    /// OF a type, NOT OF.
+    OfType,
     /// Not recognised.
     Other {
         /// The leading words, upper case.
@@ -301,6 +303,18 @@ fn op_kind(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
     }
     if c.eat("inherit") {
         return Some(AlterOpKind::Inherit { parent: c.rel()? });
+    }
+    if c.eat("not of") {
+        return Some(AlterOpKind::OfType);
+    }
+    if c.eat("of") {
+        c.rel()?;
+        return Some(AlterOpKind::OfType);
+    }
+    // Of a foreign table.
+    if c.eat("options") {
+        c.parens()?;
+        return Some(AlterOpKind::SetColumnOptions);
     }
     None
 }
@@ -517,6 +531,10 @@ fn alter_column(c: &mut Cursor<'_>, column: String) -> Option<AlterOpKind> {
     if c.eat("set storage") || c.eat("set compression") {
         c.finish();
         return Some(AlterOpKind::SetStorage);
+    }
+    if c.eat("options") {
+        c.parens()?;
+        return Some(AlterOpKind::SetColumnOptions);
     }
     let mut after = *c;
     if (after.eat("set") || after.eat("reset")) && after.parens().is_some() {

@@ -29,9 +29,7 @@ pub fn table_elements(text: &str) -> TableElements {
     if c.rel().is_none() {
         return found;
     }
-    if c.eat("partition of") {
-        let _ = c.rel();
-    } else if c.eat("of") {
+    if c.eat("partition of") || c.eat("of") {
         let _ = c.rel();
     }
     if let Some(group) = c.group() {
