@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::catalog::Catalog;
 use crate::lint::script::{self, Reading};
-use crate::lint::{self, Runner, Severity, World, lint};
+use crate::lint::{self, Runner, Severity, World};
 use crate::migration::Migration;
 
 /// What the linter says of a file.
@@ -18,15 +18,31 @@ pub struct Linted {
     pub notes: usize,
 }
 
-/// A finding of severity error: (rule, message, help, start of its place).
-pub(super) type Error = (&'static str, String, String, usize);
+/// How to lint.
+#[derive(Debug, Clone)]
+pub struct LintOptions {
+    /// What to look for.
+    pub options: lint::Options,
+    /// The weakest severity that is a finding of the check; `None` where none is.
+    pub fails_from: Option<Severity>,
+}
 
-/// Lints files in order, each after the ones before it.
+/// A finding that fails the check.
+pub(super) struct Failing {
+    pub(super) message: String,
+    pub(super) help: String,
+    /// Byte of the file where it begins.
+    pub(super) at: usize,
+}
+
+/// Lints `files` in order, each after the ones before it; `earlier` are only read.
 pub(super) fn run(
+    earlier: &[&Migration],
     files: &[&Migration],
     catalog: Option<&Catalog>,
     major: u32,
-) -> Vec<(Linted, Vec<Error>)> {
+    how: &LintOptions,
+) -> Vec<(Linted, Vec<Failing>)> {
     let mut world = match catalog {
         Some(catalog) => World::known(catalog.clone(), None),
         None => World::unknown(major),
@@ -38,11 +54,17 @@ pub(super) fn run(
         },
         ..Reading::default()
     };
+    let mut judge = |file: &Migration| {
+        let script = script::read(file.source.name(), file.source.text(), &reading);
+        lint::lint(&script, &mut world, &how.options)
+    };
+    for file in earlier {
+        judge(file);
+    }
     files
         .iter()
         .map(|file| {
-            let script = script::read(file.source.name(), file.source.text(), &reading);
-            let found: Vec<lint::Finding> = lint(&script, &mut world, &lint::Options::default())
+            let found: Vec<lint::Finding> = judge(file)
                 .into_iter()
                 .filter(|f| f.allowed.is_none())
                 .collect();
@@ -52,12 +74,16 @@ pub(super) fn run(
                 warnings: count(Severity::Warning),
                 notes: count(Severity::Note),
             };
-            let errors = found
+            let failing = found
                 .into_iter()
-                .filter(|f| f.severity == Severity::Error)
-                .map(|f| (f.rule.slug, f.message, f.help, f.span.start))
+                .filter(|f| how.fails_from.is_some_and(|from| f.severity >= from))
+                .map(|f| Failing {
+                    message: format!("{} {}: {}", f.severity, f.rule.slug, f.message),
+                    help: f.help,
+                    at: f.span.start,
+                })
                 .collect();
-            (counts, errors)
+            (counts, failing)
         })
         .collect()
 }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_postgres::Client;
 
 pub use dump::{DumpSearch, dump};
-pub use lints::Linted;
+pub use lints::{LintOptions, Linted};
 pub use observe::StepSeen;
 pub use place::PlaceOptions;
 pub use schema::Filled;
@@ -54,8 +54,8 @@ pub struct Check<'a> {
     pub data: Option<(String, String)>,
     /// Roles to be made on a private server.
     pub roles: Vec<String>,
-    /// Without the linter.
-    pub no_lint: bool,
+    /// The linter; `None` leaves it out.
+    pub lint: Option<LintOptions>,
     /// How migrations are run.
     pub settings: Settings,
     /// Becomes true when the check is to end.
@@ -298,23 +298,27 @@ impl Bench<'_> {
 
     fn lint(&self, report: &mut Report) {
         let catalog = self.check.snapshot.map(|s| &s.catalog);
-        let mut linted = if self.check.no_lint {
-            Vec::new()
-        } else {
-            lints::run(&self.check.files, catalog, self.place.version / 10_000)
-        }
-        .into_iter();
-        for file in &self.check.files {
-            let (counts, errors) = linted
-                .next()
-                .map_or((None, Vec::new()), |(counts, errors)| (Some(counts), errors));
-            for (rule, message, help, at) in errors {
-                let (line, column) = file.source.line_column(at);
+        let major = self.place.version / 10_000;
+        let check = self.check;
+        let mut linted = check
+            .lint
+            .as_ref()
+            .map_or(Vec::new(), |how| {
+                lints::run(&check.earlier, &check.files, catalog, major, how)
+            })
+            .into_iter();
+        for file in &check.files {
+            let (counts, failing) = match linted.next() {
+                Some((counts, failing)) => (Some(counts), failing),
+                None => (None, Vec::new()),
+            };
+            for found in failing {
+                let (line, column) = file.source.line_column(found.at);
                 report.findings.push(Finding {
                     line: Some(line),
                     column: Some(column),
-                    help: Some(help),
-                    ..trial::finding(file, FindingKind::Lint, "lint", format!("{rule}: {message}"))
+                    help: Some(found.help),
+                    ..trial::finding(file, FindingKind::Lint, "lint", found.message)
                 });
             }
             report.migrations.push(Tried {

@@ -1,14 +1,13 @@
 //! `pgshift check`
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use clap::{Args, ValueEnum, value_parser};
 
 use super::context::{App, path_from_env};
 use super::exit::Exit;
 use super::{files, snapshot};
-use crate::check::{self, Check, PlaceOptions};
+use crate::check::{self, Check, LintOptions, PlaceOptions};
 use crate::error::{Error, Result};
 use crate::migration::Migration;
 use crate::migration::order::{self, Applied};
@@ -27,7 +26,7 @@ pub(super) struct CheckArgs {
     /// Migrations, by id, unique prefix or path [default: all that the snapshot does not have]
     #[arg(value_name = "ID|PATH")]
     migrations: Vec<String>,
-    /// Only those whose files are not in this git revision
+    /// Only those whose files are new or changed since this git revision
     #[arg(long, value_name = "REV", conflicts_with = "migrations")]
     since: Option<String>,
     /// Production as `pgshift snapshot` wrote it [default: pgshift-snapshot.json, where it exists]
@@ -85,7 +84,7 @@ pub(super) async fn run(app: &App, args: &CheckArgs) -> Result<Exit> {
         .iter()
         .filter(|m| !snapshot.is_some_and(|s| s.has(&m.id)))
         .collect();
-    let chosen = chosen(app, args, &all, &pending)?;
+    let chosen = chosen(args, &all, &pending)?;
     let (Some(first), Some(last)) = (chosen.first(), chosen.last()) else {
         app.print(
             "nothing to check: no migration is new\n",
@@ -123,7 +122,10 @@ pub(super) async fn run(app: &App, args: &CheckArgs) -> Result<Exit> {
         nulls: args.nulls,
         data,
         roles: args.role.clone(),
-        no_lint: args.no_lint,
+        lint: (!args.no_lint).then(|| LintOptions {
+            options: app.config.lint.options(),
+            fails_from: app.config.lint.fails_from(),
+        }),
         settings: app.settings(),
         stop: app.stop(),
         actor: super::context::actor(),
@@ -181,14 +183,15 @@ fn unedited(all: &[Migration], snapshot: &Snapshot, path: &Path) -> Result<()> {
 
 /// The migrations that are asked for, in order.
 fn chosen<'a>(
-    app: &App,
     args: &CheckArgs,
     all: &'a [Migration],
     pending: &[&'a Migration],
 ) -> Result<Vec<&'a Migration>> {
     if let Some(revision) = &args.since {
-        let there = files_of(&app.migrations_dir(), revision)?;
-        let new = |m: &&&Migration| !there.contains(&format!("{}.sql", m.id));
+        let changed = super::lint::git::changed(revision)?;
+        let new = |m: &&&Migration| {
+            std::fs::canonicalize(m.source.name()).is_ok_and(|path| changed.contains(&path))
+        };
         return Ok(pending.iter().filter(new).copied().collect());
     }
     if args.migrations.is_empty() {
@@ -227,26 +230,4 @@ fn by_path<'a>(name: &str, all: &'a [Migration]) -> Option<&'a Migration> {
     all.iter().find(|m| {
         std::fs::canonicalize(m.source.name()).is_ok_and(|its| its == path)
     })
-}
-
-/// Names of the files in the folder at a revision.
-fn files_of(folder: &Path, revision: &str) -> Result<Vec<String>> {
-    let hint = "name a commit that this clone has; a shallow clone has few (`git fetch origin REV`)";
-    let output = Command::new("git")
-        .arg("-C")
-        .arg(folder)
-        .args(["ls-tree", "-z", "--name-only", "--end-of-options", revision])
-        .output()
-        .map_err(|e| Error::usage(format!("git cannot be run: {e}")).hint("--since needs git"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let first = said.lines().next().unwrap_or_default();
-        return Err(Error::usage(format!("git says: {first}"))
-            .left("nothing was tried")
-            .hint(hint));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout)
-        .split('\0')
-        .map(str::to_owned)
-        .collect())
 }
