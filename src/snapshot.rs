@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::snapshot::FORMAT;
 use crate::catalog::{Catalog, QName};
 use crate::run::State;
-use crate::sql::split::split_all;
 use crate::sql::Span;
 use crate::sql::lex::{is_keyword, lex_code};
+use crate::sql::split::split_all;
 
 /// A database without its data. Keys that are not known are ignored: newer versions may add some.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,10 +200,11 @@ pub fn statements(dump: &str) -> Vec<String> {
 fn belongs(statement: &str) -> bool {
     let tokens = lex_code(statement);
     let begins = |words: &[&str]| {
-        words
-            .iter()
-            .enumerate()
-            .all(|(n, word)| tokens.get(n).is_some_and(|t| is_keyword(*t, statement, word)))
+        words.iter().enumerate().all(|(n, word)| {
+            tokens
+                .get(n)
+                .is_some_and(|t| is_keyword(*t, statement, word))
+        })
     };
     let secret = begins(&["create", "user", "mapping"])
         || begins(&["alter", "user", "mapping"])

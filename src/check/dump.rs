@@ -25,12 +25,7 @@ pub struct DumpSearch {
 /// A `pg_dump` that can read a server of this major: the same major, else the first newer one
 /// (`pg_dump` reads servers up to its own major). `Err` says why there is none.
 async fn find(search: &DumpSearch, major: u32) -> std::result::Result<(PathBuf, u32), String> {
-    let mut folders: Vec<PathBuf> = search
-        .dir
-        .iter()
-        .chain(&search.env_dir)
-        .cloned()
-        .collect();
+    let mut folders: Vec<PathBuf> = search.dir.iter().chain(&search.env_dir).cloned().collect();
     // Beside the server programs of the same major, where packages put both.
     if let Ok(found) = Search::new().major(Some(major)).find() {
         folders.push(found.dir);

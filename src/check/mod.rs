@@ -132,6 +132,16 @@ pub struct Stage {
     pub ms: f64,
 }
 
+impl Stage {
+    fn skipped(stage: &'static str) -> Self {
+        Self {
+            stage,
+            outcome: Outcome::Skipped,
+            ms: 0.0,
+        }
+    }
+}
+
 /// The stages of a trial, in order. The names are those in reports.
 pub const STAGES: [&str; 9] = [
     "plan",
@@ -226,11 +236,7 @@ struct Bench<'a> {
     client: Client,
 }
 
-async fn perform(
-    check: &Check<'_>,
-    place: &Place,
-    tell: &(dyn Fn(&str) + Sync),
-) -> Result<Report> {
+async fn perform(check: &Check<'_>, place: &Place, tell: &(dyn Fn(&str) + Sync)) -> Result<Report> {
     let client = place.target.connect().await?;
     let recorder = Arc::new(Recorder::default());
     let engine = engine(check, &place.target, recorder.clone());
@@ -324,7 +330,7 @@ impl Bench<'_> {
             report.migrations.push(Tried {
                 migration: file.id.clone(),
                 lint: counts,
-                stages: Vec::new(),
+                stages: STAGES.map(Stage::skipped).to_vec(),
                 steps: Vec::new(),
                 notes: Vec::new(),
             });
@@ -358,7 +364,9 @@ impl Bench<'_> {
                     self.check.nulls,
                 )
                 .await?;
-                report.tables.retain(|t| !new.iter().any(|n| n.table == t.table));
+                report
+                    .tables
+                    .retain(|t| !new.iter().any(|n| n.table == t.table));
                 report.tables.extend(new);
             }
         }

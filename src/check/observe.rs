@@ -280,7 +280,9 @@ impl Watch {
             }
         }
         for (step, oid, mode) in locks {
-            let mode = LockMode::ALL.into_iter().find(|m| m.pg_locks_name() == mode);
+            let mode = LockMode::ALL
+                .into_iter()
+                .find(|m| m.pg_locks_name() == mode);
             if let (Some(mode), Some(table)) = (mode, self.known.get(&oid))
                 && let Some(s) = seen.iter_mut().find(|s| s.step == step)
             {
@@ -422,11 +424,7 @@ mod tests {
                     LockMode::Share,
                     Some(LockMode::ShareUpdateExclusive)
                 ),
-                (
-                    "public.other".to_owned(),
-                    LockMode::ShareRowExclusive,
-                    None
-                ),
+                ("public.other".to_owned(), LockMode::ShareRowExclusive, None),
             ]
         );
     }

@@ -6,8 +6,8 @@ use tokio_postgres::Client;
 
 use crate::demo::{Cluster, ClusterOptions, Search};
 use crate::error::{Error, Result};
-use crate::pg::conninfo::ConnInfo;
 use crate::pg::connect::{Target, environment};
+use crate::pg::conninfo::ConnInfo;
 use crate::pg::error::from_pg;
 use crate::pg::session::{refuse_transaction_pooler, server_version, supported_version};
 use crate::sql::quote::{ident, literal};
@@ -46,7 +46,10 @@ pub(super) struct Place {
 enum Kind {
     Private(Box<Cluster>),
     /// A database that we made on the user's server.
-    Made { server: Target, name: String },
+    Made {
+        server: Target,
+        name: String,
+    },
     /// The user's own, which was empty.
     Given,
 }
@@ -76,7 +79,9 @@ impl Place {
         }
         .map_err(|e| {
             let hint = e.what_next().unwrap_or_default().to_owned();
-            e.hint(format!("{hint}; or name an empty database with --shadow-url"))
+            e.hint(format!(
+                "{hint}; or name an empty database with --shadow-url"
+            ))
         })?;
         // It need not survive anything.
         let settings = [

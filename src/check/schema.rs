@@ -179,7 +179,10 @@ async fn fill_table(
         let some = format!("SELECT EXISTS (SELECT FROM {})", qname(&key.table));
         let row = client.query_one(&some, &[]).await.map_err(from_pg)?;
         if !row.get::<_, bool>(0) {
-            return Ok((0, Some(format!("{}, which it references, is empty", key.table))));
+            return Ok((
+                0,
+                Some(format!("{}, which it references, is empty", key.table)),
+            ));
         }
     }
     let mut batch = Batch {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::observe::{StepSeen, Watch, stronger};
-use super::{Bench, Finding, FindingKind, Outcome, STAGES, Stage, Tried, schema};
+use super::{Bench, Finding, FindingKind, Outcome, Stage, Tried, schema};
 use crate::catalog::shape::{Difference, Shape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::exec::engine::Through;
@@ -75,17 +75,12 @@ impl<'a> Trial<'a> {
     }
 
     /// Gives what was found.
-    pub(super) fn into_report(mut self, tried: &mut Tried, findings: &mut Vec<Finding>) {
-        for stage in STAGES {
-            if !self.stages.iter().any(|s| s.stage == stage) {
-                self.stages.push(Stage {
-                    stage,
-                    outcome: Outcome::Skipped,
-                    ms: 0.0,
-                });
+    pub(super) fn into_report(self, tried: &mut Tried, findings: &mut Vec<Finding>) {
+        for stage in &mut tried.stages {
+            if let Some(done) = self.stages.iter().find(|s| s.stage == stage.stage) {
+                *stage = done.clone();
             }
         }
-        tried.stages = self.stages;
         tried.steps = self.steps;
         tried.notes.extend(self.notes);
         findings.extend(self.findings);
@@ -265,9 +260,11 @@ impl<'a> Trial<'a> {
             .into_iter()
             .map(|(table, mode, said)| Difference {
                 object: format!("lock on {table}"),
-                before: Some(said.map_or("none, or that of a read or write".to_owned(), |m| {
-                    m.to_string()
-                })),
+                before: Some(
+                    said.map_or("none, or that of a read or write".to_owned(), |m| {
+                        m.to_string()
+                    }),
+                ),
                 after: Some(mode.to_string()),
             })
             .collect();
@@ -408,7 +405,7 @@ fn loss_said(plan: &Plan, object: &str) -> bool {
                 .locks
                 .iter()
                 .filter_map(|l| l.relation.as_ref())
-                .map(|r| r.sql())
+                .map(crate::sql::RelName::sql)
                 .collect();
             if let Work::Backfill(spec) = &step.work {
                 tables.push(crate::sql::quote::qname(&spec.table));
@@ -416,8 +413,7 @@ fn loss_said(plan: &Plan, object: &str) -> bool {
             tables.iter().any(|table| {
                 let plain = table.replace('"', "");
                 let object = object.replace('"', "");
-                object.starts_with(&format!("{plain} "))
-                    || object.contains(&format!(".{plain} "))
+                object.starts_with(&format!("{plain} ")) || object.contains(&format!(".{plain} "))
             })
         })
 }

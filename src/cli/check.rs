@@ -25,9 +25,9 @@ const DEFAULT: &str = "pgshift-snapshot.json";
 pub(super) struct CheckArgs {
     /// Migrations, by id, unique prefix or path [default: all that the snapshot does not have]
     #[arg(value_name = "ID|PATH")]
-    migrations: Vec<String>,
+    names: Vec<String>,
     /// Only those whose files are new or changed since this git revision
-    #[arg(long, value_name = "REV", conflicts_with = "migrations")]
+    #[arg(long, value_name = "REV", conflicts_with = "names")]
     since: Option<String>,
     /// Production as `pgshift snapshot` wrote it [default: pgshift-snapshot.json, where it exists]
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
@@ -93,7 +93,11 @@ pub(super) async fn run(app: &App, args: &CheckArgs) -> Result<Exit> {
         return Ok(Exit::Success);
     };
     // What lies between two chosen files is tried too: the later one may need it.
-    let earlier = pending.iter().filter(|m| m.id < first.id).copied().collect();
+    let earlier = pending
+        .iter()
+        .filter(|m| m.id < first.id)
+        .copied()
+        .collect();
     let files: Vec<&Migration> = pending
         .iter()
         .filter(|m| m.id >= first.id && m.id <= last.id)
@@ -103,8 +107,8 @@ pub(super) async fn run(app: &App, args: &CheckArgs) -> Result<Exit> {
         None => None,
         Some(path) => {
             let name = path.display().to_string();
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| Error::usage(format!("{name}: {e}")))?;
+            let text =
+                std::fs::read_to_string(path).map_err(|e| Error::usage(format!("{name}: {e}")))?;
             Some((name, text))
         }
     };
@@ -194,20 +198,19 @@ fn chosen<'a>(
         };
         return Ok(pending.iter().filter(new).copied().collect());
     }
-    if args.migrations.is_empty() {
+    if args.names.is_empty() {
         return Ok(pending.to_vec());
     }
     let ids: Vec<&str> = all.iter().map(|m| m.id.as_str()).collect();
     let mut chosen: Vec<&Migration> = Vec::new();
-    for name in &args.migrations {
-        let found = match by_path(name, all) {
-            Some(found) => found,
-            None => {
-                let id = order::resolve(&ids, name)?;
-                all.iter()
-                    .find(|m| m.id == id)
-                    .ok_or_else(|| Error::internal(format!("{id} was there a moment ago")))?
-            }
+    for name in &args.names {
+        let found = if let Some(found) = by_path(name, all) {
+            found
+        } else {
+            let id = order::resolve(&ids, name)?;
+            all.iter()
+                .find(|m| m.id == id)
+                .ok_or_else(|| Error::internal(format!("{id} was there a moment ago")))?
         };
         if !pending.iter().any(|m| m.id == found.id) {
             return Err(Error::usage(format!(
@@ -227,7 +230,6 @@ fn chosen<'a>(
 /// The migration whose file this path is.
 fn by_path<'a>(name: &str, all: &'a [Migration]) -> Option<&'a Migration> {
     let path = std::fs::canonicalize(name).ok().filter(|p| p.is_file())?;
-    all.iter().find(|m| {
-        std::fs::canonicalize(m.source.name()).is_ok_and(|its| its == path)
-    })
+    all.iter()
+        .find(|m| std::fs::canonicalize(m.source.name()).is_ok_and(|its| its == path))
 }

@@ -38,7 +38,10 @@ pub(super) async fn run(app: &App, args: &SnapshotArgs) -> Result<Exit> {
     let wanted = everything(&client).await?;
     let catalog = load(&client, &wanted).await?;
     let roles = client
-        .query("SELECT rolname::text FROM pg_roles WHERE rolname !~ '^pg_'", &[])
+        .query(
+            "SELECT rolname::text FROM pg_roles WHERE rolname !~ '^pg_'",
+            &[],
+        )
         .await
         .map_err(from_pg)?
         .iter()

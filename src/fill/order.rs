@@ -24,7 +24,8 @@ pub fn order(tables: &[Table]) -> (Vec<Turn>, Vec<(usize, String)>) {
     let mut left: Vec<usize> = (0..tables.len()).collect();
     loop {
         let waits = |i: usize, key: &ForeignKey| {
-            key.table == tables[i].name || (known.contains(&key.table) && !done.contains(&key.table))
+            key.table == tables[i].name
+                || (known.contains(&key.table) && !done.contains(&key.table))
         };
         // Tables that wait for none; else one whose waiting keys can stay null.
         let free = |i: usize, strict: bool| {

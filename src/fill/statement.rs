@@ -91,11 +91,7 @@ pub fn insert(table: &Table, left_null: &BTreeSet<usize>, batch: Batch) -> Resul
         .iter()
         .filter(|c| !names.contains(&ident(&c.name)))
         .collect();
-    let judged = |condition: &str| {
-        !unknown
-            .iter()
-            .any(|c| names_column(condition, &c.name))
-    };
+    let judged = |condition: &str| !unknown.iter().any(|c| names_column(condition, &c.name));
     for (_, check) in table.checks.iter().filter(|(_, check)| judged(check)) {
         filters.push(format!("coalesce(({check}), true)"));
     }
@@ -103,7 +99,11 @@ pub fn insert(table: &Table, left_null: &BTreeSet<usize>, batch: Batch) -> Resul
         filters.push(format!("({})", table.partitions.join(" OR ")));
     }
 
-    let mut sql = format!("INSERT INTO {} ({})\n", qname(&table.name), names.join(", "));
+    let mut sql = format!(
+        "INSERT INTO {} ({})\n",
+        qname(&table.name),
+        names.join(", ")
+    );
     if !with.is_empty() {
         let _ = writeln!(sql, "WITH {}", with.join(",\n     "));
     }
@@ -179,7 +179,10 @@ fn parent_rows(
         let turn = if n == 0 {
             "g".to_owned()
         } else {
-            format!("g * {} + g / nullif((SELECT count(*) FROM k0), 0)", n * 2 - 1)
+            format!(
+                "g * {} + g / nullif((SELECT count(*) FROM k0), 0)",
+                n * 2 - 1
+            )
         };
         let turn = if n > 0 && !with.iter().any(|w| w.starts_with("k0 ")) {
             "g".to_owned()
@@ -225,7 +228,9 @@ fn expression(
             "value",
             column.domain_checks.iter().map(String::as_str),
         ));
-        match value(&column.value, salt, &values) {
+        let judged = !column.domain_checks.is_empty()
+            || conditions.iter().any(|c| names_column(c, &column.name));
+        match value(&column.value, salt, judged, &values) {
             Some(expression) => expression,
             None if column.not_null && !column.has_default => {
                 return Err(format!(

@@ -102,7 +102,12 @@ fn constants_of_conditions_are_tried() {
     )];
     t.partitions = vec!["((id >= 5) AND (id < '-7'::integer))".to_owned()];
     let sql = insert(&t, &std::collections::BTreeSet::new(), BATCH).expect("a statement");
-    for part in ["CAST('new' AS text)", "CAST('it''s' AS text)", "(5)", "(-7)"] {
+    for part in [
+        "CAST('new' AS text)",
+        "CAST('it''s' AS text)",
+        "(5)",
+        "(-7)",
+    ] {
         assert!(sql.contains(part), "{part} in {sql}");
     }
     assert!(sql.contains("WHERE coalesce((state = ANY"), "{sql}");

@@ -1,6 +1,7 @@
 //! An expression for a value of a type, from the row's number `g`.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use super::{Type, TypeKind};
 use crate::sql::quote::literal;
@@ -14,17 +15,23 @@ pub(super) fn pick(salt: u32, below: u64) -> String {
 fn one_of(salt: u32, choices: &[String]) -> String {
     let mut text = format!("CASE {}", pick(salt, choices.len() as u64));
     for (n, choice) in choices.iter().enumerate() {
-        text.push_str(&format!(" WHEN {n} THEN {choice}"));
+        let _ = write!(text, " WHEN {n} THEN {choice}");
     }
     text.push_str(" END");
     text
 }
 
-/// The value of a column whose conditions mention these constants; `None` where there is no
-/// generator for the type. Different rows get different values where the type has enough.
-pub(super) fn value(of: &Type, salt: u32, constants: &BTreeSet<String>) -> Option<String> {
+/// The value of a column; `None` where there is no generator for the type. Different rows get
+/// different values where the type has enough. A column that is `judged` by conditions, which
+/// mention these constants, gets values of several kinds.
+pub(super) fn value(
+    of: &Type,
+    salt: u32,
+    judged: bool,
+    constants: &BTreeSet<String>,
+) -> Option<String> {
     let plain = plain(of, salt, 0)?;
-    if constants.is_empty() {
+    if !judged {
         return Some(plain);
     }
     let choices = match of.name.as_str() {
@@ -76,6 +83,7 @@ fn numbers(of: &Type, salt: u32, constants: &BTreeSet<String>, plain: String) ->
         plain,
         cast(format!("1 + {}", pick(salt + 2, 10))),
         cast(format!("{} / 100.0", pick(salt + 3, 100))),
+        cast(format!("1 + {}", pick(salt + 6, 1000))),
     ];
     for constant in constants {
         let Ok(number) = constant.parse::<f64>() else {
@@ -100,7 +108,12 @@ fn numbers(of: &Type, salt: u32, constants: &BTreeSet<String>, plain: String) ->
 
 /// Days after and before each constant.
 fn times(of: &Type, salt: u32, constants: &BTreeSet<String>, plain: String) -> Vec<String> {
-    let mut all = vec![plain];
+    let some_day = format!(
+        "CAST(timestamptz '2024-01-01 00:00:00+00' + {} * interval '1 day' AS {})",
+        pick(salt + 4, 1000),
+        of.sql
+    );
+    let mut all = vec![plain, some_day];
     for constant in constants.iter().filter(|c| is_date(c)) {
         let at = format!("CAST({} AS timestamptz)", literal(constant));
         for step in [
@@ -137,11 +150,7 @@ fn plain(of: &Type, salt: u32, depth: u8) -> Option<String> {
         TypeKind::Enum(labels) if labels.is_empty() => return None,
         TypeKind::Enum(labels) => {
             let labels: Vec<String> = labels.iter().map(|l| literal(l)).collect();
-            format!(
-                "(ARRAY[{}])[1 + g % {}]",
-                labels.join(", "),
-                labels.len()
-            )
+            format!("(ARRAY[{}])[1 + g % {}]", labels.join(", "), labels.len())
         }
         TypeKind::Array(element) => {
             let element = plain(element, salt, depth + 1)?;
@@ -205,11 +214,7 @@ fn base(of: &Type, salt: u32) -> Option<String> {
         }
         _ => "'text ' || g".to_owned(),
     };
-    let point = format!(
-        "point({}, {})",
-        pick(salt, 180),
-        pick(salt + 1, 90)
-    );
+    let point = format!("point({}, {})", pick(salt, 180), pick(salt + 1, 90));
     Some(match of.name.as_str() {
         "int2" => "g % 32768".to_owned(),
         "int4" => "g % 2147483648".to_owned(),
@@ -251,7 +256,7 @@ fn base(of: &Type, salt: u32) -> Option<String> {
         "line" => format!("line({point}, point(200, 200))"),
         "lseg" => format!("lseg({point}, point(200, 200))"),
         "box" => format!("box({point}, point(200, 200))"),
-        "path" => format!("'[(0,0),(' || g || ',1)]'"),
+        "path" => "'[(0,0),(' || g || ',1)]'".to_owned(),
         "polygon" => format!("polygon(box({point}, point(200, 200)))"),
         "circle" => format!("circle({point}, 1 + g)"),
         "tsvector" => "to_tsvector('simple', 'word' || g)".to_owned(),

@@ -8,7 +8,16 @@ use super::text::{Style, counted, hanging, line, lines, millis, table};
 use crate::check::{Finding, FindingKind, Outcome, Report, Tried};
 
 const HEADING: [&str; 11] = [
-    "migration", "lint", "plan", "apply", "revert", "again", "contract", "revert", "final", "locks",
+    "migration",
+    "lint",
+    "plan",
+    "apply",
+    "revert",
+    "again",
+    "contract",
+    "revert",
+    "final",
+    "locks",
     "slowest step",
 ];
 
@@ -22,10 +31,17 @@ pub fn human(report: &Report, style: Style) -> String {
     let mut text = table(&HEADING, &rows);
     for tried in &report.migrations {
         for note in &tried.notes {
-            text.push_str(&hanging(&format!("note: {}: ", tried.migration), &line(note)));
+            text.push_str(&hanging(
+                &format!("note: {}: ", tried.migration),
+                &line(note),
+            ));
         }
     }
-    let empty: Vec<_> = report.tables.iter().filter(|t| t.reason.is_some()).collect();
+    let empty: Vec<_> = report
+        .tables
+        .iter()
+        .filter(|t| t.reason.is_some())
+        .collect();
     for t in empty {
         let reason = t.reason.as_deref().unwrap_or_default();
         let has = counted(t.rows, "row");

@@ -69,7 +69,11 @@ async fn every_example_passes() {
         let ci = Ci::new("check_example", &setup).await;
         for file in std::fs::read_dir(path.join("migrations")).expect("migrations/") {
             let file = file.expect("an entry").path();
-            let stem = file.file_stem().expect("a stem").to_string_lossy().into_owned();
+            let stem = file
+                .file_stem()
+                .expect("a stem")
+                .to_string_lossy()
+                .into_owned();
             let text = std::fs::read_to_string(&file).expect("a file");
             ci.cli.migration(&stem, &text);
         }
@@ -110,14 +114,30 @@ async fn a_wrong_way_back_is_found_with_what_differs() {
     let differences = found["differences"].as_array().expect("differences");
     assert_eq!(differences.len(), 1, "{report:#}");
     assert_eq!(differences[0]["object"], "public.big rule \"_RETURN\"");
-    assert!(differences[0]["before"].as_str().expect("a text").contains("100"));
-    assert!(differences[0]["after"].as_str().expect("a text").contains("1000"));
+    assert!(
+        differences[0]["before"]
+            .as_str()
+            .expect("a text")
+            .contains("100")
+    );
+    assert!(
+        differences[0]["after"]
+            .as_str()
+            .expect("a text")
+            .contains("1000")
+    );
     assert_eq!(outcome(&report, 0, "revert"), "ok");
     assert_eq!(outcome(&report, 0, "revert_contract"), "differs");
 
     // For people the same is a small diff.
     let human = ci.cli.run(&["check", "--no-lint"]).await.expect(1);
-    for part in ["DIFFERS", "public.big rule", "    - ", "    + ", "1 finding"] {
+    for part in [
+        "DIFFERS",
+        "public.big rule",
+        "    - ",
+        "    + ",
+        "1 finding",
+    ] {
         assert!(human.stdout.contains(part), "{part} in\n{}", human.stdout);
     }
     // Nothing of it happened to the database of the snapshot.
@@ -156,13 +176,19 @@ async fn what_fails_on_rows_is_found_at_its_place() {
         "ALTER TABLE orders ADD COLUMN x int;\n\n\
          ALTER TABLE orders ADD CONSTRAINT small CHECK (customer < 100);\n",
     );
-    ci.cli.migration("2_after", "ALTER TABLE orders ADD COLUMN y int;");
+    ci.cli
+        .migration("2_after", "ALTER TABLE orders ADD COLUMN y int;");
     let report = ci.check(&["--no-lint"], 1).await;
     let found = &findings(&report)[0];
     assert_eq!(found["kind"], "failed", "{report:#}");
     assert_eq!(found["sqlstate"], "23514");
     assert_eq!(found["line"], 3);
-    assert!(found["file"].as_str().expect("a file").ends_with("1_small.sql"));
+    assert!(
+        found["file"]
+            .as_str()
+            .expect("a file")
+            .ends_with("1_small.sql")
+    );
     assert!(found["message"].as_str().expect("a text").contains("small"));
     assert_eq!(outcome(&report, 0, "apply"), "failed");
     assert_eq!(outcome(&report, 1, "plan"), "skipped");
@@ -182,10 +208,19 @@ async fn what_fails_on_rows_is_found_at_its_place() {
     assert_eq!(outcome(&report, 1, "purge"), "ok");
 
     // A wrong name is found while planning, with its column.
-    ci.cli.migration("3_wrong", "ALTER TABLE orders ADD COLUMN z int;\nALTER TABLE nowhere ADD a int;");
-    let report = ci.check(&["--no-lint", "--data", "rows.sql", "3_wrong"], 1).await;
+    ci.cli.migration(
+        "3_wrong",
+        "ALTER TABLE orders ADD COLUMN z int;\nALTER TABLE nowhere ADD a int;",
+    );
+    let report = ci
+        .check(&["--no-lint", "--data", "rows.sql", "3_wrong"], 1)
+        .await;
     let found = &findings(&report)[0];
-    assert_eq!((&found["stage"], &found["line"]), (&"plan".into(), &2.into()), "{report:#}");
+    assert_eq!(
+        (&found["stage"], &found["line"]),
+        (&"plan".into(), &2.into()),
+        "{report:#}"
+    );
     assert_eq!(report["migrations"].as_array().map(Vec::len), Some(1));
 }
 
@@ -226,7 +261,7 @@ CREATE TABLE links (customer bigint REFERENCES customers, "order" int REFERENCES
 CREATE TABLE rooms (room int NOT NULL, during tstzrange NOT NULL,
     EXCLUDE USING gist (room WITH =, during WITH &&));
 CREATE TABLE events (at timestamptz NOT NULL, kind text NOT NULL, n bigint NOT NULL,
-    PRIMARY KEY (at, n)) PARTITION BY RANGE (at);
+    PRIMARY KEY (at, kind, n)) PARTITION BY RANGE (at);
 CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
 CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM ('2026-02-01') TO ('2026-03-01')
     PARTITION BY LIST (kind);
@@ -275,18 +310,21 @@ async fn a_tricky_schema_is_filled_and_passes() {
             .clone()
     };
     for table in [
-        "customers", "orders", "profiles", "links", "rooms", "events", "hashed", "strict",
+        "customers",
+        "orders",
+        "profiles",
+        "links",
+        "rooms",
+        "events",
+        "hashed",
+        "strict",
     ] {
         let filled = rows(&format!("public.{table}"));
         assert_eq!(filled["rows"], 200, "{filled}");
         assert_eq!(filled["reason"], Value::Null, "{filled}");
     }
     assert_eq!(rows("Odd Schema.Odd \"Table")["rows"], 200);
-    for (table, reason) in [
-        ("hens", "eggs"),
-        ("eggs", "hens"),
-        ("impossible", "never"),
-    ] {
+    for (table, reason) in [("hens", "eggs"), ("eggs", "hens"), ("impossible", "never")] {
         let filled = rows(&format!("public.{table}"));
         assert_eq!(filled["rows"], 0);
         let why = filled["reason"].as_str().expect("a reason");
@@ -305,7 +343,12 @@ async fn a_snapshot_is_steady_has_sizes_and_no_rows() {
     let value: Value = serde_json::from_str(&first).expect("JSON");
     assert_eq!(value["format"], 1);
     assert_eq!(value["catalog"]["tables"][0]["rows"], 10_000);
-    assert!(value["schema"]["by"].as_str().expect("pg_dump").starts_with("pg_dump"));
+    assert!(
+        value["schema"]["by"]
+            .as_str()
+            .expect("pg_dump")
+            .starts_with("pg_dump")
+    );
     // The same database gives the same file, and so does one that was written to a little.
     ci.db
         .execute("INSERT INTO orders (customer, total) VALUES (1, 1); ANALYZE")
@@ -316,7 +359,8 @@ async fn a_snapshot_is_steady_has_sizes_and_no_rows() {
     assert_eq!(names(), 2, "no other file is left beside it");
 
     // What was applied is in it, and is not checked again.
-    ci.cli.migration("1_x", "ALTER TABLE orders ADD COLUMN x int;");
+    ci.cli
+        .migration("1_x", "ALTER TABLE orders ADD COLUMN x int;");
     ci.cli.run(&["apply"]).await.expect(0);
     ci.snapshot().await;
     let report = ci.check(&[], 0).await;
@@ -324,20 +368,27 @@ async fn a_snapshot_is_steady_has_sizes_and_no_rows() {
     let error = ci.cli.run(&["check", "1_x"]).await.expect(2);
     assert!(error.stderr.contains("applied already"), "{}", error.stderr);
     // From the files alone it is: on the schema that they make.
-    ci.cli.migration("0_t", "CREATE TABLE orders (id int PRIMARY KEY);");
+    ci.cli
+        .migration("0_t", "CREATE TABLE orders (id int PRIMARY KEY);");
     let report = ci.check(&["--from", "migrations", "1_x"], 0).await;
     assert_eq!(report["migrations"][0]["migration"], "1_x");
     assert_eq!(report["tables"][0]["rows"], 200);
     // An edited one is an error.
-    ci.cli.migration("1_x", "ALTER TABLE orders ADD COLUMN y int;");
+    ci.cli
+        .migration("1_x", "ALTER TABLE orders ADD COLUMN y int;");
     let error = ci.cli.run(&["check"]).await.expect(2);
-    assert!(error.stderr.contains("was changed after"), "{}", error.stderr);
+    assert!(
+        error.stderr.contains("was changed after"),
+        "{}",
+        error.stderr
+    );
 }
 
 #[tokio::test]
 async fn a_bad_snapshot_is_a_clear_error() {
     let ci = Ci::new("bad_snapshot", SHOP).await;
-    ci.cli.migration("1_x", "ALTER TABLE orders ADD COLUMN x int;");
+    ci.cli
+        .migration("1_x", "ALTER TABLE orders ADD COLUMN x int;");
     let path = ci.cli.dir().join("pgshift-snapshot.json");
     let good = std::fs::read_to_string(&path).expect("it");
     let fails = async |text: &str, part: &str| {
@@ -351,7 +402,11 @@ async fn a_bad_snapshot_is_a_clear_error() {
         assert!(error.stderr.contains("bad.json"), "{}", error.stderr);
     };
     fails(&good[..good.len() / 2], "cut short").await;
-    fails(&good.replacen("\"format\": 1", "\"format\": 7", 1), "format 7").await;
+    fails(
+        &good.replacen("\"format\": 1", "\"format\": 7", 1),
+        "format 7",
+    )
+    .await;
     fails("not JSON", "no snapshot").await;
     let error = ci.cli.run(&["check", "--snapshot", "absent.json"]).await;
     assert!(error.expect(2).stderr.contains("absent.json"));
@@ -365,7 +420,8 @@ async fn a_bad_snapshot_is_a_clear_error() {
 #[tokio::test]
 async fn a_shadow_database_with_tables_is_refused() {
     let ci = Ci::new("shadow", SHOP).await;
-    ci.cli.migration("1_x", "ALTER TABLE orders ADD COLUMN x int;");
+    ci.cli
+        .migration("1_x", "ALTER TABLE orders ADD COLUMN x int;");
     let before = ci.db.schema().await;
     let url = ci.db.url();
     let error = ci.cli.run(&["check", "--shadow-url", &url]).await.expect(3);
@@ -412,12 +468,16 @@ async fn a_shadow_database_with_tables_is_refused() {
     let report = ci.check(&["--shadow-url", &url], 0).await;
     assert_eq!(outcome(&report, 0, "purge"), "ok", "{report:#}");
     let left: i64 = empty
-        .one("SELECT count(*) FROM pg_class WHERE relnamespace::regnamespace::text NOT LIKE 'pg_%'
-              AND relnamespace::regnamespace::text <> 'information_schema'")
+        .one(
+            "SELECT count(*) FROM pg_class WHERE relnamespace::regnamespace::text NOT LIKE 'pg_%'
+              AND relnamespace::regnamespace::text <> 'information_schema'",
+        )
         .await;
     assert_eq!(left, 0);
     empty
-        .execute(&format!("REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; DROP ROLE {role}"))
+        .execute(&format!(
+            "REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; DROP ROLE {role}"
+        ))
         .await;
 }
 
