@@ -198,7 +198,7 @@ async fn fill_table(
             Ok(sql) => sql,
             Err(reason) => return Ok((0, Some(reason))),
         };
-        match run(client, superuser, &sql).await {
+        match run(client, superuser && !table.deferrable_key, &sql).await {
             Ok(count) => made += count,
             Err(error) if error.is_connection() => return Err(error),
             Err(error) => {
@@ -223,8 +223,9 @@ async fn fill_table(
     Ok((made as i64, reason))
 }
 
-/// Runs an INSERT; where the table's triggers do not take its rows, without them.
-async fn run(client: &Client, superuser: bool, sql: &str) -> Result<u64> {
+/// Runs an INSERT; where the table's triggers do not take its rows, without them if `may_skip`:
+/// not with a deferrable key, which is checked by a trigger too.
+async fn run(client: &Client, may_skip: bool, sql: &str) -> Result<u64> {
     let insert = |setup: &'static str| async move {
         client
             .batch_execute(&format!("BEGIN; SET LOCAL search_path = ''; {setup}"))
@@ -236,7 +237,7 @@ async fn run(client: &Client, superuser: bool, sql: &str) -> Result<u64> {
         result
     };
     match insert("").await {
-        Err(error) if superuser && !error.is_connection() => {
+        Err(error) if may_skip && !error.is_connection() => {
             let second = insert("SET LOCAL session_replication_role = replica").await;
             // The first error is the one to tell.
             second.map_err(|_| error)

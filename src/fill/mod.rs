@@ -93,6 +93,8 @@ pub struct Table {
     /// A unique key or exclusion is checked at the end of the transaction only: `ON CONFLICT`
     /// cannot judge it.
     pub deferrable_key: bool,
+    /// The columns of the first such unique key; empty where there is none.
+    pub deferrable_columns: Vec<String>,
     /// Foreign keys.
     pub foreign_keys: Vec<ForeignKey>,
 }

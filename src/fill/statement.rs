@@ -35,6 +35,8 @@ pub fn insert(table: &Table, left_null: &BTreeSet<usize>, batch: Batch) -> Resul
         .iter()
         .map(|(_, condition)| condition.as_str())
         .chain(table.partitions.iter().map(String::as_str))
+        // Any value is in some hash partition; the numbers in the condition are none of its.
+        .filter(|condition| !condition.contains("satisfies_hash_partition("))
         .collect();
     let mut with = Vec::new();
     let mut joins = String::new();
@@ -99,6 +101,7 @@ pub fn insert(table: &Table, left_null: &BTreeSet<usize>, batch: Batch) -> Resul
         filters.push(format!("({})", table.partitions.join(" OR ")));
     }
 
+    let distinct = distinct(table, &names, &mut filters);
     let mut sql = format!(
         "INSERT INTO {} ({})\n",
         qname(&table.name),
@@ -109,7 +112,7 @@ pub fn insert(table: &Table, left_null: &BTreeSet<usize>, batch: Batch) -> Resul
     }
     let _ = write!(
         sql,
-        "SELECT {}\nFROM (SELECT {}\n      FROM generate_series({}::bigint, {}::bigint) AS s(g){joins}) AS {}",
+        "SELECT {distinct}{}\nFROM (SELECT {}\n      FROM generate_series({}::bigint, {}::bigint) AS s(g){joins}) AS {}",
         casts.join(", "),
         made.join(",\n             "),
         batch.first,
@@ -124,6 +127,38 @@ pub fn insert(table: &Table, left_null: &BTreeSet<usize>, batch: Batch) -> Resul
         sql.push_str("\nON CONFLICT DO NOTHING");
     }
     Ok(sql)
+}
+
+/// A unique key that ON CONFLICT cannot judge: one row of each value, and none that is there.
+fn distinct(table: &Table, names: &[String], filters: &mut Vec<String>) -> String {
+    let key: Vec<&Column> = table
+        .deferrable_columns
+        .iter()
+        .filter_map(|name| table.column(name))
+        .filter(|c| names.contains(&ident(&c.name)))
+        .collect();
+    // Where the server makes a part of it, it is new each time.
+    if key.is_empty() || key.len() < table.deferrable_columns.len() {
+        return String::new();
+    }
+    let same: Vec<String> = key
+        .iter()
+        .map(|c| {
+            let name = ident(&c.name);
+            format!(
+                "there.{name} = CAST({}.{name} AS {})",
+                ident(&table.name.name),
+                c.declared
+            )
+        })
+        .collect();
+    filters.push(format!(
+        "NOT EXISTS (SELECT FROM {} AS there WHERE {})",
+        qname(&table.name),
+        same.join(" AND ")
+    ));
+    let columns: Vec<String> = key.iter().map(|c| ident(&c.name)).collect();
+    format!("DISTINCT ON ({}) ", columns.join(", "))
 }
 
 fn has(taken: &[(String, String)], name: &str) -> bool {

@@ -37,6 +37,7 @@ fn table(name: &str, keys: &[(&str, &str)]) -> Table {
         checks: Vec::new(),
         partitions: Vec::new(),
         deferrable_key: false,
+        deferrable_columns: Vec::new(),
         foreign_keys: keys
             .iter()
             .map(|(name, other)| ForeignKey {

@@ -16,6 +16,12 @@ const TABLES: &str = "
 SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::text AS kind,
        EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.condeferrable
                AND k.contype IN ('u', 'p', 'x')) AS deferrable_key,
+       ARRAY(SELECT a.attname::text FROM pg_attribute a, pg_constraint k
+             WHERE a.attrelid = c.oid AND a.attnum = ANY (k.conkey)
+               AND k.oid = (SELECT f.oid FROM pg_constraint f WHERE f.conrelid = c.oid
+                            AND f.condeferrable AND f.contype IN ('u', 'p')
+                            ORDER BY f.conname LIMIT 1)
+             ORDER BY a.attnum) AS deferrable_columns,
        ARRAY(SELECT pg_get_partition_constraintdef(t.relid)
              FROM pg_partition_tree(c.oid) AS t
              WHERE c.relkind = 'p' AND t.isleaf) AS partitions
@@ -196,6 +202,7 @@ async fn tables(client: &Client) -> Result<Vec<Table>> {
             checks: Vec::new(),
             partitions,
             deferrable_key: get(row, "deferrable_key")?,
+            deferrable_columns: get(row, "deferrable_columns")?,
             foreign_keys: Vec::new(),
         });
     }
