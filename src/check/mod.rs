@@ -387,6 +387,10 @@ fn engine(check: &Check<'_>, target: &Target, sink: Arc<dyn Sink>) -> Engine {
     settings.ladder.budget = settings.ladder.budget.min(Duration::from_secs(30));
     Engine::new(Ctx {
         target: target.clone(),
+        direct: false,
+        pooling: Arc::default(),
+        pooled: None,
+        chunks: None,
         settings,
         sink,
         stop: check.stop.clone(),

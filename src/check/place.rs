@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::pg::connect::{Target, environment};
 use crate::pg::conninfo::ConnInfo;
 use crate::pg::error::from_pg;
-use crate::pg::session::{refuse_transaction_pooler, server_version, supported_version};
+use crate::pg::pooler::{Pooling, pooling};
+use crate::pg::session::{server_version, supported_version};
 use crate::sql::quote::{ident, literal};
 
 /// Our databases' names begin so.
@@ -111,7 +112,13 @@ impl Place {
 
     async fn shadow(url: &str) -> Result<Self> {
         let server = Target::new(Some(url))?;
-        refuse_transaction_pooler(&server).await?;
+        if pooling(&server).await? != Pooling::Session {
+            return Err(
+                Error::refused("--shadow-url leads through a transaction pooler")
+                    .left("nothing was changed")
+                    .hint("name the server itself: a trial needs sessions of its own"),
+            );
+        }
         let client = server.connect().await?;
         let version = supported_version(&client).await?;
         let row = client

@@ -6,6 +6,7 @@ pub mod conninfo;
 pub mod error;
 pub mod fill;
 pub mod passfile;
+pub mod pooler;
 pub mod probes;
 mod read;
 pub mod session;

@@ -3,10 +3,13 @@
 
 pub mod check;
 pub mod error;
+pub mod fan;
 pub mod lint;
 pub mod log;
+pub mod metrics;
 pub mod out;
 pub mod plan;
 pub mod progress;
 pub mod status;
 pub mod text;
+pub mod trace;

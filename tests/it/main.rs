@@ -10,6 +10,8 @@ mod examples;
 mod faults;
 mod lifecycle;
 mod lint;
+mod observe;
+mod pooler;
 mod saved_plan;
 mod support;
 mod sync_sql;
