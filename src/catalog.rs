@@ -4,12 +4,15 @@
 //! unquoted and case-exact.
 
 pub mod facts;
+mod links;
 pub mod shape;
 pub mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+
+pub use links::{Link, LinkKind};
 
 /// A schema-qualified name, unquoted and case-exact.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -73,6 +76,9 @@ pub struct Column {
     pub default: Option<String>,
     /// GENERATED ALWAYS AS (…) STORED or VIRTUAL.
     pub generated: bool,
+    /// The generated column is VIRTUAL (18).
+    #[serde(default)]
+    pub is_virtual: bool,
     /// GENERATED … AS IDENTITY: `Some("ALWAYS")` or `Some("BY DEFAULT")`.
     pub identity: Option<String>,
     /// The type has an equality operator (json, xml and point have none).
@@ -238,6 +244,13 @@ impl Table {
         self.indexes.iter().find(|i| i.name == name)
     }
 
+    /// A unique index has this column.
+    pub(crate) fn is_key(&self, column: &str) -> bool {
+        self.indexes
+            .iter()
+            .any(|i| i.unique && i.columns.iter().any(|c| c == column))
+    }
+
     /// The constraint of this name.
     pub fn constraint(&self, name: &str) -> Option<&Constraint> {
         self.constraints.iter().find(|c| c.name == name)
@@ -266,6 +279,16 @@ pub struct Catalog {
     /// Domains with constraints, their base type's included: a column of one cannot be added
     /// without writing the table anew.
     pub constrained_domains: BTreeSet<QName>,
+    /// Every domain with the SQL text of the type that it is over.
+    #[serde(default)]
+    pub domains: Vec<(QName, String)>,
+    /// How relations that the migration names are tied to others, directly or not; `None` where
+    /// that was not read.
+    #[serde(default)]
+    pub links: Option<Vec<Link>>,
+    /// `TimeZone` is UTC: `timestamp` and `timestamptz` are the same bytes.
+    #[serde(default)]
+    pub utc: bool,
 }
 
 impl Catalog {

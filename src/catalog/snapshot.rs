@@ -27,7 +27,7 @@ pub fn write(catalog: &Catalog) -> Result<String, String> {
     serde_json::to_string_pretty(&file).map_err(|e| e.to_string())
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write()`] wrote.
 ///
 /// # Errors
 /// Text that is no snapshot, or one of another format; as a phrase for people.

@@ -1,7 +1,7 @@
 //! Following a file through what is known, statement by statement.
 
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::context::{Cx, Held, Makes, Said, Transaction};
 use super::rules::{self, reading};
@@ -101,7 +101,15 @@ fn taken(unit: &Unit, world: &World) -> Vec<Held> {
 
 /// What the rest of the transaction needs to know of a statement.
 fn remember(unit: &Unit, taken: Vec<Held>, transaction: &mut Transaction, world: &World) {
-    transaction.held.extend(taken);
+    for lock in taken {
+        match transaction.held.get_mut(&lock.table) {
+            Some(held) if held.mode >= lock.mode => {}
+            Some(held) => *held = lock,
+            None => {
+                transaction.held.insert(lock.table.clone(), lock);
+            }
+        }
+    }
     match &unit.action {
         Action::AlterTypeAddValue { name, .. } if !world.made_type(&name.name) => {
             if let Some(value) = read::enum_value(&unit.sql) {
@@ -155,6 +163,12 @@ pub(super) fn of_problem(rule: &'static Rule, diagnostic: &Diagnostic) -> Findin
 /// Marks what is allowed, judges the allows, and sets the severities.
 fn finish(script: &Script, mut out: Vec<Finding>, options: &Options) -> Vec<Finding> {
     let mut judged: Vec<Finding> = Vec::new();
+    let mut places: HashMap<usize, Vec<usize>> = HashMap::new();
+    if !script.allows.is_empty() {
+        for (i, finding) in out.iter().enumerate() {
+            places.entry(finding.statement.start).or_default().push(i);
+        }
+    }
     for (allow, statement) in &script.allows {
         let Some(rule) = rules::named(&allow.rule) else {
             let diagnostic =
@@ -164,8 +178,10 @@ fn finish(script: &Script, mut out: Vec<Finding>, options: &Options) -> Vec<Find
             continue;
         };
         let mut used = false;
-        for finding in &mut out {
-            if finding.rule == rule && Some(finding.statement) == *statement {
+        let here = statement.and_then(|s| places.get(&s.start));
+        for i in here.into_iter().flatten() {
+            let finding = &mut out[*i];
+            if finding.rule == rule {
                 finding.allowed = Some(allow.reason.clone());
                 used = true;
             }

@@ -144,7 +144,7 @@ pub struct Finding {
     pub inside: Option<&'static str>,
     /// Allowed in the file, for this reason.
     pub allowed: Option<String>,
-    /// Known by this across changes elsewhere in the file; set by [`baseline::fingerprint`].
+    /// Known by this across changes elsewhere in the file; set by [`baseline::fingerprints`].
     pub fingerprint: String,
 }
 

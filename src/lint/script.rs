@@ -80,6 +80,19 @@ impl Unit {
     }
 }
 
+impl Script {
+    /// True where something within the span is wrong with the file itself.
+    pub(super) fn has_problem_in(&self, span: Span) -> bool {
+        // In order of place.
+        let next = self
+            .problems
+            .partition_point(|p| p.diagnostic.span.start < span.start);
+        self.problems
+            .get(next)
+            .is_some_and(|p| p.diagnostic.span.start < span.end)
+    }
+}
+
 /// Options of [`read`].
 #[derive(Debug, Clone, Default)]
 pub struct Reading {
@@ -108,7 +121,7 @@ pub fn read(path: &str, text: &str, reading: &Reading) -> Script {
         text: masked.text,
         functions: BTreeMap::new(),
         transactions: 0,
-        sections: Vec::new(),
+        sections: BTreeMap::new(),
     };
     if let Some(commands) = masked.commands {
         reader.script.problems.push(Problem {
@@ -131,6 +144,10 @@ pub fn read(path: &str, text: &str, reading: &Reading) -> Script {
         reader.part(part);
     }
     reader.allows();
+    reader
+        .script
+        .problems
+        .sort_by_key(|p| p.diagnostic.span.start);
     reader.script
 }
 
@@ -140,8 +157,8 @@ struct Reader {
     text: String,
     functions: BTreeMap<String, Body>,
     transactions: u32,
-    /// Statements of a pgshift file with their sections.
-    sections: Vec<(Span, SectionKind)>,
+    /// Sections of the statements of a pgshift file, by where these begin.
+    sections: BTreeMap<usize, SectionKind>,
 }
 
 impl Reader {
@@ -156,7 +173,7 @@ impl Reader {
                         section
                             .statements
                             .iter()
-                            .map(|statement| (statement.span, section.kind)),
+                            .map(|statement| (statement.span.start, section.kind)),
                     );
                 }
             }
@@ -242,9 +259,9 @@ impl Reader {
             let inner = now.or_else(|| block.then(|| self.next_transaction()));
             let section = self
                 .sections
-                .iter()
-                .find(|(s, _)| *s == span)
-                .map_or(SectionKind::Plain, |(_, kind)| *kind);
+                .get(&span.start)
+                .copied()
+                .unwrap_or(SectionKind::Plain);
             let unit = Unit {
                 offset: Some(span.start),
                 span,

@@ -12,7 +12,7 @@ use super::sync;
 use crate::catalog::{Catalog, Column, QName, Table};
 use crate::error::{Error, Result};
 use crate::sql::Span;
-use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, RelName, understand};
+use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, Generated, RelName, understand};
 use crate::sql::lex::{ident_value, is_keyword, lex_code};
 use crate::sql::quote::{ident, qname};
 
@@ -372,6 +372,7 @@ impl Builder<'_, '_> {
             not_null: def.not_null,
             default: def.default.clone(),
             generated: def.generated.is_some(),
+            is_virtual: matches!(def.generated, Some((Generated::Virtual, _))),
             identity: def.identity.then(|| "BY DEFAULT".to_owned()),
             has_equality,
             comment: None,

@@ -14,6 +14,7 @@ pub(crate) fn column(name: &str, type_name: &str) -> Column {
         not_null: false,
         default: None,
         generated: false,
+        is_virtual: false,
         identity: None,
         has_equality: true,
         comment: None,
@@ -215,5 +216,8 @@ pub(crate) fn catalog(major: u32) -> Catalog {
         ]
         .into(),
         constrained_domains: [QName::new("public", "positive")].into(),
+        domains: Vec::new(),
+        links: None,
+        utc: false,
     }
 }

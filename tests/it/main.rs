@@ -15,3 +15,4 @@ mod pooler;
 mod saved_plan;
 mod support;
 mod sync_sql;
+mod truth;

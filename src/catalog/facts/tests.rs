@@ -10,6 +10,7 @@ fn column(name: &str, type_name: &str) -> Column {
         not_null: false,
         default: None,
         generated: false,
+        is_virtual: false,
         identity: None,
         has_equality: true,
         comment: None,
@@ -94,6 +95,9 @@ fn catalog() -> Catalog {
         tables: BTreeMap::from([(orders.name.clone(), orders)]),
         relations: BTreeMap::from([(QName::new("public", "totals"), RelKind::View)]),
         constrained_domains: std::collections::BTreeSet::new(),
+        domains: Vec::new(),
+        links: None,
+        utc: false,
     }
 }
 

@@ -146,13 +146,10 @@ pub(super) fn collect(given: &[PathBuf], unread: &mut Vec<Unread>) -> Vec<Input>
         }
     }
     for (folder, last) in alone {
-        let mut found = Vec::new();
-        walk(&folder, &mut found, &mut Vec::new());
-        for path in found {
-            let same = key(&path) == folder;
+        let last = last.canonicalize().unwrap_or(last);
+        for path in siblings(&folder, &last) {
             let one = path.canonicalize().unwrap_or_else(|_| path.clone());
-            let last = last.canonicalize().unwrap_or_else(|_| last.clone());
-            if same && natural(&one, &last) == Ordering::Less && seen.insert(one) {
+            if natural(&one, &last) == Ordering::Less && seen.insert(one) {
                 inputs.push(Input::new(path, true));
             }
         }
@@ -169,6 +166,22 @@ pub(super) fn collect(given: &[PathBuf], unread: &mut Vec<Unread>) -> Vec<Input>
         }
     });
     inputs
+}
+
+/// The files of the same history as `of`, which is in `folder` or in a folder of it.
+fn siblings(folder: &Path, of: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let nested = of.parent() != Some(folder);
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths
+        .map(|path| match of.file_name() {
+            Some(name) if nested => path.join(name),
+            _ => path,
+        })
+        .filter(|path| path.extension().is_some_and(|e| e == "sql") && path.is_file())
+        .collect()
 }
 
 /// Folders that hold no migrations of the project.

@@ -57,7 +57,7 @@ fn change(cx: &mut Cx<'_>, name: &RelName, op: &AlterOp) {
     let (severity, message, help) = match old {
         Some(old) => {
             let utc = using.is_none() && is_zone_change(old, type_text);
-            if utc && cx.world.utc {
+            if utc && cx.world.catalog().utc {
                 return;
             }
             match op_work(&op.kind, cx.table(name), cx.world.catalog()) {

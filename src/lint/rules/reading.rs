@@ -183,10 +183,7 @@ pub(super) fn check(cx: &mut Cx<'_>) {
         }
         Action::Opaque { leading } => {
             let first = leading.split(' ').next().unwrap_or_default();
-            let broken = cx.script.problems.iter().any(|p| {
-                let at = p.diagnostic.span.start;
-                cx.unit.span.start <= at && at < cx.unit.span.end
-            });
+            let broken = cx.script.has_problem_in(cx.unit.span);
             if broken || HARMLESS.contains(&first) || has(&cx.unit.sql, "all in tablespace") {
                 return;
             }

@@ -152,7 +152,9 @@ pub(super) fn check(cx: &mut Cx<'_>) {
                 cx.report(finding);
             }
         }
-        Action::Truncate { tables, cascade } => {
+        Action::Truncate {
+            tables, cascade, ..
+        } => {
             for table in tables {
                 truncate(cx, table, *cascade);
             }

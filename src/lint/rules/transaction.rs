@@ -160,11 +160,12 @@ fn enum_value(cx: &mut Cx<'_>) {
     {
         return;
     }
-    let used = cx
-        .transaction
-        .enum_values
-        .iter()
-        .find(|(_, value, _)| mentions_value(&cx.unit.sql, value));
+    let used = cx.transaction.enum_values.iter().find(|(_, value, _)| {
+        cx.unit
+            .sql
+            .contains(value.split('\'').next().unwrap_or_default())
+            && mentions_value(&cx.unit.sql, value)
+    });
     if let Some((enumeration, value, span)) = used {
         let finding = cx
             .found(
@@ -257,7 +258,7 @@ fn under_lock(cx: &mut Cx<'_>) {
     let held = cx
         .transaction
         .held
-        .iter()
+        .values()
         .filter(|h| h.mode.blocks_writes() && h.span != cx.unit.span && !own(h))
         .max_by_key(|h| h.mode);
     if let Some(held) = held {
@@ -288,7 +289,7 @@ fn several(cx: &mut Cx<'_>) {
     let first = cx
         .transaction
         .held
-        .iter()
+        .values()
         .filter(exclusive)
         .find(|h| h.table != second.table);
     if let Some(first) = first {

@@ -5,6 +5,7 @@
 //! newer versions) take ACCESS SHARE, so they would wait behind ACCESS EXCLUSIVE; a lock timeout
 //! bounds that.
 
+mod links;
 mod parts;
 mod relations;
 
@@ -128,7 +129,28 @@ const SERVER: &str = "
 SELECT current_setting('server_version_num')::int AS version,
        current_database()::text AS database,
        current_user::text AS role,
+       current_setting('TimeZone') AS time_zone,
        current_schemas(false)::text[] AS search_path";
+
+/// True for the usual names of the zone without an offset, at any time: there the server takes
+/// `timestamp` and `timestamptz` for the same (`TimestampTimestampTzRequiresRewrite` in
+/// `timestamp.c`).
+fn is_utc(zone: &str) -> bool {
+    let zone = zone.strip_prefix("Etc/").unwrap_or(zone);
+    [
+        "UTC",
+        "UCT",
+        "Zulu",
+        "Universal",
+        "GMT",
+        "GMT0",
+        "GMT+0",
+        "GMT-0",
+        "Greenwich",
+    ]
+    .iter()
+    .any(|name| zone.eq_ignore_ascii_case(name))
+}
 
 async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
     let (server, resolved) = tokio::try_join!(
@@ -150,6 +172,9 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
         tables: BTreeMap::new(),
         relations: BTreeMap::new(),
         constrained_domains: relations::constrained_domains(client).await?,
+        domains: relations::domains(client).await?,
+        links: None,
+        utc: is_utc(&get::<String>(&server, "time_zone")?),
     };
     let mut mentioned = BTreeSet::new();
     for relation in resolved {
@@ -166,6 +191,7 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
             }
         }
     }
+    catalog.links = Some(links::links(client, wanted).await?);
     let mentioned: Vec<u32> = mentioned.into_iter().collect();
     let oids = relations::closure(client, &mentioned).await?;
 

@@ -130,10 +130,13 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Option<Action> {
     }
     if c.eat("trigger") || c.eat("constraint trigger") {
         let name = c.ident()?;
+        let table = on_table(c)?;
+        c.skip_to(|c| c.is("for") && !c.is_at(1, "referencing"));
         return Some(Action::CreateTrigger {
             name,
-            table: on_table(c)?,
+            table,
             or_replace,
+            row: c.eat("for each row") || c.eat("for row"),
         });
     }
     if c.eat("policy") {
@@ -155,6 +158,11 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Option<Action> {
     }
     if c.eat("statistics") {
         return Some(statistics(c));
+    }
+    if c.is("publication")
+        && let Some(members) = super::other::publication(&mut c.clone(), "CREATE")
+    {
+        return Some(members);
     }
     for (words, object) in [
         ("event trigger", "EVENT TRIGGER"),

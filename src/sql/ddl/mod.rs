@@ -237,7 +237,8 @@ pub enum Action {
         name: RelName,
         /// What it does, where it is one of the forms that can be taken back.
         change: NameChange,
-        /// ADD, DROP or ALTER ATTRIBUTE: rewrites the rows of tables typed by it.
+        /// ADD, DROP or ALTER ATTRIBUTE, RENAME ATTRIBUTE … CASCADE: may change the tables typed
+        /// by it, and write their rows anew.
         attributes: bool,
     },
     /// CREATE DOMAIN.
@@ -290,6 +291,8 @@ pub enum Action {
         table: RelName,
         /// OR REPLACE.
         or_replace: bool,
+        /// FOR EACH ROW.
+        row: bool,
     },
     /// DROP TRIGGER, POLICY or RULE.
     DropOnTable {
@@ -390,6 +393,8 @@ pub enum Action {
         tables: Vec<RelName>,
         /// CASCADE.
         cascade: bool,
+        /// RESTART IDENTITY.
+        restart_identity: bool,
     },
     /// COPY … FROM or TO.
     Copy {
@@ -447,6 +452,20 @@ pub enum Action {
     OutsideTransaction {
         /// The leading words, upper case.
         leading: String,
+    },
+    /// CREATE or ALTER PUBLICATION … TABLE, ALTER EXTENSION … ADD or DROP of a relation: what has
+    /// members, and the tables that become, are or were.
+    Members {
+        /// `CREATE` or `ALTER`.
+        verb: &'static str,
+        /// `PUBLICATION` or `EXTENSION`.
+        object: &'static str,
+        /// Its name.
+        name: String,
+        /// The tables named.
+        tables: Vec<RelName>,
+        /// SET: the members until now are no more.
+        replaces: bool,
     },
     /// CREATE ROLE, COLLATION, OPERATOR, CAST, PUBLICATION, FOREIGN SERVER, … and their ALTER:
     /// recognised by kind only.
@@ -525,7 +544,8 @@ pub enum CommentTarget {
     Other {
         /// The words before the name, upper case: `FUNCTION`, `MATERIALIZED VIEW`.
         object: String,
-        /// `ON table` of a constraint, trigger, policy or rule.
+        /// `ON table` of a constraint, trigger, policy or rule; else the relation itself, where it
+        /// is one (a view, sequence or index).
         table: Option<RelName>,
     },
 }
@@ -573,6 +593,12 @@ pub fn understand(text: &str) -> Action {
         return opaque();
     }
     action
+}
+
+/// The names at the beginning of a list of them, as in [`Action::Drop`]: `a, s.b CASCADE`.
+pub fn names(text: &str) -> Vec<RelName> {
+    let tokens = lex_code(text);
+    Cursor::new(text, &tokens).rels().unwrap_or_default()
 }
 
 /// Every token is one of SQL, and parentheses and brackets are balanced.
