@@ -5,6 +5,7 @@
 
 pub mod facts;
 mod links;
+pub mod shape;
 pub mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};

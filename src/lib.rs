@@ -7,9 +7,9 @@
 //!
 //! - **base**: [`error`]
 //! - **pure**: [`sql`], [`migration`], [`lock`], [`catalog`], [`plan`], [`lint`],
-//!   [`backfill`], [`throttle`], [`retry`], [`run`], [`event`]
+//!   [`backfill`], [`throttle`], [`retry`], [`run`], [`event`], [`fill`], [`snapshot`]
 //! - **IO**: [`pg`], [`store`], [`exec`]
-//! - **edge**: [`report`], [`demo`], [`cli`]
+//! - **edge**: [`report`], [`demo`], [`check`], [`cli`]
 //!
 //! `tests/layers.rs` enforces it.
 
@@ -18,12 +18,14 @@ pub mod error;
 pub mod backfill;
 pub mod catalog;
 pub mod event;
+pub mod fill;
 pub mod lint;
 pub mod lock;
 pub mod migration;
 pub mod plan;
 pub mod retry;
 pub mod run;
+pub mod snapshot;
 pub mod sql;
 pub mod throttle;
 
@@ -31,6 +33,7 @@ pub mod exec;
 pub mod pg;
 pub mod store;
 
+pub mod check;
 pub mod cli;
 pub mod demo;
 pub mod report;

@@ -24,12 +24,14 @@ const LAYERS: [(u32, Kind, &[&str]); 6] = [
             "retry",
             "run",
             "event",
+            "fill",
+            "snapshot",
         ],
     ),
     (2, Kind::Io, &["pg"]),
     (3, Kind::Io, &["store"]),
     (4, Kind::Io, &["exec"]),
-    (5, Kind::Edge, &["report", "demo", "cli"]),
+    (5, Kind::Edge, &["report", "demo", "check", "cli"]),
 ];
 
 /// What a pure module has no business with.

@@ -228,10 +228,21 @@ impl App {
         }
     }
 
-    /// The operations, with the settings of configuration and command line.
-    pub(super) fn engine(&self, options: Option<&RunOptions>) -> Result<Engine> {
+    /// The settings of the configuration.
+    pub(super) fn settings(&self) -> Settings {
         let mut settings = Settings::default();
         self.config.settings(&mut settings);
+        settings
+    }
+
+    /// Becomes true at the first SIGINT or SIGTERM.
+    pub(super) fn stop(&self) -> watch::Receiver<bool> {
+        self.stop.get_or_init(stop_signal).clone()
+    }
+
+    /// The operations, with the settings of configuration and command line.
+    pub(super) fn engine(&self, options: Option<&RunOptions>) -> Result<Engine> {
+        let mut settings = self.settings();
         if let Some(options) = options {
             options.settings(&mut settings)?;
         }
@@ -245,7 +256,7 @@ impl App {
             chunks: None,
             settings,
             sink: self.sink(options)?,
-            stop: self.stop.get_or_init(stop_signal).clone(),
+            stop: self.stop(),
             actor: actor(),
         }))
     }
@@ -276,7 +287,7 @@ impl App {
 }
 
 /// Who we are in leases and in the log.
-fn actor() -> String {
+pub(super) fn actor() -> String {
     let user = whoami::username().unwrap_or_else(|_| "unknown".to_owned());
     let host = whoami::hostname().unwrap_or_else(|_| "unknown".to_owned());
     format!("{user}@{host} pid {}", std::process::id())

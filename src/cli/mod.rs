@@ -3,6 +3,7 @@
 
 mod apply;
 mod baseline;
+mod check;
 mod config;
 mod context;
 mod contract;
@@ -24,6 +25,7 @@ mod purge;
 mod resume;
 mod revert;
 mod run_options;
+mod snapshot;
 mod status;
 mod throttle;
 mod verify;
@@ -186,6 +188,10 @@ enum Command {
     Resume(resume::ResumeArgs),
     /// Compare every row of what a migration backfilled
     Verify(verify::VerifyArgs),
+    /// Write what a database is like without its data: for `lint` and `check` elsewhere
+    Snapshot(snapshot::SnapshotArgs),
+    /// Try migrations out on a server of their own, there and back, with made-up rows
+    Check(check::CheckArgs),
     /// Show, or check, the log of all that happened
     Log(log::LogArgs),
     /// Drop for good what contract had soft-dropped
@@ -258,6 +264,8 @@ async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Doctor(args) => doctor::run(app, &args).await,
         Command::Resume(args) => resume::run(app, &args).await,
         Command::Verify(args) => verify::run(app, &args).await,
+        Command::Snapshot(args) => snapshot::run(app, &args).await,
+        Command::Check(args) => check::run(app, &args).await,
         Command::Log(args) => log::run(app, &args).await,
         Command::Purge(args) => purge::run(app, &args).await,
         Command::Baseline(args) => baseline::run(app, &args).await,

@@ -2,6 +2,7 @@
 
 mod driver;
 mod environment;
+mod libpq;
 
 use std::fmt;
 use std::future::Future;

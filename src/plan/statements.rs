@@ -14,7 +14,7 @@ use super::title::title;
 use super::work::{self, rewrites_or_scans};
 use crate::catalog::{Catalog, QName};
 use crate::error::Result;
-use crate::lock::LockOn;
+use crate::lock::{LockMode, LockOn};
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOpKind, RelName, understand};
 use crate::sql::quote::ident;
@@ -236,11 +236,17 @@ pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
             steps
                 .into_iter()
                 .map(|s| {
-                    if s.concurrent {
-                        return concurrent(Phase::Revert, &s.sql, catalog);
-                    }
                     let action = understand(&s.sql);
-                    let locks = locks(&action, catalog);
+                    let mut locks = locks(&action, catalog);
+                    if s.concurrent {
+                        if let Some(table) = s.on {
+                            locks.push(LockOn {
+                                relation: Some(table),
+                                mode: LockMode::ShareUpdateExclusive,
+                            });
+                        }
+                        return concurrent(Phase::Revert, &s.sql, catalog).locks(locks);
+                    }
                     Step::sql(Phase::Revert, title(&action, &s.sql), vec![s.sql]).locks(locks)
                 })
                 .collect(),

@@ -1,6 +1,7 @@
 //! What people and programs get to see. Nothing here reads the environment or the clock: styles,
 //! times and streams come from the caller.
 
+pub mod check;
 pub mod error;
 pub mod fan;
 pub mod lint;

@@ -2,6 +2,7 @@
 
 mod cases;
 mod catalog;
+mod check;
 mod cluster;
 mod connect;
 mod demo;

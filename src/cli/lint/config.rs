@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::FailOn;
-use crate::lint::{Level, Runner, rules};
+use crate::lint::{Level, Options, Runner, Severity, rules};
 
 /// `[lint]`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -61,6 +61,28 @@ fn rule(name: &str) -> Result<&'static str, String> {
     rules::named(name)
         .map(|r| r.slug)
         .ok_or_else(|| format!("there is no rule `{name}`; {}", rules::suggestion(name)))
+}
+
+impl LintConfig {
+    /// What to look for, for `pgshift check`.
+    pub(in crate::cli) fn options(&self) -> Options {
+        Options {
+            small_rows: self
+                .small_table_rows
+                .unwrap_or(Options::default().small_rows),
+            levels: self.levels.clone(),
+        }
+    }
+
+    /// The weakest severity that makes `pgshift check` fail; `None` where none does.
+    pub(in crate::cli) fn fails_from(&self) -> Option<Severity> {
+        match self.fail_on.unwrap_or(FailOn::Warning) {
+            FailOn::Error => Some(Severity::Error),
+            FailOn::Warning => Some(Severity::Warning),
+            FailOn::Note => Some(Severity::Note),
+            FailOn::Never => None,
+        }
+    }
 }
 
 /// `RULE=LEVEL` of the command line.

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// No git, no repository, no such revision.
-pub(super) fn changed(revision: &str) -> Result<BTreeSet<PathBuf>> {
+pub(in crate::cli) fn changed(revision: &str) -> Result<BTreeSet<PathBuf>> {
     if revision.starts_with('-') || revision.is_empty() {
         return Err(Error::usage(format!("`{revision}` is no git revision")));
     }

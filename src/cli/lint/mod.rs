@@ -2,7 +2,7 @@
 
 mod config;
 mod files;
-mod git;
+pub(in crate::cli) mod git;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};

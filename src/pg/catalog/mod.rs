@@ -48,6 +48,33 @@ pub async fn columns_of(client: &Client, oid: u32) -> Result<Vec<Column>> {
     Ok(rows.into_iter().map(|(_, column)| column).collect())
 }
 
+/// The names of all relations that people made: tables, views, materialized views, sequences,
+/// foreign tables; without those of extensions.
+pub async fn everything(client: &Client) -> Result<Vec<Wanted>> {
+    let rows = client
+        .query_typed(EVERYTHING, &[])
+        .await
+        .map_err(|e| failed("cannot list the relations", e))?;
+    rows.iter()
+        .map(|row| {
+            Ok(Wanted {
+                schema: Some(get(row, "schema")?),
+                name: get(row, "name")?,
+            })
+        })
+        .collect()
+}
+
+const EVERYTHING: &str = "
+SELECT n.nspname::text AS schema, c.relname::text AS name
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'f', 'm', 'v', 'S') AND c.relpersistence <> 't'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+  AND n.nspname !~ '^(pg_toast|pgshift(_check)?$)'
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                  AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY 1, 2";
+
 /// Loads the facts about the `wanted` relations and what they are tied to: the tables that their
 /// foreign keys reference, and the parents of partitions, are loaded as tables too.
 /// A name that does not exist is absent from the result; for an index, the table that it is on

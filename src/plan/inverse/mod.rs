@@ -27,6 +27,8 @@ pub struct InverseStep {
     pub sql: String,
     /// It must run outside a transaction block.
     pub concurrent: bool,
+    /// The table of an index that the catalog does not have yet.
+    pub on: Option<RelName>,
 }
 
 impl InverseStep {
@@ -34,6 +36,7 @@ impl InverseStep {
         Self {
             sql: sql.into(),
             concurrent: false,
+            on: None,
         }
     }
 
@@ -41,6 +44,7 @@ impl InverseStep {
         Self {
             sql: sql.into(),
             concurrent: true,
+            on: None,
         }
     }
 }
@@ -381,10 +385,11 @@ impl Context<'_> {
             // The index of a partitioned table has no CONCURRENTLY.
             sql(format!("DROP INDEX {}", index.sql()))
         } else {
-            Inverse::Sql(vec![InverseStep::concurrent(format!(
-                "DROP INDEX CONCURRENTLY IF EXISTS {}",
-                index.sql()
-            ))])
+            let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {}", index.sql());
+            Inverse::Sql(vec![InverseStep {
+                on: Some(on),
+                ..InverseStep::concurrent(drop)
+            }])
         }
     }
 
