@@ -148,6 +148,12 @@ fn steady(catalog: &mut Catalog) {
     let own = |name: &QName| name.schema == "pgshift";
     catalog.tables.retain(|name, _| !own(name));
     catalog.relations.retain(|name, _| !own(name));
+    catalog.domains.sort();
+    if let Some(links) = &mut catalog.links {
+        links.retain(|link| !own(&link.from) && !own(&link.to));
+        links.sort();
+        links.dedup();
+    }
     let mut next = 0_u32;
     for table in catalog.tables.values_mut() {
         let was = table.oid;
