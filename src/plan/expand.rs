@@ -2,18 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use super::build::{MovedDefault, line};
+use super::build::{MovedDefault, line, lock_on};
 use super::draft::Draft;
+use super::fill;
 use super::probe::Probed;
 use super::sections::Known;
 use super::statements::{attach_reverts, ordinary, text_steps};
 use super::step::{Phase, Step, Undo, Work};
 use super::sync;
-use crate::catalog::{Catalog, Column, QName, Table};
+use super::title::title;
+use crate::catalog::{Catalog, Column, ConstraintKind, Index, QName, Table};
 use crate::error::{Error, Result};
+use crate::lock::LockMode;
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, RelName, understand};
-use crate::sql::lex::{ident_value, is_keyword, lex_code};
+use crate::sql::lex::{TokenKind, ident_value, is_keyword, lex_code};
 use crate::sql::quote::{ident, qname};
 
 /// What the expand section became.
@@ -126,6 +129,15 @@ impl Builder<'_, '_> {
                 }
                 self.whole(known)?
             }
+            Action::CreateIndex { table, .. } => {
+                let steps = self.whole(known)?;
+                for step in &steps {
+                    for sql in sql_of(step) {
+                        self.learn_index(table, sql);
+                    }
+                }
+                steps
+            }
             _ => self.whole(known)?,
         };
         self.add(steps, span);
@@ -221,9 +233,19 @@ impl Builder<'_, '_> {
         });
         let (mut early, mut late, mut divided) = (Vec::new(), Vec::new(), false);
         let mut bare = false;
+        let mut fills = Vec::new();
         for op in ops {
             let text = op.span.of(sql);
             match &op.kind {
+                AlterOpKind::AddColumn(def)
+                    if let Some(fill) =
+                        draft.fills.get(&(table.name.clone(), def.name.clone())) =>
+                {
+                    let parts = fill::parts(&self.out.after, table, def, fill, sql);
+                    early.extend(parts.add.iter().cloned());
+                    fills.push((def.name.clone(), parts));
+                    divided = true;
+                }
                 AlterOpKind::AddColumn(def)
                     if def.default.is_some() && self.is_synced(&table.name, &def.name) =>
                 {
@@ -255,25 +277,33 @@ impl Builder<'_, '_> {
         };
         let head = head.of(sql);
         let mut steps = Vec::new();
-        for part in [early, late] {
-            if part.is_empty() {
+        for (_, parts) in &fills {
+            steps.extend(before_fill(parts));
+        }
+        for (at, part) in [early, late].into_iter().enumerate() {
+            if !part.is_empty() {
+                let text = if divided {
+                    format!("{head} {}", part.join(", "))
+                } else {
+                    sql.clone()
+                };
+                steps.extend(self.part(&text, span, table)?);
+            }
+            if at > 0 {
                 continue;
             }
-            let text = if divided {
-                format!("{head} {}", part.join(", "))
-            } else {
-                sql.clone()
-            };
-            let of_part = text_steps(
-                draft,
-                &self.out.after,
-                &text,
-                span,
-                Phase::Expand,
-                &self.out.created,
-            )?;
-            steps.extend(of_part);
-            self.learn(&text, table);
+            // What a later part of the statement needs is there before it.
+            for (_, parts) in &fills {
+                steps.extend(after_fill(parts, table));
+            }
+            for (column, parts) in &fills {
+                steps.extend(self.finish_fill(head, column, parts, span, table)?);
+            }
+        }
+        if let Some((_, parts)) = fills.first()
+            && let Some(step) = steps.first_mut()
+        {
+            step.notes.push(format!("rewritten: {}", parts.why));
         }
         if bare && let Some(first) = steps.first_mut() {
             first.notes.push(
@@ -281,6 +311,59 @@ impl Builder<'_, '_> {
                  insert must leave the column null for the sync trigger"
                     .to_owned(),
             );
+        }
+        Ok(steps)
+    }
+
+    /// The steps of a part of an ALTER TABLE.
+    fn part(&mut self, text: &str, span: Span, table: &Table) -> Result<Vec<Step>> {
+        let steps = text_steps(
+            self.draft,
+            &self.out.after,
+            text,
+            span,
+            Phase::Expand,
+            &self.out.created,
+        )?;
+        self.learn(text, table);
+        Ok(steps)
+    }
+
+    /// What comes after the backfill of a column that is filled.
+    fn finish_fill(
+        &mut self,
+        head: &str,
+        column: &str,
+        parts: &fill::Parts,
+        span: Span,
+        table: &Table,
+    ) -> Result<Vec<Step>> {
+        let mut steps = Vec::new();
+        if let Some(not_null) = &parts.not_null {
+            steps.extend(self.part(&format!("{head} {not_null}"), span, table)?);
+        }
+        if let Some((there, back)) = &parts.identity {
+            let locks = vec![lock_on(&table.name, LockMode::AccessExclusive)];
+            let undo = Step::sql(
+                Phase::Revert,
+                format!("make {}.{column} an ordinary column again", table.name),
+                back.clone(),
+            );
+            steps.push(
+                Step::sql(
+                    Phase::Validate,
+                    format!("make {}.{column} an identity column", table.name),
+                    there.clone(),
+                )
+                .locks(locks.clone())
+                .undo(Undo::steps(vec![undo.locks(locks)])),
+            );
+        }
+        for constraint in &parts.constraints {
+            steps.extend(self.part(&format!("{head} {constraint}"), span, table)?);
+        }
+        for step in &mut steps {
+            step.phase = Phase::Validate;
         }
         Ok(steps)
     }
@@ -350,8 +433,19 @@ impl Builder<'_, '_> {
             return;
         };
         for op in ops {
-            let AlterOpKind::AddColumn(def) = op.kind else {
-                continue;
+            let def = match op.kind {
+                AlterOpKind::AddColumn(def) => def,
+                AlterOpKind::SetNotNull { column } => {
+                    self.learn_not_null(table, &column);
+                    continue;
+                }
+                AlterOpKind::AddConstraint(def) if def.kind == ConstraintKind::NotNull => {
+                    for column in &def.columns {
+                        self.learn_not_null(table, column);
+                    }
+                    continue;
+                }
+                _ => continue,
             };
             let column = self.column(&table.name, &def);
             if let Some(table) = self.out.after.tables.get_mut(&table.name)
@@ -360,6 +454,44 @@ impl Builder<'_, '_> {
                 table.columns.push(column);
             }
         }
+    }
+
+    fn learn_not_null(&mut self, table: &Table, column: &str) {
+        let after = self.out.after.tables.get_mut(&table.name);
+        let columns = after.into_iter().flat_map(|t| &mut t.columns);
+        for column in columns.filter(|c| c.name == column) {
+            column.not_null = true;
+        }
+    }
+
+    /// The index that a statement makes is there for those after it.
+    fn learn_index(&mut self, table: &RelName, sql: &str) {
+        let Action::CreateIndex {
+            name: Some(name),
+            unique,
+            ..
+        } = understand(sql)
+        else {
+            return;
+        };
+        let Some(table) = self.draft.table(table).map(|t| &t.name) else {
+            return;
+        };
+        let Some(table) = self.out.after.tables.get_mut(table) else {
+            return;
+        };
+        let columns = index_columns(sql);
+        table.indexes.push(Index {
+            name: name.name,
+            // Not one to make again where it is taken over: it is of this migration.
+            definition: String::new(),
+            unique,
+            primary: false,
+            valid: true,
+            columns,
+            constraint: false,
+            bytes: 0,
+        });
     }
 
     fn column(&self, table: &QName, def: &ColumnDef) -> Column {
@@ -402,6 +534,37 @@ fn belongs_to_contract(draft: &Draft<'_>, span: Span) -> Error {
     )
 }
 
+/// The sequence that a new column takes its numbers from.
+fn before_fill(parts: &fill::Parts) -> Option<Step> {
+    let first = parts.before.first()?;
+    let undo = Step::sql(
+        Phase::Revert,
+        "drop the sequence, where it is still there",
+        parts.before_undo.clone(),
+    );
+    Some(
+        Step::sql(
+            Phase::Expand,
+            title(&understand(first), first),
+            parts.before.clone(),
+        )
+        .undo(Undo::steps(vec![undo])),
+    )
+}
+
+/// The sequence goes with the column.
+fn after_fill(parts: &fill::Parts, table: &Table) -> Option<Step> {
+    let first = parts.after.first()?;
+    Some(
+        Step::sql(
+            Phase::Expand,
+            title(&understand(first), first),
+            parts.after.clone(),
+        )
+        .locks(vec![lock_on(&table.name, LockMode::AccessShare)]),
+    )
+}
+
 /// Every name in a text.
 fn names(text: &str) -> impl Iterator<Item = String> {
     lex_code(text)
@@ -417,6 +580,43 @@ fn sql_of(step: &Step) -> Vec<&str> {
         Work::Concurrent { sql, .. } => vec![sql],
         _ => Vec::new(),
     }
+}
+
+/// The plain key columns of CREATE INDEX, in order; empty for an expression.
+fn index_columns(sql: &str) -> Vec<String> {
+    let tokens = lex_code(sql);
+    let Some(open) = tokens.iter().position(|t| t.kind == TokenKind::LParen) else {
+        return Vec::new();
+    };
+    let (mut depth, mut columns, mut first) = (0_usize, Vec::new(), true);
+    for token in &tokens[open..] {
+        match token.kind {
+            TokenKind::LParen => {
+                if depth == 1 {
+                    // `lower(a)`, `(a + b)`
+                    if !first {
+                        columns.pop();
+                    }
+                    columns.push(String::new());
+                    first = false;
+                }
+                depth += 1;
+            }
+            TokenKind::RParen => {
+                depth -= 1;
+                if depth == 0 {
+                    break;
+                }
+            }
+            TokenKind::Comma if depth == 1 => first = true,
+            _ if depth == 1 && first => {
+                columns.push(ident_value(*token, sql).unwrap_or_default());
+                first = false;
+            }
+            _ => {}
+        }
+    }
+    columns
 }
 
 fn makes_index(step: &Step) -> bool {

@@ -66,6 +66,7 @@ pub(super) fn text_steps(
         Safe::Rewritten { steps, why } => {
             let mut all = Vec::new();
             let mut phase = phase;
+            let mut added = BTreeSet::new();
             let aids = aids(steps.iter().map(|s| s.sql.as_str()));
             for safe in &steps {
                 let action = understand(&safe.sql);
@@ -80,8 +81,13 @@ pub(super) fn text_steps(
                 };
                 step.locks = existing_locks(&action, catalog, created);
                 step.estimate = estimate(&action, catalog);
-                step.undo = aid_undo(&action, &aids, catalog)
-                    .unwrap_or_else(|| undo_of(inverse(&action, catalog), catalog));
+                step.undo = if goes_with_a_column(&action, &added) {
+                    Undo::Nothing
+                } else {
+                    aid_undo(&action, &aids, catalog)
+                        .unwrap_or_else(|| undo_of(inverse(&action, catalog), catalog))
+                };
+                added.extend(columns_added(&action));
                 all.push(step);
             }
             if let Some(first) = all.first_mut() {
@@ -91,6 +97,26 @@ pub(super) fn text_steps(
         }
         Safe::Refused { why, way_out } => Err(draft.refused(span, why, &way_out)),
     }
+}
+
+fn columns_added(action: &Action) -> Vec<String> {
+    let Action::AlterTable { ops, .. } = action else {
+        return Vec::new();
+    };
+    ops.iter()
+        .filter_map(|op| match &op.kind {
+            AlterOpKind::AddColumn(def) => Some(def.name.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A default of a column that a step before adds is gone with the column.
+fn goes_with_a_column(action: &Action, added: &BTreeSet<String>) -> bool {
+    matches!(action, Action::AlterTable { ops, .. } if ops.iter().all(|op| matches!(
+        &op.kind,
+        AlterOpKind::SetDefault { column, .. } if added.contains(column)
+    )))
 }
 
 /// Constraints that a safe form adds and drops again.
