@@ -76,6 +76,9 @@ pub fn wanted(migration: &Migration) -> Vec<(Option<String>, String)> {
     for known in sections.statements() {
         names.extend(relations(&known.action));
         names.extend(fill::wanted(&known.action));
+        if let Action::CreateFunction { name, .. } = &known.action {
+            names.push(name.clone());
+        }
     }
     names.sort();
     names.dedup();

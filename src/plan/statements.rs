@@ -267,7 +267,10 @@ pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
                     }
                     let action = understand(&s.sql);
                     let locks = locks(&action, catalog);
-                    Step::sql(Phase::Revert, title(&action, &s.sql), vec![s.sql]).locks(locks)
+                    let title = title(&action, &s.sql);
+                    let mut statements = vec![s.sql];
+                    statements.extend(s.also);
+                    Step::sql(Phase::Revert, title, statements).locks(locks)
                 })
                 .collect(),
         ),

@@ -79,6 +79,8 @@ pub(crate) fn table(name: &str, columns: Vec<Column>) -> Table {
         row_security: false,
         inherited: false,
         partition_of: None,
+        partitioning: crate::catalog::Partitioning::default(),
+        settings: crate::catalog::TableSettings::default(),
         comment: None,
         columns,
         indexes: vec![Index {
@@ -215,5 +217,7 @@ pub(crate) fn catalog(major: u32) -> Catalog {
         ]
         .into(),
         constrained_domains: [QName::new("public", "positive")].into(),
+        views: BTreeMap::new(),
+        functions: BTreeMap::new(),
     }
 }
