@@ -90,7 +90,10 @@ fn table_facts(table: &Table, facts: &mut BTreeMap<String, String>) {
         add("row level security".to_owned(), forced.to_owned());
     }
     if !matches!(settings.replica_identity.as_str(), "" | "DEFAULT") {
-        add("replica identity".to_owned(), settings.replica_identity.clone());
+        add(
+            "replica identity".to_owned(),
+            settings.replica_identity.clone(),
+        );
     }
     if table.inherited {
         add("inheritance children".to_owned(), "yes".to_owned());

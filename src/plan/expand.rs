@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::build::{MovedDefault, line, lock_on};
 use super::draft::Draft;
 use super::fill;
+use super::forms;
 use super::probe::Probed;
 use super::sections::Known;
 use super::statements::{attach_reverts, ordinary, text_steps};
@@ -126,6 +127,8 @@ impl Builder<'_, '_> {
                 // IF NOT EXISTS of one that exists creates nothing.
                 if draft.table(name).is_none() {
                     self.out.created.insert(name.clone());
+                    let full = forms::created(draft.catalog, name);
+                    self.out.created.insert(full);
                 }
                 self.whole(known)?
             }

@@ -14,11 +14,11 @@ use super::sections::Known;
 use super::work::{Volatility, constrained_domain, volatility};
 use crate::catalog::{Catalog, ConstraintKind, QName, Table};
 use crate::migration::BackfillOptions;
+use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, RelName};
 use crate::sql::dml::{Assignment, Piece};
-use crate::sql::quote::{derived_name, ident, literal, qname};
-use crate::sql::Span;
 use crate::sql::lex::MAX_IDENT;
+use crate::sql::quote::{derived_name, ident, literal, qname};
 
 /// How a new column gets its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +153,10 @@ fn fill(catalog: &Catalog, table: &Table, def: &ColumnDef, sql: &str) -> Option<
 
 /// Finds the columns of expand that are to be filled, and the backfill of each. A column that a
 /// backfill of the file fills is the author's own concern.
-pub(super) fn collect<'a>(draft: &Draft<'a>, expand: &[Known<'a>]) -> Vec<(Fill, DraftStatement<'a>)> {
+pub(super) fn collect<'a>(
+    draft: &Draft<'a>,
+    expand: &[Known<'a>],
+) -> Vec<(Fill, DraftStatement<'a>)> {
     let mut all = Vec::new();
     for known in expand {
         let Action::AlterTable { name, ops, .. } = &known.action else {
@@ -278,7 +281,8 @@ pub(super) fn parts(
         },
         ..Parts::default()
     };
-    let own = |sequence: &QName| format!("ALTER SEQUENCE {} OWNED BY {on}.{column}", qname(sequence));
+    let own =
+        |sequence: &QName| format!("ALTER SEQUENCE {} OWNED BY {on}.{column}", qname(sequence));
     let drop = |sequence: &QName| format!("DROP SEQUENCE IF EXISTS {}", qname(sequence));
     match &fill.from {
         FillFrom::Default => {}
@@ -293,7 +297,11 @@ pub(super) fn parts(
             clause,
             options,
         } => {
-            let spaced = if options.is_empty() { String::new() } else { format!(" {options}") };
+            let spaced = if options.is_empty() {
+                String::new()
+            } else {
+                format!(" {options}")
+            };
             // An identity needs no right to its sequence, a default does.
             let make = |sequence: &QName| {
                 vec![
@@ -314,7 +322,10 @@ pub(super) fn parts(
             };
             let there = vec![
                 format!("{head} DROP DEFAULT"),
-                format!("{head} ADD {clause} (SEQUENCE NAME {}{spaced})", qname(sequence)),
+                format!(
+                    "{head} ADD {clause} (SEQUENCE NAME {}{spaced})",
+                    qname(sequence)
+                ),
                 go_on(sequence, stand_in),
                 format!("DROP SEQUENCE {}", qname(stand_in)),
             ];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::build::line;
+use super::build::{line, lock_on};
 use super::draft::{Draft, relations};
 use super::forms;
 use super::inverse::{Inverse, inverse};
@@ -12,9 +12,9 @@ use super::sections::Known;
 use super::step::{Estimate, Phase, Step, Undo, Work};
 use super::title::title;
 use super::work::{self, rewrites_or_scans};
-use crate::catalog::{Catalog, QName};
+use crate::catalog::{Catalog, QName, Table};
 use crate::error::Result;
-use crate::lock::LockOn;
+use crate::lock::{LockMode, LockOn};
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOpKind, RelName, understand};
 use crate::sql::quote::ident;
@@ -50,7 +50,7 @@ pub(super) fn text_steps(
     let undo = if goes_with_its_table(&action, created) {
         Undo::Nothing
     } else {
-        undo_of(inverse(&action, catalog), catalog)
+        undo_of_created(&action, catalog)
     };
     match safe_form(sql, &action, catalog) {
         Safe::AsIs => {
@@ -85,7 +85,7 @@ pub(super) fn text_steps(
                     Undo::Nothing
                 } else {
                     aid_undo(&action, &aids, catalog)
-                        .unwrap_or_else(|| undo_of(inverse(&action, catalog), catalog))
+                        .unwrap_or_else(|| undo_of_created(&action, catalog))
                 };
                 added.extend(columns_added(&action));
                 all.push(step);
@@ -247,10 +247,106 @@ fn estimate(action: &Action, catalog: &Catalog) -> Estimate {
 }
 
 fn existing_locks(action: &Action, catalog: &Catalog, created: &BTreeSet<RelName>) -> Vec<LockOn> {
-    locks(action, catalog)
+    all_locks(action, catalog)
         .into_iter()
         .filter(|l| l.relation.as_ref().is_none_or(|r| !created.contains(r)))
         .collect()
+}
+
+/// The way back as steps, with the locks on what only this statement binds the table to, of which
+/// the catalog before knows nothing: what new foreign keys reference, the parent of a partition.
+fn undo_of_created(action: &Action, catalog: &Catalog) -> Undo {
+    let mut undo = undo_of(inverse(action, catalog), catalog);
+    let Undo::Steps { steps, .. } = &mut undo else {
+        return undo;
+    };
+    let bound: Vec<&Table> = match action {
+        Action::CreateTable {
+            references,
+            partition_of,
+            like,
+            ..
+        } => {
+            let direct = references.iter().chain(partition_of);
+            let direct = direct.filter_map(|name| forms::table(catalog, name));
+            // A partition has the foreign keys of its parent, and keeps them when it is detached.
+            let parents = partition_of.iter().chain(like);
+            let parents = parents.filter_map(|name| forms::table(catalog, name));
+            direct
+                .chain(parents.flat_map(|t| referenced(t, catalog)))
+                .collect()
+        }
+        Action::AlterTable { ops, .. } => {
+            let names = ops.iter().flat_map(|op| match &op.kind {
+                AlterOpKind::AddColumn(def) => def
+                    .constraints
+                    .iter()
+                    .filter_map(|c| c.references.as_ref())
+                    .collect(),
+                AlterOpKind::AddConstraint(def) => def.references.iter().collect::<Vec<_>>(),
+                _ => Vec::new(),
+            });
+            names
+                .filter_map(|name| forms::table(catalog, name))
+                .collect()
+        }
+        _ => Vec::new(),
+    };
+    for step in steps {
+        for table in &bound {
+            strongest(
+                &mut step.locks,
+                lock_on(&table.name, LockMode::AccessExclusive),
+            );
+        }
+    }
+    undo
+}
+
+/// The tables that the foreign keys of a table reference.
+fn referenced<'c>(table: &'c Table, catalog: &'c Catalog) -> impl Iterator<Item = &'c Table> {
+    let names = table
+        .constraints
+        .iter()
+        .filter_map(|c| c.references.as_ref());
+    names.filter_map(|name| catalog.tables.get(name))
+}
+
+fn strongest(locks: &mut Vec<LockOn>, lock: LockOn) {
+    match locks.iter_mut().find(|l| l.relation == lock.relation) {
+        Some(held) => held.mode = held.mode.max(lock.mode),
+        None => locks.push(lock),
+    }
+}
+
+/// The locks of a statement, with those of ATTACH and DETACH PARTITION on the DEFAULT partition and
+/// on both ends of foreign keys: those that the partition takes over are made anew.
+fn all_locks(action: &Action, catalog: &Catalog) -> Vec<LockOn> {
+    let mut all = locks(action, catalog);
+    let Action::AlterTable { name, ops, .. } = action else {
+        return all;
+    };
+    let Some(parent) = forms::table(catalog, name) else {
+        return all;
+    };
+    for op in ops {
+        let (AlterOpKind::AttachPartition { partition, .. }
+        | AlterOpKind::DetachPartition { partition, .. }) = &op.kind
+        else {
+            continue;
+        };
+        if let Some(default) = &parent.partitioning.default {
+            strongest(&mut all, lock_on(default, LockMode::AccessExclusive));
+        }
+        let known = forms::table(catalog, partition);
+        let of_parent = referenced(parent, catalog).map(|t| (t, LockMode::ShareRowExclusive));
+        let own = known.into_iter().flat_map(|t| referenced(t, catalog));
+        let own = own.map(|t| (t, LockMode::AccessExclusive));
+        for (table, mode) in of_parent.chain(own) {
+            strongest(&mut all, lock_on(&table.name, mode));
+        }
+    }
+    all
 }
 
 /// The way back as steps.
@@ -266,7 +362,7 @@ pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
                         return concurrent(Phase::Revert, &s.sql, catalog);
                     }
                     let action = understand(&s.sql);
-                    let locks = locks(&action, catalog);
+                    let locks = all_locks(&action, catalog);
                     let title = title(&action, &s.sql);
                     let mut statements = vec![s.sql];
                     statements.extend(s.also);

@@ -188,7 +188,8 @@ impl Context<'_> {
                 sql(format!("{head} {}", parts.join(", ")))
             }
             AlterOpKind::RowSecurity => {
-                let word = |is: bool, yes: &'static str, no: &'static str| if is { yes } else { no };
+                let word =
+                    |is: bool, yes: &'static str, no: &'static str| if is { yes } else { no };
                 sql(format!(
                     "{head} {} ROW LEVEL SECURITY, {} ROW LEVEL SECURITY",
                     word(table.settings.row_security, "ENABLE", "DISABLE"),

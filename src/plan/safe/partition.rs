@@ -179,11 +179,15 @@ fn groups(bound: &str) -> Option<Vec<Vec<&str>>> {
             TokenKind::RParen => {
                 depth = depth.checked_sub(1)?;
                 if depth == 0 {
-                    groups.last_mut()?.push(bound[start..token.span.start].trim());
+                    groups
+                        .last_mut()?
+                        .push(bound[start..token.span.start].trim());
                 }
             }
             TokenKind::Comma if depth == 1 => {
-                groups.last_mut()?.push(bound[start..token.span.start].trim());
+                groups
+                    .last_mut()?
+                    .push(bound[start..token.span.start].trim());
                 start = token.span.end;
             }
             _ => {}
