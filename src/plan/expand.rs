@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::build::{MovedDefault, line, lock_on};
 use super::draft::Draft;
 use super::fill;
+use super::follow::follow;
 use super::forms;
 use super::probe::Probed;
 use super::sections::Known;
@@ -12,12 +13,12 @@ use super::statements::{attach_reverts, ordinary, text_steps};
 use super::step::{Phase, Step, Undo, Work};
 use super::sync;
 use super::title::title;
-use crate::catalog::{Catalog, Column, ConstraintKind, Index, QName, Table};
+use crate::catalog::{Catalog, Column, QName, Table};
 use crate::error::{Error, Result};
 use crate::lock::LockMode;
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, RelName, understand};
-use crate::sql::lex::{TokenKind, ident_value, is_keyword, lex_code};
+use crate::sql::lex::{ident_value, is_keyword, lex_code};
 use crate::sql::quote::{ident, qname};
 
 /// What the expand section became.
@@ -132,15 +133,6 @@ impl Builder<'_, '_> {
                 }
                 self.whole(known)?
             }
-            Action::CreateIndex { table, .. } => {
-                let steps = self.whole(known)?;
-                for step in &steps {
-                    for sql in sql_of(step) {
-                        self.learn_index(table, sql);
-                    }
-                }
-                steps
-            }
             _ => self.whole(known)?,
         };
         self.add(steps, span);
@@ -213,14 +205,16 @@ impl Builder<'_, '_> {
         names(text).any(|name| self.is_filled(table, &name))
     }
 
-    fn whole(&self, known: &Known<'_>) -> Result<Vec<Step>> {
-        ordinary(
+    fn whole(&mut self, known: &Known<'_>) -> Result<Vec<Step>> {
+        let steps = ordinary(
             self.draft,
             &self.out.after,
             known,
             Phase::Expand,
             &self.out.created,
-        )
+        )?;
+        self.learn(&steps);
+        Ok(steps)
     }
 
     /// ALTER TABLE of an existing table, divided where parts of it belong elsewhere.
@@ -290,7 +284,7 @@ impl Builder<'_, '_> {
                 } else {
                     sql.clone()
                 };
-                steps.extend(self.part(&text, span, table)?);
+                steps.extend(self.part(&text, span)?);
             }
             if at > 0 {
                 continue;
@@ -319,7 +313,7 @@ impl Builder<'_, '_> {
     }
 
     /// The steps of a part of an ALTER TABLE.
-    fn part(&mut self, text: &str, span: Span, table: &Table) -> Result<Vec<Step>> {
+    fn part(&mut self, text: &str, span: Span) -> Result<Vec<Step>> {
         let steps = text_steps(
             self.draft,
             &self.out.after,
@@ -328,7 +322,7 @@ impl Builder<'_, '_> {
             Phase::Expand,
             &self.out.created,
         )?;
-        self.learn(text, table);
+        self.learn(&steps);
         Ok(steps)
     }
 
@@ -343,7 +337,7 @@ impl Builder<'_, '_> {
     ) -> Result<Vec<Step>> {
         let mut steps = Vec::new();
         if let Some(not_null) = &parts.not_null {
-            steps.extend(self.part(&format!("{head} {not_null}"), span, table)?);
+            steps.extend(self.part(&format!("{head} {not_null}"), span)?);
         }
         if let Some((there, back)) = &parts.identity {
             let locks = vec![lock_on(&table.name, LockMode::AccessExclusive)];
@@ -363,7 +357,7 @@ impl Builder<'_, '_> {
             );
         }
         for constraint in &parts.constraints {
-            steps.extend(self.part(&format!("{head} {constraint}"), span, table)?);
+            steps.extend(self.part(&format!("{head} {constraint}"), span)?);
         }
         for step in &mut steps {
             step.phase = Phase::Validate;
@@ -430,86 +424,13 @@ impl Builder<'_, '_> {
         }
     }
 
-    /// The columns that a statement adds are there for those after it.
-    fn learn(&mut self, sql: &str, table: &Table) {
-        let Action::AlterTable { ops, .. } = understand(sql) else {
-            return;
-        };
-        for op in ops {
-            let def = match op.kind {
-                AlterOpKind::AddColumn(def) => def,
-                AlterOpKind::SetNotNull { column } => {
-                    self.learn_not_null(table, &column);
-                    continue;
-                }
-                AlterOpKind::AddConstraint(def) if def.kind == ConstraintKind::NotNull => {
-                    for column in &def.columns {
-                        self.learn_not_null(table, column);
-                    }
-                    continue;
-                }
-                _ => continue,
-            };
-            let column = self.column(&table.name, &def);
-            if let Some(table) = self.out.after.tables.get_mut(&table.name)
-                && table.column(&def.name).is_none()
-            {
-                table.columns.push(column);
-            }
-        }
-    }
-
-    fn learn_not_null(&mut self, table: &Table, column: &str) {
-        let after = self.out.after.tables.get_mut(&table.name);
-        let columns = after.into_iter().flat_map(|t| &mut t.columns);
-        for column in columns.filter(|c| c.name == column) {
-            column.not_null = true;
-        }
-    }
-
-    /// The index that a statement makes is there for those after it.
-    fn learn_index(&mut self, table: &RelName, sql: &str) {
-        let Action::CreateIndex {
-            name: Some(name),
-            unique,
-            ..
-        } = understand(sql)
-        else {
-            return;
-        };
-        let Some(table) = self.draft.table(table).map(|t| &t.name) else {
-            return;
-        };
-        let Some(table) = self.out.after.tables.get_mut(table) else {
-            return;
-        };
-        let columns = index_columns(sql);
-        table.indexes.push(Index {
-            name: name.name,
-            // Not one to make again where it is taken over: it is of this migration.
-            definition: String::new(),
-            unique,
-            primary: false,
-            valid: true,
-            columns,
-            constraint: false,
-            bytes: 0,
-        });
-    }
-
-    fn column(&self, table: &QName, def: &ColumnDef) -> Column {
-        let key = (table.clone(), def.name.clone());
-        let probed = self.probed.types.get(&key).cloned();
-        let (type_name, has_equality) = probed.unwrap_or_else(|| (def.type_text.clone(), true));
-        Column {
-            name: def.name.clone(),
-            type_name,
-            not_null: def.not_null,
-            default: def.default.clone(),
-            generated: def.generated.is_some(),
-            identity: def.identity.then(|| "BY DEFAULT".to_owned()),
-            has_equality,
-            comment: None,
+    /// What the steps of a statement make is there for the statements after it.
+    fn learn(&mut self, steps: &[Step]) {
+        let probed = self.probed;
+        for sql in steps.iter().flat_map(sql_of) {
+            follow(&mut self.out.after, sql, |table, def| {
+                column(probed, table, def)
+            });
         }
     }
 }
@@ -568,6 +489,23 @@ fn after_fill(parts: &fill::Parts, table: &Table) -> Option<Step> {
     )
 }
 
+/// The column of a definition; its type as the server says it, where it was asked.
+fn column(probed: &Probed, table: &QName, def: &ColumnDef) -> Column {
+    let key = (table.clone(), def.name.clone());
+    let asked = probed.types.get(&key).cloned();
+    let (type_name, has_equality) = asked.unwrap_or_else(|| (def.type_text.clone(), true));
+    Column {
+        name: def.name.clone(),
+        type_name,
+        not_null: def.not_null,
+        default: def.default.clone(),
+        generated: def.generated.is_some(),
+        identity: def.identity.then(|| "BY DEFAULT".to_owned()),
+        has_equality,
+        comment: None,
+    }
+}
+
 /// Every name in a text.
 fn names(text: &str) -> impl Iterator<Item = String> {
     lex_code(text)
@@ -583,43 +521,6 @@ fn sql_of(step: &Step) -> Vec<&str> {
         Work::Concurrent { sql, .. } => vec![sql],
         _ => Vec::new(),
     }
-}
-
-/// The plain key columns of CREATE INDEX, in order; empty for an expression.
-fn index_columns(sql: &str) -> Vec<String> {
-    let tokens = lex_code(sql);
-    let Some(open) = tokens.iter().position(|t| t.kind == TokenKind::LParen) else {
-        return Vec::new();
-    };
-    let (mut depth, mut columns, mut first) = (0_usize, Vec::new(), true);
-    for token in &tokens[open..] {
-        match token.kind {
-            TokenKind::LParen => {
-                if depth == 1 {
-                    // `lower(a)`, `(a + b)`
-                    if !first {
-                        columns.pop();
-                    }
-                    columns.push(String::new());
-                    first = false;
-                }
-                depth += 1;
-            }
-            TokenKind::RParen => {
-                depth -= 1;
-                if depth == 0 {
-                    break;
-                }
-            }
-            TokenKind::Comma if depth == 1 => first = true,
-            _ if depth == 1 && first => {
-                columns.push(ident_value(*token, sql).unwrap_or_default());
-                first = false;
-            }
-            _ => {}
-        }
-    }
-    columns
 }
 
 fn makes_index(step: &Step) -> bool {

@@ -9,6 +9,8 @@ mod contract;
 pub mod draft;
 mod expand;
 mod fill;
+pub mod fix;
+mod follow;
 pub mod forms;
 pub mod inverse;
 pub mod locks;
