@@ -1,11 +1,17 @@
-//! What happens in a run: one enum feeds the state table's log, the progress display, and JSON.
+//! What happens in a run: one enum feeds the state table's log, the progress display, JSON, and
+//! metrics.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Phase;
 use crate::run::RunKind;
+use crate::throttle::Sample;
+
+/// Time lost by cause, in milliseconds: `replica_lag`, `duty`, `row_locks`, `locks` …
+pub type Lost = BTreeMap<String, u64>;
 
 /// Something that happened. The JSON form (`event` tags the kind) is a documented shape.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +49,15 @@ pub enum Event {
         /// Who is in the way.
         blockers: Vec<String>,
     },
+    /// A step tried for its locks. Not kept in the log.
+    LockTried {
+        /// The step.
+        step: usize,
+        /// It had them.
+        had: bool,
+        /// Time that the step has waited for its locks so far, in milliseconds.
+        waited_ms: u64,
+    },
     /// Sessions in the way were terminated, as asked for by `--cancel-blockers`.
     BlockersCancelled {
         /// The step.
@@ -63,6 +78,21 @@ pub enum Event {
     },
     /// Where a backfill or verify stands. Not kept in the log.
     Progress(Progress),
+    /// What the throttle sees and decides, at most once a second. Not kept in the log.
+    Signals(Signals),
+    /// A chunk was committed. Many a second: for metrics alone, neither in the log nor in JSON.
+    ChunkDone {
+        /// The step.
+        step: usize,
+        /// Rows changed.
+        rows: u64,
+        /// Time from BEGIN to the reply of COMMIT, in milliseconds.
+        elapsed_ms: f64,
+        /// WAL that the server wrote meanwhile, by others too, in bytes.
+        wal_bytes: u64,
+        /// Blocks (a scan by ctid) or rows (by keys) that it covered.
+        size: u64,
+    },
     /// The throttle holds the backfill.
     Held {
         /// What the time is accounted to.
@@ -107,6 +137,9 @@ pub enum Event {
     Verified {
         /// The table.
         table: String,
+        /// Rows looked at, estimated.
+        #[serde(default)]
+        rows: i64,
         /// Wrong rows.
         wrong: i64,
         /// Up to ten of them by key.
@@ -145,11 +178,17 @@ pub enum Event {
     Stopped {
         /// Why.
         reason: String,
+        /// A person asked for it: nothing is wrong.
+        #[serde(default)]
+        asked: bool,
     },
     /// The run did its last step.
     RunFinished {
         /// What it did.
         kind: RunKind,
+        /// Time that all its steps lost.
+        #[serde(default, skip_serializing_if = "Lost::is_empty")]
+        lost_ms: Lost,
     },
     /// A migration was marked as applied without running.
     Baselined,
@@ -172,10 +211,51 @@ pub struct Progress {
     pub chunks: i64,
     /// Rows changed a second, waiting included.
     pub rate: f64,
-    /// Expected time left, waiting included; `None` where not known yet.
+    /// Expected time left by the pace of the last half minute, waiting included; `None` where not
+    /// known, as while it is held.
     pub eta: Option<Duration>,
     /// Why it waits, if it does.
     pub waiting: Option<String>,
+    /// Blocks scanned, where it goes by blocks.
+    #[serde(default)]
+    pub blocks_done: i64,
+    /// Blocks to scan; 0 where it goes by keys.
+    #[serde(default)]
+    pub blocks_total: i64,
+    /// The longest replay lag of the watched standbys, in seconds.
+    #[serde(default)]
+    pub lag_seconds: Option<f64>,
+    /// The share of the time that chunks may work now, in `0..=1`.
+    #[serde(default)]
+    pub duty: Option<f64>,
+    /// Time that the step has lost, earlier runners included.
+    #[serde(default)]
+    pub lost_ms: Lost,
+}
+
+/// What the throttle sees and decides.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Signals {
+    /// The step.
+    pub step: usize,
+    /// The latest samples, with their limits.
+    pub samples: Vec<Sample>,
+    /// Signals that cannot be read.
+    pub blind: Vec<String>,
+    /// The share of the time that chunks may work now, in `0..=1`.
+    pub duty: f64,
+    /// What holds the backfill, if anything does: the cause that the time is accounted to.
+    pub held: Option<String>,
+    /// Time that the step has lost, earlier runners included.
+    pub lost_ms: Lost,
+}
+
+impl Signals {
+    /// The longest replay lag, in seconds.
+    pub fn lag_seconds(&self) -> Option<f64> {
+        let lags = self.samples.iter().filter(|s| s.name == "replica_lag");
+        lags.map(|s| s.value).reduce(f64::max)
+    }
 }
 
 /// Where events go while a run is under way: a display, a JSON stream, metrics.
@@ -187,7 +267,19 @@ pub trait Sink: Send + Sync {
 impl Event {
     /// True where the event belongs into the append-only log of the state schema.
     pub fn is_durable(&self) -> bool {
-        !matches!(self, Self::Progress(_) | Self::ChunkRetried { .. })
+        !matches!(
+            self,
+            Self::Progress(_)
+                | Self::Signals(_)
+                | Self::ChunkDone { .. }
+                | Self::ChunkRetried { .. }
+                | Self::LockTried { .. }
+        )
+    }
+
+    /// True where programs that read the events of a run get it.
+    pub fn is_told(&self) -> bool {
+        !matches!(self, Self::ChunkDone { .. })
     }
 
     /// The kind, as in JSON and in the log.
@@ -197,9 +289,12 @@ impl Event {
             Self::TookOver { .. } => "took_over",
             Self::StepStarted { .. } => "step_started",
             Self::LockWaiting { .. } => "lock_waiting",
+            Self::LockTried { .. } => "lock_tried",
             Self::BlockersCancelled { .. } => "blockers_cancelled",
             Self::StepDone { .. } => "step_done",
             Self::Progress(_) => "progress",
+            Self::Signals(_) => "signals",
+            Self::ChunkDone { .. } => "chunk_done",
             Self::Held { .. } => "held",
             Self::Released { .. } => "released",
             Self::ChunkRetried { .. } => "chunk_retried",
@@ -223,6 +318,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_an_earlier_version_wrote_is_read() {
+        for old in [
+            r#"{"event":"run_finished","kind":"apply"}"#,
+            r#"{"event":"stopped","reason":"x"}"#,
+            r#"{"event":"verified","table":"t","wrong":0,"keys":[]}"#,
+            r#"{"event":"progress","step":1,"title":"t","fraction":0.5,"rows":1,"rows_total":2,
+                "chunks":1,"rate":1.0,"eta":null,"waiting":null}"#,
+        ] {
+            serde_json::from_str::<Event>(old).expect(old);
+        }
+    }
+
+    #[test]
     fn the_name_is_the_json_tag() {
         let events = [
             Event::Baselined,
@@ -231,6 +339,19 @@ mod tests {
                 reason: "r".into(),
             },
             Event::Progress(Progress::default()),
+            Event::Signals(Signals {
+                samples: vec![Sample::new(
+                    "replica_lag",
+                    1.5,
+                    crate::throttle::Unit::Seconds,
+                )],
+                ..Signals::default()
+            }),
+            Event::LockTried {
+                step: 1,
+                had: false,
+                waited_ms: 100,
+            },
             Event::RunStarted {
                 kind: RunKind::Apply,
                 epoch: 1,

@@ -1,10 +1,12 @@
 //! Backfills, pure: what a chunk's statement is, how large the next one should be, which ranges
 //! are left, and what an error of a chunk means.
 
+pub mod pace;
 pub mod ranges;
 pub mod sizer;
 pub mod spec;
 
+pub use pace::Pace;
 pub use ranges::{BlockRange, split_blocks, watermark};
 pub use sizer::{CHUNK_TARGET, ChunkSizer};
 pub use spec::{BackfillSpec, KeyColumn, Strategy, Verb, VerifySpec};

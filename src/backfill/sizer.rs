@@ -61,6 +61,11 @@ impl ChunkSizer {
         (self.size as u64).clamp(self.min, self.max)
     }
 
+    /// Aims at another working time from now on; a fixed size stays.
+    pub fn aim(&mut self, target: Duration) {
+        self.target = target.max(Duration::from_millis(1));
+    }
+
     /// Learns from a committed chunk of `units` that worked for `elapsed` and wrote `wal` bytes.
     pub fn observe(&mut self, units: u64, elapsed: Duration, wal: u64) {
         if self.fixed || units == 0 {
@@ -144,6 +149,21 @@ mod tests {
         let mut sizer = ChunkSizer::adaptive(1000, 100_000, TARGET, u64::MAX);
         sizer.observe(1000, Duration::from_millis(101), 0);
         assert_eq!(sizer.size(), 100);
+    }
+
+    #[test]
+    fn another_aim_is_reached_at_once_where_it_is_shorter() {
+        let mut sizer = sizer();
+        let learn = |sizer: &mut ChunkSizer| {
+            let units = sizer.size();
+            sizer.observe(units, Duration::from_micros(50 * units), 0);
+        };
+        for _ in 0..60 {
+            learn(&mut sizer);
+        }
+        sizer.aim(TARGET / 4);
+        learn(&mut sizer);
+        assert!((95..=105).contains(&sizer.size()), "{}", sizer.size());
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub(super) async fn run(app: &App, args: &ApplyArgs) -> Result<Exit> {
         return Ok(Exit::Success);
     }
     let engine = app.engine(Some(&args.options))?;
+    app.check_ways(&engine).await?;
     for (index, id) in ids.iter().enumerate() {
         let result = engine
             .apply(project.file(id)?, saved.as_ref(), through)

@@ -1,5 +1,8 @@
-//! `pgshift.toml`. The command line wins over it, a migration's own options over both.
+//! `pgshift.toml`. A migration file's own options win over it, and the command line over both.
 
+mod throttle;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,8 +10,8 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::exec::Settings;
+use crate::pg::connect::environment;
 use crate::sql::{Diagnostic, Source, Span};
-use crate::throttle::Limits;
 
 /// The configuration file. Unknown keys are errors.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -18,50 +21,47 @@ pub(super) struct Config {
     pub(super) migrations: Option<PathBuf>,
     /// The database; without password, which belongs into `.pgpass` or `PGPASSWORD`.
     pub(super) database_url: Option<String>,
-    /// `[throttle]`: the keys of [`crate::throttle::limits::KEYS`].
-    throttle: Option<Throttle>,
+    /// The same database past a transaction pooler; without password too.
+    pub(super) direct_url: Option<String>,
+    /// PgBouncer's admin console; without password too.
+    pub(super) pgbouncer_url: Option<String>,
+    /// `[throttle]`: the keys of [`crate::throttle::limits::KEYS`], and signals of one's own.
+    #[serde(default)]
+    throttle: ThrottleTable,
+    /// What the table says.
+    #[serde(skip)]
+    said: throttle::Said,
     /// `[backfill]`
     #[serde(default)]
     backfill: Backfill,
     /// `[locks]`
     #[serde(default)]
     locks: Locks,
+    /// `[metrics]`
+    #[serde(default)]
+    pub(super) metrics: MetricsConfig,
+    /// As `--log-format`.
+    pub(super) log_format: Option<super::LogFormat>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Backfill {
     workers: Option<std::num::NonZeroU16>,
+    batch: Option<std::num::NonZeroU32>,
     chunk_target: Option<Time>,
     max_failed_rows: Option<u64>,
 }
 
-/// Limits, on top of the defaults.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "std::collections::BTreeMap<String, toml::Value>")]
-struct Throttle(Limits);
+/// `[throttle]` as written, with the places of its keys.
+type ThrottleTable = BTreeMap<toml::Spanned<String>, toml::Spanned<toml::Value>>;
 
-impl TryFrom<std::collections::BTreeMap<String, toml::Value>> for Throttle {
-    type Error = String;
-
-    fn try_from(table: std::collections::BTreeMap<String, toml::Value>) -> Result<Self, String> {
-        let mut limits = Limits::default();
-        for (key, value) in table {
-            let text = match value {
-                toml::Value::String(text) => text,
-                toml::Value::Array(items) => {
-                    let texts: Option<Vec<&str>> = items.iter().map(toml::Value::as_str).collect();
-                    texts
-                        .ok_or_else(|| format!("{key}: a list of strings is wanted"))?
-                        .join(",")
-                }
-                number @ (toml::Value::Integer(_) | toml::Value::Float(_)) => number.to_string(),
-                _ => return Err(format!("{key}: a string or a number is wanted")),
-            };
-            limits.set(&key, &text)?;
-        }
-        Ok(Self(limits))
-    }
+/// `[metrics]`: nobody reads them where nothing is said.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct MetricsConfig {
+    pub(super) listen: Option<String>,
+    pub(super) textfile: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -107,27 +107,32 @@ impl Config {
             }
             Err(e) => return Err(Error::usage(format!("{}: {e}", path.display()))),
         };
-        Self::parse(&path.display().to_string(), &text)
+        Self::parse(&path.display().to_string(), &text, &environment)
     }
 
-    fn parse(name: &str, text: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|e| {
+    fn parse(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let source = Source::new(name, text);
+        let wrong = |found| Error::at(&source, found).left("nothing was changed");
+        let mut config: Self = toml::from_str(text).map_err(|e| {
             let span = e
                 .span()
                 .map_or(Span::default(), |s| Span::new(s.start, s.end));
-            let source = Source::new(name, text);
-            Error::at(&source, vec![Diagnostic::new(span, e.message())]).left("nothing was changed")
-        })
+            wrong(vec![Diagnostic::new(span, e.message())])
+        })?;
+        config.said = throttle::read(&config.throttle, env).map_err(wrong)?;
+        Ok(config)
     }
 
     /// Puts what the file says into the settings.
     pub(super) fn settings(&self, settings: &mut Settings) {
         let b = &self.backfill;
-        if let Some(limits) = &self.throttle {
-            settings.limits = limits.0.clone();
-        }
+        settings.limits = self.said.limits.clone();
+        settings.signals.clone_from(&self.said.signals);
         if let Some(workers) = b.workers {
             settings.workers = workers.get();
+        }
+        if let Some(batch) = b.batch {
+            settings.batch = Some(batch.get());
         }
         if let Some(Time(target)) = b.chunk_target {
             settings.chunk_target = target;
@@ -148,9 +153,14 @@ impl Config {
 }
 
 /// The file that `pgshift init` writes.
-pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. The command line wins over it; every value shown is the default.
+pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. A migration file's options win over it, and the command line over both.
+# Every value shown is the default, but for the signals.
 
 # migrations = "migrations"
+# Where database-url leads through PgBouncer, see docs/pgbouncer.md (passwords: .pgpass):
+# direct-url = "postgres://deploy@db1:5432/shop"
+# pgbouncer-url = "postgres://stats@pool1:6432/pgbouncer"
+# log-format = "text"            # or "json": one object a line on standard error
 
 [throttle]
 # duty = 0.5                     # share of the time that chunks may work
@@ -164,10 +174,33 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. The command lin
 # max-snapshot-age = "off"
 # max-archive-backlog = "off"    # WAL files that wait for the archiver
 # max-vacuums = "off"            # VACUUMs at work on the table
-# run-between = "off"            # such as "22:00-06:00 +02:00"
+# max-pgbouncer-waiting = 1           # clients that wait in a pool of PgBouncer (with pgbouncer-url)
+# max-pgbouncer-wait = "1s"           # how long the first of them has waited
+# max-pool-waiters = 1           # workers that wait for a connection
+# max-wal-rate = "off"           # WAL of the whole server a second, such as "64MiB"
+# max-forced-checkpoints = "off" # within five minutes
+# run-between = "off"            # such as "22:00-06:00 Europe/Berlin"
+
+# [[throttle.signal]]            # hold at or above, or `below`: at or below
+# name = "queue"
+# sql = "SELECT count(*) FROM jobs WHERE done_at IS NULL"
+# above = 1000
+# every = "2s"                   # timeout: as long, at most two periods
+
+# [[throttle.gate]]              # hold unless it answers 2xx
+# name = "deploys"
+# url = "https://gate.example/go"
+# token-env = "GATE_TOKEN"       # the variable with the bearer token
+
+# [[throttle.prometheus]]
+# name = "p99"
+# url = "https://prometheus.example"
+# query = "max(http_p99_seconds)"
+# above = 0.3
 
 [backfill]
 # workers = 1
+# batch = 5000           # default: as many rows as take the chunk target
 # chunk-target = "8ms"   # working time that a chunk aims at
 # max-failed-rows = 0
 
@@ -175,36 +208,48 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. The command lin
 # lock-timeout = "1s"    # the longest single try for a lock
 # budget = "5m"          # how long a step goes on trying
 # cancel-blockers = false
+
+[metrics]
+# Off by default: see docs/metrics.md.
+#listen = "127.0.0.1:9187"
+#textfile = "/var/lib/node_exporter/textfile/pgshift.prom"
 "#;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Config> {
+        Config::parse("pgshift.toml", text, &|_| None)
+    }
+
     #[test]
     fn the_template_is_valid_and_shows_the_defaults() {
-        Config::parse("t", TEMPLATE).expect("valid");
+        let env = |name: &str| (name == "GATE_TOKEN").then(|| "geheim".to_owned());
+        parse(TEMPLATE).expect("valid");
         let live: Vec<&str> = TEMPLATE
             .lines()
             .map(|line| {
                 line.strip_prefix("# ")
-                    .filter(|l| l.contains(" = "))
+                    .filter(|l| l.contains(" = ") || l.starts_with("[["))
                     .unwrap_or(line)
             })
             .collect();
         let live = live.join("\n");
-        let config = Config::parse("t", &live).expect("valid uncommented");
+        let config = Config::parse("t", &live, &env).expect("valid uncommented");
         let mut settings = Settings::default();
         config.settings(&mut settings);
         let default = Settings::default();
         assert_eq!(settings.limits, default.limits);
         assert_eq!(settings.ladder, default.ladder);
         assert_eq!(settings.chunk_target, default.chunk_target);
+        let names: Vec<&str> = settings.signals.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["deploys", "p99", "queue"]);
     }
 
     #[test]
     fn an_unknown_key_is_an_error_at_its_place() {
-        let error = Config::parse("pgshift.toml", "[backfill]\nworkrs = 1\n").expect_err("unknown");
+        let error = parse("[backfill]\nworkrs = 1\n").expect_err("unknown");
         let (source, places) = error.places().expect("a place");
         assert_eq!(source.line_column(places[0].span.start), (2, 1));
     }
@@ -219,7 +264,7 @@ mod tests {
             "[throttle]\nmax-lag = true",
             "[locks]\nbudget = \"0s\"",
         ] {
-            assert!(Config::parse("t", text).is_err(), "{text}");
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 }

@@ -6,16 +6,21 @@ use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use super::config::Config;
+use super::logging::{self, error_color, logs_json, no_color};
+use super::metrics::Metering;
 use super::run_options::RunOptions;
 use super::{Format, Global};
 use crate::error::{Error, Result};
 use crate::event::Sink;
-use crate::exec::{Ctx, Engine, Settings};
+use crate::exec::{Ctx, Engine, Pools, Settings};
 use crate::pg::connect::Target;
+use crate::pg::pooler::Pooling;
+use crate::report::fan::Fan;
 use crate::report::text::Style;
+use crate::report::trace::Trace;
 use crate::report::{error, out, progress};
 
 /// The invocation.
@@ -23,8 +28,12 @@ pub(super) struct App {
     global: Global,
     /// The configuration file.
     pub(super) config: Config,
+    /// What is between us and the server; looked at once, whatever is done how often.
+    pooling: Arc<OnceCell<Pooling>>,
     /// Made at its first use, once: it is a task.
     stop: OnceLock<watch::Receiver<bool>>,
+    /// Made at the first engine that is to tell metrics, once: it has an address.
+    metering: OnceLock<Metering>,
 }
 
 /// The present time: the one place of the command line that reads the clock.
@@ -36,7 +45,7 @@ pub(super) fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
-fn env(name: &str) -> Option<String> {
+pub(super) fn env(name: &str) -> Option<String> {
     crate::pg::connect::environment(name)
 }
 
@@ -47,21 +56,17 @@ pub(super) fn path_from_env(name: &str) -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
-fn no_color() -> Option<String> {
-    env("NO_COLOR")
-}
-
-fn error_color(global: &Global) -> bool {
-    out::color(
-        no_color().as_deref(),
-        global.color,
-        std::io::stderr().is_terminal(),
-    )
+/// What the command line or the environment gives, else the configuration file. An empty text is
+/// none, as with libpq's variables.
+fn given<'a>(first: Option<&'a str>, second: Option<&'a str>) -> Option<&'a str> {
+    let said = |text: &&str| !text.trim().is_empty();
+    first.filter(said).or(second.filter(said))
 }
 
 /// Writes an error where the format wants it.
 pub(super) fn tell_error(global: &Global, what: &Error) {
     match global.format {
+        Format::Human if logs_json() => logging::error(what),
         Format::Human => out::stderr(&error::render(what, error_color(global))),
         Format::Json => {
             let _ = out::stdout(&format!("{}\n", error::render_json(what)));
@@ -71,12 +76,17 @@ pub(super) fn tell_error(global: &Global, what: &Error) {
 
 impl App {
     pub(super) fn new(global: &Global) -> Result<Self> {
-        start_log(global);
-        let config = Config::read(global.config.as_deref())?;
+        // The file may say how, but an error in it must be told as the command line wants it.
+        let config = Config::read(global.config.as_deref());
+        let configured = config.as_ref().ok().and_then(|c| c.log_format);
+        logging::start(global, global.log_format.or(configured).unwrap_or_default());
+        let config = config?;
         Ok(Self {
             global: global.clone(),
             config,
+            pooling: Arc::default(),
             stop: OnceLock::new(),
+            metering: OnceLock::new(),
         })
     }
 
@@ -101,13 +111,54 @@ impl App {
         }
     }
 
-    pub(super) fn target(&self) -> Result<Target> {
-        Target::new(
-            self.global
-                .database_url
-                .as_deref()
-                .or(self.config.database_url.as_deref()),
+    /// Where sessions go; and the same database by `--database-url`, where `--direct-url` is given
+    /// beside it.
+    fn targets(&self) -> Result<(Target, Option<Target>)> {
+        let database = given(
+            self.global.database_url.as_deref(),
+            self.config.database_url.as_deref(),
+        );
+        let Some(direct) = self.direct_url() else {
+            return Ok((Target::new(database)?, None));
+        };
+        let named = |name: &'static str| move |error: Error| error.context(name);
+        let target = Target::new(Some(direct)).map_err(named("--direct-url"))?;
+        let pooled = database
+            .filter(|database| *database != direct)
+            .map(|database| Target::new(Some(database)).map_err(named("--database-url")))
+            .transpose()?;
+        Ok((target, pooled))
+    }
+
+    fn direct_url(&self) -> Option<&str> {
+        given(
+            self.global.direct_url.as_deref(),
+            self.config.direct_url.as_deref(),
         )
+    }
+
+    /// The PgBouncer whose queues count.
+    fn pools(&self) -> Result<Option<Pools>> {
+        given(
+            self.global.pgbouncer_url.as_deref(),
+            self.config.pgbouncer_url.as_deref(),
+        )
+        .map(|url| {
+            let console = Target::console(url).map_err(|e| e.context("--pgbouncer-url"))?;
+            Ok(Pools {
+                console,
+                database: None,
+            })
+        })
+        .transpose()
+    }
+
+    /// Checks what a run needs, and says which way its chunks go, where there are two.
+    pub(super) async fn check_ways(&self, engine: &Engine) -> Result<()> {
+        if let Some(way) = engine.chunks_way().await? {
+            self.say(way);
+        }
+        Ok(())
     }
 
     /// Data for people or programs.
@@ -121,14 +172,47 @@ impl App {
 
     /// A remark for people, on standard error.
     pub(super) fn say(&self, text: &str) {
-        if !self.global.quiet && !self.json() {
+        if logs_json() {
+            tracing::info!("{text}");
+        } else if !self.global.quiet && !self.json() {
             out::stderr(&format!("{text}\n"));
         }
     }
 
-    fn sink(&self) -> Arc<dyn Sink> {
+    /// Writes the metrics' last state to their file, if they have one.
+    pub(super) fn write_metrics(&self) {
+        if let Some(metering) = self.metering.get() {
+            metering.write();
+        }
+    }
+
+    /// Where events go. Metrics are told by the commands that have options to run.
+    fn sink(&self, options: Option<&RunOptions>) -> Result<Arc<dyn Sink>> {
+        let display = self.display();
+        let Some(options) = options else {
+            return Ok(display);
+        };
+        if self.metering.get().is_none() {
+            let metering = Metering::start(self, options)?;
+            let _ = self.metering.set(metering);
+        }
+        let metrics = self.metering.get().and_then(Metering::sink);
+        Ok(match metrics {
+            Some(metrics) => Arc::new(Fan::new(vec![metrics, display])),
+            None => display,
+        })
+    }
+
+    fn display(&self) -> Arc<dyn Sink> {
         if self.json() {
-            return Arc::new(progress::Json::new(Box::new(std::io::stdout()), now));
+            let json = Arc::new(progress::Json::new(Box::new(std::io::stdout()), now));
+            if logs_json() {
+                return Arc::new(Fan::new(vec![json, Arc::new(Trace::new(now))]));
+            }
+            return json;
+        }
+        if logs_json() {
+            return Arc::new(Trace::new(now));
         }
         let stderr = Box::new(std::io::stderr());
         if self.global.quiet {
@@ -145,12 +229,18 @@ impl App {
         let mut settings = Settings::default();
         self.config.settings(&mut settings);
         if let Some(options) = options {
-            options.settings(&mut settings);
+            options.settings(&mut settings)?;
         }
+        settings.pools = self.pools()?;
+        let (target, pooled) = self.targets()?;
         Ok(Engine::new(Ctx {
-            target: self.target()?,
+            target,
+            direct: self.direct_url().is_some(),
+            pooling: self.pooling.clone(),
+            pooled,
+            chunks: None,
             settings,
-            sink: self.sink(),
+            sink: self.sink(options)?,
             stop: self.stop.get_or_init(stop_signal).clone(),
             actor: actor(),
         }))
@@ -199,7 +289,12 @@ fn stop_signal() -> watch::Receiver<bool> {
             if count > 1 {
                 std::process::exit(i32::from(super::exit::Exit::Interrupted.code()));
             }
-            out::stderr("stopping after the chunk in hand (once more: at once)\n");
+            let text = "stopping after the chunk in hand (once more: at once)";
+            if logs_json() {
+                tracing::warn!("{text}");
+            } else {
+                out::stderr(&format!("{text}\n"));
+            }
             let _ = sender.send(true);
         }
     });
@@ -225,20 +320,4 @@ async fn wait_for_signal() {
 #[cfg(not(unix))]
 async fn wait_for_signal() {
     let _ = tokio::signal::ctrl_c().await;
-}
-
-fn start_log(global: &Global) {
-    use tracing_subscriber::EnvFilter;
-    let default = match global.verbose {
-        0 => "error",
-        1 => "pgshift=info",
-        2 => "pgshift=debug",
-        _ => "debug",
-    };
-    let filter = env("PGSHIFT_LOG").map_or_else(|| EnvFilter::new(default), EnvFilter::new);
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(error_color(global))
-        .try_init();
 }

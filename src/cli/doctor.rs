@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::context::App;
 use super::exit::Exit;
+use super::run_options::RunOptions;
 use crate::error::Result;
 use crate::exec::doctor::{Finding, Verdict, examine};
 use crate::report::text::table;
@@ -12,10 +13,13 @@ use crate::report::text::table;
 /// List every signal of the throttle with its present value and limit, and what else would stop a
 /// migration here. Exit code 1 where something would.
 #[derive(Debug, Args)]
-pub(super) struct DoctorArgs {}
+pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    options: RunOptions,
+}
 
-pub(super) async fn run(app: &App, _args: &DoctorArgs) -> Result<Exit> {
-    let engine = app.engine(None)?;
+pub(super) async fn run(app: &App, args: &DoctorArgs) -> Result<Exit> {
+    let engine = app.engine(Some(&args.options))?;
     let findings = examine(&engine).await?;
     let rows: Vec<Vec<String>> = findings
         .iter()

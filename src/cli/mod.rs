@@ -12,6 +12,8 @@ pub mod exit;
 mod files;
 mod init;
 mod log;
+mod logging;
+mod metrics;
 mod new;
 mod pause;
 mod plan;
@@ -62,6 +64,26 @@ struct Global {
         value_name = "URL"
     )]
     database_url: Option<String>,
+    /// The same database past a transaction pooler, where --database-url leads through one: locks,
+    /// DDL and state go this way
+    #[arg(
+        long,
+        global = true,
+        env = "PGSHIFT_DIRECT_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    direct_url: Option<String>,
+    /// Admin console of the PgBouncer in front of the database: backfills hold while clients wait
+    /// there
+    #[arg(
+        long,
+        global = true,
+        env = "PGSHIFT_PGBOUNCER_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pgbouncer_url: Option<String>,
     /// Folder of the migration files [default: migrations]
     #[arg(long, global = true, value_name = "DIR")]
     migrations: Option<PathBuf>,
@@ -77,6 +99,17 @@ struct Global {
     /// More: whole function bodies in plans, and the log (-vv: debug)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// How the log is written to standard error [default: text]; json takes the place of the
+    /// progress display
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        env = "PGSHIFT_LOG_FORMAT",
+        hide_env_values = true,
+        value_name = "FORMAT"
+    )]
+    log_format: Option<LogFormat>,
     /// Colour
     #[arg(long, global = true, value_enum, default_value_t = When::Auto, value_name = "WHEN")]
     color: When,
@@ -91,6 +124,17 @@ enum Format {
     /// For people.
     Human,
     /// For programs; the shapes are in docs/json.md.
+    Json,
+}
+
+/// `--log-format`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One object a line.
     Json,
 }
 
@@ -154,6 +198,7 @@ pub fn main() -> ExitCode {
         let code = runtime.block_on(run(&app, cli.command));
         // Connections that hang must not keep the process.
         runtime.shutdown_background();
+        app.write_metrics();
         code
     });
     match result {

@@ -45,6 +45,7 @@ pub(super) async fn run(app: &App, args: &ResumeArgs) -> Result<Exit> {
             }
         }
     };
+    app.check_ways(&engine).await?;
     match engine.resume(&id).await? {
         Some(state) => say_state(app, &id, state),
         None => app.say(&format!("{id} goes on: its runner is alive and was paused")),

@@ -8,6 +8,7 @@ use super::context::App;
 use super::exit::Exit;
 use super::files;
 use crate::error::{Error, Result};
+use crate::event::Lost;
 use crate::exec::view;
 use crate::migration::order;
 use crate::report::out::{self, Pipe};
@@ -74,12 +75,12 @@ async fn view(app: &App, name: Option<&str>) -> Result<StatusView> {
             _ => None,
         };
         let state = row.map_or(State::Pending, |m| m.state);
-        migrations.push(MigrationView::new(
-            id,
-            state,
-            run,
-            row.map(|m| m.updated_at),
-        ));
+        let lost = match (&client, row) {
+            (Some(client), Some(_)) => crate::store::runs::lost(client, id).await?,
+            _ => Lost::new(),
+        };
+        let updated_at = row.map(|m| m.updated_at);
+        migrations.push(MigrationView::new(id, state, run, updated_at).with_lost(lost));
     }
     Ok(StatusView { migrations })
 }

@@ -78,6 +78,8 @@ pub(super) struct Done {
     pub(super) rows: u64,
     pub(super) elapsed: Duration,
     pub(super) wal: u64,
+    /// The log's position before it.
+    pub(super) wal_from: u64,
 }
 
 /// How a chunk ended.
@@ -209,6 +211,7 @@ pub(super) async fn run(
         rows,
         elapsed: begun.elapsed(),
         wal: wal_between(&guard, &after),
+        wal_from: u64::try_from(guard.get::<_, i64>("lsn")).unwrap_or(0),
     }))
 }
 
@@ -356,6 +359,7 @@ pub(super) async fn run_rows(
             rows,
             elapsed: begun.elapsed(),
             wal: 0,
+            wal_from: 0,
         },
         failing,
     ))

@@ -1,133 +1,52 @@
-//! The throttle at work: probes that read beside the backfill, and the gate before each chunk.
+//! The gate before each chunk: what the throttle decides over the latest readings, and the time
+//! that this costs, by cause.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::sampler::{self, Shared};
 use super::session::Session;
 use crate::error::{Error, Result};
-use crate::event::Event;
-use crate::pg::probes;
-use crate::store::overrides::{self, Override};
-use crate::throttle::lag::LagClock;
-use crate::throttle::samples::{self, SlotState, StandbyLag};
-use crate::throttle::{Decision, Hold, Limits, Reading, Throttle, Unit};
+use crate::event::{Event, Progress, Signals};
+use crate::plan::Step;
+use crate::throttle::{Advice, Decision, Hold, Limits, Reading, Throttle};
 
-/// Time between readings.
-const PERIOD: Duration = Duration::from_millis(500);
-/// Readings older than this hold the backfill: three periods.
-const STALE: Duration = Duration::from_millis(1_500);
-/// While held, the gate looks again after this time.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-/// What the probes remember from one reading to the next.
-#[derive(Default)]
-struct Memory {
-    clock: LagClock,
-    /// Standbys seen so far: one that vanishes is missed.
-    standbys: Vec<String>,
-}
-
-/// The limits in force and what a person says beside them.
-fn said(base: &Limits, overrides: &[Override]) -> (Limits, Vec<Reading>) {
-    let mut limits = base.clone();
-    let mut readings = Vec::new();
-    for o in overrides {
-        if o.key == overrides::PAUSE {
-            readings.push(Reading::Paused {
-                by: o.set_by.clone(),
-            });
-        } else if let Err(why) = limits.set(&o.key, &o.value) {
-            // Written by hand: what it wants is not known, so nothing goes on.
-            readings.push(Reading::Blind {
-                signal: format!("override {}", o.key),
-                why,
-            });
-        }
-    }
-    (limits, readings)
-}
-
-/// A signal that cannot be read holds the backfill, by name; a lost connection is an error.
-async fn blind(
-    signal: &str,
-    probe: impl Future<Output = Result<Vec<Reading>>>,
-) -> Result<Vec<Reading>> {
-    match probe.await {
-        Err(error) if !error.is_connection() => Ok(vec![Reading::Blind {
-            signal: signal.to_owned(),
-            why: error.to_string(),
-        }]),
-        result => result,
-    }
-}
-
-pub(super) fn slot_state(slot: probes::Slot) -> SlotState {
-    SlotState {
-        lost: slot.wal_status.as_deref() == Some("lost"),
-        name: slot.name,
-        safe: slot.safe_wal_size,
-        retained: slot.retained,
-    }
-}
-
-/// The standbys that replay; base backups and `pg_receivewal` do not.
-fn standbys(
-    replicas: &[probes::Replica],
-    clock: &LagClock,
-    at: Duration,
-    lsn: u64,
-) -> Vec<StandbyLag> {
-    replicas
-        .iter()
-        .filter_map(|r| {
-            let bytes = u64::try_from(r.replay_bytes?).unwrap_or(0);
-            let lag = if bytes == 0 {
-                Duration::ZERO
-            } else {
-                clock.lag(at, lsn.saturating_sub(bytes))
-            };
-            Some(StandbyLag {
-                name: r.name.clone(),
-                lag,
-                bytes,
-            })
-        })
-        .collect()
-}
+/// While held, and in long pauses, the gate looks again after this time.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Time between two tellings of what the signals say.
+const NEWS: Duration = Duration::from_secs(1);
 
 /// Shared by all workers of a step.
 pub(super) struct Control {
     session: Arc<Session>,
+    sampled: Arc<Shared>,
     state: Mutex<State>,
 }
 
 struct State {
     throttle: Throttle,
-    readings: Vec<Reading>,
-    read_at: Option<Instant>,
     holding: Option<(Hold, Instant)>,
     ticked_at: Option<Instant>,
-    /// Relations that the step works on.
-    relations: Vec<u32>,
-    waited: BTreeMap<String, Duration>,
+    /// Workers present.
+    seats: BTreeSet<u32>,
 }
 
 impl Control {
-    pub(super) fn new(session: Arc<Session>) -> Arc<Self> {
-        let throttle = Throttle::new(session.ctx.settings.limits.clone());
-        Arc::new(Self {
+    /// The gate of a step of this session.
+    pub(super) fn new(session: Arc<Session>, step: &Step) -> Result<Arc<Self>> {
+        let limits = session.ctx.settings.limits_of(step)?;
+        Ok(Arc::new(Self {
             session,
+            sampled: Arc::new(Shared::new(limits.clone())),
             state: Mutex::new(State {
-                throttle,
-                readings: Vec::new(),
-                read_at: None,
+                throttle: Throttle::new(limits),
                 holding: None,
                 ticked_at: None,
-                relations: Vec::new(),
-                waited: BTreeMap::new(),
+                seats: BTreeSet::new(),
             }),
-        })
+        }))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -136,187 +55,83 @@ impl Control {
 
     /// Says which relations (oids) the step works on.
     pub(super) fn watch(&self, relations: Vec<u32>) {
-        self.state().relations = relations;
+        self.sampled.set_scene(|scene| scene.relations = relations);
     }
 
-    /// Takes readings until the future is dropped.
-    pub(super) async fn sample(self: Arc<Self>) {
-        let start = Instant::now();
-        let mut client = None;
-        let mut memory = Memory::default();
-        loop {
-            let result = self.read(&mut client, &mut memory, start).await;
-            let readings = result.unwrap_or_else(|error| {
-                client = None;
-                vec![Reading::Blind {
-                    signal: "server".to_owned(),
-                    why: error.to_string(),
-                }]
-            });
-            {
-                let mut state = self.state();
-                state.readings = readings;
-                state.read_at = Some(Instant::now());
-            }
-            tokio::time::sleep(PERIOD).await;
-        }
+    /// Says who works: as many chunks at a time, on the connections of this pool.
+    pub(super) fn staff(&self, workers: u16, pool: &deadpool_postgres::Pool) {
+        self.sampled.set_scene(|scene| {
+            scene.workers = workers;
+            scene.pool = Some(pool.clone());
+        });
     }
 
-    async fn read(
-        &self,
-        client: &mut Option<tokio_postgres::Client>,
-        memory: &mut Memory,
-        start: Instant,
-    ) -> Result<Vec<Reading>> {
-        let client = match client {
-            Some(client) if !client.is_closed() => client,
-            slot => slot.insert(self.session.ctx.target.connect().await?),
-        };
-        let overrides = overrides::list(client, &self.session.migration).await?;
-        let (limits, mut readings) = said(&self.session.ctx.settings.limits, &overrides);
-        self.state().throttle.set_limits(limits.clone());
-        if let Some(window) = limits.run_between {
-            // The server's clock: one for all runners.
-            let now = probes::now(client).await?;
-            if !window.is_open(now) {
-                readings.push(Reading::Closed {
-                    until: window.opens(),
-                });
-            }
+    /// Learns what a committed chunk wrote: the log's positions around it.
+    pub(super) fn wrote(&self, elapsed: Duration, lsn_from: u64, lsn_to: u64) {
+        if lsn_from < lsn_to {
+            self.sampled.wrote(elapsed, lsn_from, lsn_to);
         }
-        if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() {
-            let lsn = probes::wal_lsn(client).await?;
-            let at = start.elapsed();
-            memory.clock.note(at, lsn);
-            readings.extend(
-                blind("replica_lag", async {
-                    let now = standbys(&probes::replicas(client).await?, &memory.clock, at, lsn);
-                    let readings = samples::standbys(&now, &memory.standbys, &limits);
-                    for standby in now {
-                        if !memory.standbys.contains(&standby.name) {
-                            memory.standbys.push(standby.name);
-                        }
-                    }
-                    Ok(readings)
-                })
-                .await?,
-            );
-        }
-        if limits.min_slot_headroom.is_some() || limits.max_slot_retained.is_some() {
-            readings.extend(
-                blind("slot_headroom", async {
-                    let now: Vec<SlotState> = probes::slots(client)
-                        .await?
-                        .into_iter()
-                        .map(slot_state)
-                        .collect();
-                    Ok(samples::slots(&now, &limits))
-                })
-                .await?,
-            );
-        }
-        if limits.min_free_connections.is_some() {
-            readings.extend(
-                blind("connections_free", async {
-                    let free = probes::free_connections(client).await?;
-                    Ok(samples::connections(free, &limits).into_iter().collect())
-                })
-                .await?,
-            );
-        }
-        if limits.max_blocked.is_some() {
-            readings.extend(
-                blind("blocked_sessions", async {
-                    let blocked = probes::blocked_by_us(client).await?;
-                    Ok(samples::blocked(blocked, &limits).into_iter().collect())
-                })
-                .await?,
-            );
-        }
-        if let Some(limit) = limits.max_snapshot_age {
-            readings.extend(
-                blind("snapshot_age", async {
-                    let oldest = probes::oldest_snapshot_age(client).await?;
-                    let age = oldest.and_then(|o| o.age).unwrap_or_default().as_secs_f64();
-                    let limit = Some(limit.as_secs_f64());
-                    Ok(samples::at_most("snapshot_age", age, Unit::Seconds, limit)
-                        .into_iter()
-                        .collect())
-                })
-                .await?,
-            );
-        }
-        if let Some(limit) = limits.max_archive_backlog {
-            readings.extend(
-                blind("archive_backlog", async {
-                    let files = probes::archive_backlog(client).await? as f64;
-                    let limit = Some(limit as f64);
-                    Ok(
-                        samples::at_most("archive_backlog", files, Unit::Count, limit)
-                            .into_iter()
-                            .collect(),
-                    )
-                })
-                .await?,
-            );
-        }
-        if let Some(limit) = limits.max_vacuums {
-            let relations = self.state().relations.clone();
-            readings.extend(
-                blind("vacuums", async {
-                    let running = probes::vacuums(client, &relations).await? as f64;
-                    let limit = Some(limit as f64);
-                    Ok(samples::at_most("vacuums", running, Unit::Count, limit)
-                        .into_iter()
-                        .collect())
-                })
-                .await?,
-            );
-        }
-        Ok(readings)
     }
 
     /// Waits until the throttle lets the next chunk go; `worked` is the working time of the chunk
     /// before. An error where a stop was asked for.
+    ///
+    /// A pause may be seconds long, and what is read meanwhile counts: it is taken in parts, and
+    /// the last word before a chunk is a decision of now.
     pub(super) async fn gate(&self, worked: Duration) -> Result<()> {
+        let begun = Instant::now();
         loop {
             self.session.check_stop()?;
             let (decision, news) = self.decide(worked);
             for event in news {
                 self.session.event(&event).await?;
-                self.session.tell_waiting(self.waiting());
+                self.tell_again();
             }
             match decision {
                 Decision::Proceed { pause } => {
-                    self.session.ctx.sleep(pause).await;
-                    self.account("duty", pause);
-                    return self.session.check_stop();
+                    // Held time is rest too.
+                    let left = pause.saturating_sub(begun.elapsed());
+                    if left.is_zero() {
+                        return Ok(());
+                    }
+                    let part = left.min(LOOK_AGAIN);
+                    let asleep = Instant::now();
+                    self.session.ctx.sleep(part).await;
+                    self.session.ledger.add("duty", asleep.elapsed());
                 }
                 Decision::Hold(_) => self.session.ctx.sleep(LOOK_AGAIN).await,
             }
         }
     }
 
-    fn decide(&self, worked: Duration) -> (Decision, Vec<Event>) {
+    /// A worker takes its place among those at work.
+    pub(super) fn seat(&self) -> Seat<'_> {
         let mut state = self.state();
-        let stale = state.read_at.is_none_or(|at| at.elapsed() > STALE);
-        let readings = if stale {
-            vec![Reading::Blind {
-                signal: "server".to_owned(),
-                why: "the last reading is older than three periods".to_owned(),
-            }]
-        } else {
-            state.readings.clone()
+        let number = state.seats.last().map_or(0, |last| last + 1);
+        state.seats.insert(number);
+        Seat {
+            control: self,
+            number,
+        }
+    }
+
+    fn decide(&self, worked: Duration) -> (Decision, Vec<Event>) {
+        let readings = self.sampled.readings();
+        let mut state = self.state();
+        // Before the first readings there is nothing to decide on, and nothing to tell.
+        let Some(readings) = readings else {
+            let hold = Hold {
+                cause: "blind".to_owned(),
+                reason: "the signals are read for the first time".to_owned(),
+            };
+            return (Decision::Hold(hold), Vec::new());
         };
+        state.throttle.set_limits(self.sampled.limits());
         let elapsed = state
             .ticked_at
             .replace(Instant::now())
             .map_or(Duration::ZERO, |at| at.elapsed());
         let decision = state.throttle.tick(elapsed, worked, &readings);
-        // Before the first reading there is nothing to tell yet.
-        if state.read_at.is_none() {
-            return (decision, Vec::new());
-        }
         let mut news = Vec::new();
         let held = match &decision {
             Decision::Hold(hold) => Some(hold.clone()),
@@ -328,9 +143,10 @@ impl Control {
                 *now = hold;
             }
         } else {
+            let cause = held.as_ref().map(|hold| hold.cause.as_str());
+            self.session.ledger.hold(cause);
             if let Some((hold, since)) = state.holding.take() {
                 let held_ms = since.elapsed().as_millis() as u64;
-                *state.waited.entry(hold.cause.clone()).or_default() += since.elapsed();
                 news.push(Event::Released {
                     cause: hold.cause.clone(),
                     held_ms,
@@ -347,22 +163,114 @@ impl Control {
         (decision, news)
     }
 
-    /// Adds to the time lost to a cause.
-    pub(super) fn account(&self, cause: &'static str, time: Duration) {
-        *self.state().waited.entry(cause.to_owned()).or_default() += time;
+    /// The limits in force.
+    pub(super) fn limits(&self) -> Limits {
+        self.sampled.limits()
     }
 
-    /// Time lost by cause.
-    pub(super) fn waited(&self) -> BTreeMap<String, Duration> {
-        self.state().waited.clone()
+    /// The latest readings.
+    fn latest(&self) -> Vec<Reading> {
+        self.sampled.readings().unwrap_or_default()
     }
 
-    /// Why it waits at this moment.
-    pub(super) fn waiting(&self) -> Option<String> {
-        self.state()
-            .holding
-            .as_ref()
-            .map(|(hold, _)| hold.reason.clone())
+    /// What is seen and decided at this moment, and why it waits.
+    fn signals(&self) -> (Signals, Option<String>) {
+        let readings = self.latest();
+        let step = self.session.progress().map_or(0, |p| p.step);
+        let state = self.state();
+        let hold = state.holding.as_ref().map(|(hold, _)| hold);
+        let signals = Signals {
+            step,
+            samples: readings
+                .iter()
+                .filter_map(Reading::sample)
+                .cloned()
+                .collect(),
+            blind: readings
+                .iter()
+                .filter_map(|reading| match reading {
+                    Reading::Blind { signal, .. } => Some(signal.clone()),
+                    _ => None,
+                })
+                .collect(),
+            duty: state.throttle.duty(),
+            held: hold.map(|hold| hold.cause.clone()),
+            lost_ms: self.session.ledger.total(),
+        };
+        (signals, hold.map(|hold| hold.reason.clone()))
+    }
+
+    /// Tells where a backfill or verify stands, with what the throttle has to say of it.
+    pub(super) fn tell(&self, progress: Progress) {
+        let (signals, waiting) = self.signals();
+        self.session.tell(Progress {
+            // Nobody knows how long a hold will last.
+            eta: progress.eta.filter(|_| waiting.is_none()),
+            lag_seconds: signals.lag_seconds(),
+            duty: Some(signals.duty),
+            lost_ms: signals.lost_ms,
+            waiting,
+            ..progress
+        });
+    }
+
+    /// Tells the last progress again, with the present reason for waiting.
+    fn tell_again(&self) {
+        if let Some(last) = self.session.progress() {
+            self.tell(last);
+        }
+    }
+
+    /// Tells once a second what the signals say; while it is held, nobody else tells anything.
+    async fn news(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(NEWS).await;
+            let (signals, waiting) = self.signals();
+            let event = Event::Signals(signals);
+            self.session.ctx.emit(&self.session.migration, &event);
+            if waiting.is_some() {
+                self.tell_again();
+            }
+        }
+    }
+}
+
+/// A worker of a backfill; its place is free when it is dropped.
+pub(super) struct Seat<'a> {
+    control: &'a Control,
+    number: u32,
+}
+
+impl Seat<'_> {
+    /// [`Control::gate`], and rest while load advises fewer workers than there are before this
+    /// one. Gives the part of the working time that the next chunk should aim at.
+    pub(super) async fn gate(&self, worked: Duration) -> Result<f64> {
+        let mut worked = worked;
+        loop {
+            self.control.gate(worked).await?;
+            let (advice, before) = self.look();
+            if before < usize::from(advice.workers) {
+                return Ok(advice.chunk);
+            }
+            let asleep = Instant::now();
+            self.control.session.ctx.sleep(LOOK_AGAIN).await;
+            self.control.session.ledger.add("duty", asleep.elapsed());
+            worked = Duration::ZERO;
+        }
+    }
+
+    /// The advice, and how many workers come before this one.
+    fn look(&self) -> (Advice, usize) {
+        let state = self.control.state();
+        let workers = u16::try_from(state.seats.len()).unwrap_or(u16::MAX);
+        let before = state.seats.range(..self.number).count();
+        (state.throttle.advice(workers), before)
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.control.state().seats.remove(&self.number);
     }
 }
 
@@ -371,8 +279,16 @@ pub(super) async fn with_probes<T>(
     control: &Arc<Control>,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let probes = tokio::spawn(control.clone().sample());
-    let result = work.await;
-    probes.abort();
-    result
+    let session = &control.session;
+    // Ends them also where `work` is given up from outside, as when the lease is lost.
+    let mut probes = tokio::task::JoinSet::new();
+    probes.spawn(sampler::sample(
+        session.ctx.clone(),
+        session.migration.clone(),
+        control.sampled.clone(),
+    ));
+    tokio::select! {
+        result = work => result,
+        never = control.news() => match never {},
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::ledger::LOCKS;
 use super::session::{Session, done_event};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -24,14 +25,12 @@ pub(super) async fn run(
     step: &Step,
     statements: &[String],
 ) -> Result<Duration> {
-    let mut ladder = session.ctx.settings.ladder.clone();
-    if let Some(longest) = step.lock_timeout_ms {
-        ladder = ladder.with_longest(Duration::from_millis(longest));
-    }
+    let ladder = session.ctx.settings.ladder_of(step);
     let begun = Instant::now();
     let mut said: Option<(Instant, Vec<String>)> = None;
     let mut tried = None;
     let mut attempt = 0;
+    session.ledger.hold(Some(LOCKS));
     loop {
         session.check_stop()?;
         let blockers = blockers(session, &step.locks).await?;
@@ -62,8 +61,10 @@ pub(super) async fn run(
             continue;
         };
         let waited = begun.elapsed();
-        tried = Some(Instant::now());
-        match attempt_once(
+        let trying = Instant::now();
+        tried = Some(trying);
+        session.ledger.hold(None);
+        let result = attempt_once(
             session,
             ordinal,
             step,
@@ -72,10 +73,29 @@ pub(super) async fn run(
             waited,
             attempt,
         )
-        .await
-        {
+        .await;
+        let refused = result
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::Lock);
+        if refused {
+            session.ledger.add(LOCKS, trying.elapsed());
+            session.ledger.hold(Some(LOCKS));
+        }
+        if refused || result.is_ok() {
+            let waited = if refused { begun.elapsed() } else { waited };
+            session.ctx.emit(
+                &session.migration,
+                &Event::LockTried {
+                    step: ordinal,
+                    had: !refused,
+                    waited_ms: waited.as_millis() as u64,
+                },
+            );
+        }
+        match result {
             Ok(()) => return Ok(waited),
-            Err(error) if error.kind() == ErrorKind::Lock => {
+            Err(error) if refused => {
+                tracing::debug!(migration = %session.migration, step = ordinal, "no lock: {error}");
                 session.ctx.emit(
                     &session.migration,
                     &Event::LockWaiting {
@@ -216,7 +236,8 @@ async fn attempt_once(
                 .await
                 .map_err(|e| from_pg(e).caused_in(sql))?;
         }
-        store::runs::finish_step(client, session.run_id(), ordinal, None).await?;
+        let lost = serde_json::json!({ store::runs::LOST: session.ledger.total() });
+        store::runs::finish_step(client, session.run_id(), ordinal, Some(&lost)).await?;
         store::runs::add_waiting(
             client,
             session.run_id(),

@@ -1,14 +1,23 @@
 //! What the throttle can see in a database, and what else would stop a migration there.
 
+mod server;
+
+use std::time::Duration;
+
 use serde::Serialize;
 use tokio_postgres::Client;
 
-use super::Engine;
+use super::{Engine, Settings, ready, sampler};
 use crate::error::{Error, Result};
-use crate::pg::error::from_pg;
-use crate::pg::{probes, session};
-use crate::throttle::samples::{self, SlotState, StandbyLag};
-use crate::throttle::{Reading, Sample};
+use crate::pg::pooler::Pooling;
+use crate::pg::probes::{self, Console};
+use crate::pg::session;
+use crate::throttle::{Reading, Sample, pools};
+
+/// A snapshot of this age is worth a word.
+const OLD_SNAPSHOT: Duration = Duration::from_mins(5);
+/// How long PgBouncer's console may take to answer.
+const CONSOLE: Duration = Duration::from_secs(3);
 
 /// How a finding bears on a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -85,95 +94,59 @@ impl Finding {
     }
 }
 
-fn readings(findings: &mut Vec<Finding>, what: &str, result: Result<Vec<Reading>>) -> Result<()> {
-    match result {
-        Ok(readings) => {
-            findings.extend(
-                readings
-                    .iter()
-                    .filter_map(Reading::sample)
-                    .map(Finding::of_sample),
-            );
-            Ok(())
+/// What a signal tells: each of its values, or why it cannot be read. What no limit asks for stops
+/// nothing.
+fn signal(told: sampler::Told) -> Vec<Finding> {
+    let stops = |mut finding: Finding| {
+        if !told.watched && finding.verdict == Verdict::Stops {
+            finding.verdict = Verdict::Note;
         }
-        Err(error) if error.is_connection() => Err(error),
-        Err(error) => {
-            findings.push(Finding::unreadable(what, &error));
-            Ok(())
-        }
+        finding
+    };
+    match told.readings {
+        Ok(readings) => readings
+            .iter()
+            .map(|reading| match reading {
+                Reading::Sample(sample) => Finding::of_sample(sample),
+                Reading::Blind { signal, why } => {
+                    Finding::new(signal, format!("cannot be read: {why}"), Verdict::Stops)
+                }
+                Reading::Shut { signal, why } => Finding::new(signal, why, Verdict::Stops),
+                Reading::Paused { by } => {
+                    Finding::new(&told.name, format!("paused by {by}"), Verdict::Stops)
+                }
+                Reading::Closed { until } => {
+                    Finding::new(&told.name, format!("closed until {until}"), Verdict::Stops)
+                }
+            })
+            .map(stops)
+            .collect(),
+        Err(error) => vec![stops(Finding::unreadable(&told.name, &error))],
     }
 }
 
 /// Examines the database of an engine with its limits.
 pub async fn examine(engine: &Engine) -> Result<Vec<Finding>> {
+    let between = pooler(engine).await?;
+    if let Ok(pooling) = engine.pooling().await
+        && !pooling.carries_transactions()
+    {
+        // What it would tell further could be another session's answer.
+        return Ok(vec![between]);
+    }
     let client = engine.connect().await?;
-    let limits = engine.settings().limits.clone();
+    let mut ctx = engine.ctx.clone();
+    ready::know_database(&mut ctx.settings, &client).await?;
     let mut all = vec![server(&client).await?];
-    if limits.max_lag.is_some() || limits.max_lag_bytes.is_some() {
-        let standbys = async {
-            let now: Vec<StandbyLag> = probes::replicas(&client)
-                .await?
-                .into_iter()
-                .filter_map(|r| {
-                    Some(StandbyLag {
-                        bytes: u64::try_from(r.replay_bytes?).unwrap_or(0),
-                        lag: r.replay_lag.unwrap_or_default(),
-                        name: r.name,
-                    })
-                })
-                .collect();
-            Ok(samples::standbys(&now, &[], &limits))
-        };
-        readings(&mut all, "replica_lag", standbys.await)?;
+    for told in sampler::look(&ctx, &client).await? {
+        all.extend(signal(told));
     }
-    let slots = async {
-        let now: Vec<SlotState> = probes::slots(&client)
-            .await?
-            .into_iter()
-            .map(super::control::slot_state)
-            .collect();
-        Ok(samples::slots(&now, &limits))
-    };
-    readings(&mut all, "slot_headroom", slots.await)?;
-    let free = async {
-        let free = probes::free_connections(&client).await?;
-        Ok(samples::connections(free, &limits).into_iter().collect())
-    };
-    readings(&mut all, "connections_free", free.await)?;
-    let blocked = async {
-        let blocked = probes::blocked_by_us(&client).await?;
-        Ok(samples::blocked(blocked, &limits).into_iter().collect())
-    };
-    readings(&mut all, "blocked_sessions", blocked.await)?;
-    match probes::oldest_snapshot_age(&client).await {
-        Ok(Some(oldest)) => {
-            let age = oldest.age.unwrap_or_default();
-            let old = age.as_secs() >= 300;
-            let finding = Finding::new(
-                "snapshot_age",
-                format!("{:.0}s, {}", age.as_secs_f64(), oldest.holder),
-                if old { Verdict::Note } else { Verdict::Fine },
-            );
-            all.push(if old {
-                finding.advice("end it: dead rows of a backfill cannot be vacuumed while it lives")
-            } else {
-                finding
-            });
-        }
-        Ok(None) => all.push(Finding::new("snapshot_age", "none", Verdict::Fine)),
-        Err(error) if error.is_connection() => return Err(error),
-        Err(error) => {
-            let mut finding = Finding::unreadable("snapshot_age", &error);
-            finding.verdict = if limits.max_snapshot_age.is_some() {
-                Verdict::Stops
-            } else {
-                Verdict::Note
-            };
-            all.push(finding);
-        }
-    }
-    all.extend(settings(&client).await?);
-    all.push(pooler(engine).await?);
+    all.extend(old_snapshot(&client).await?);
+    all.extend(server::settings(&client).await?);
+    all.extend(server::wal(&client).await?);
+    all.extend(console(&ctx.settings).await);
+    all.push(between);
+    all.extend(chunks(engine).await?);
     Ok(all)
 }
 
@@ -183,86 +156,111 @@ async fn server(client: &Client) -> Result<Finding> {
     Ok(Finding::new("server version", text, Verdict::Fine))
 }
 
+/// Who keeps dead rows from being vacuumed for long; the age alone is a signal.
+async fn old_snapshot(client: &Client) -> Result<Option<Finding>> {
+    let oldest = match probes::oldest_snapshot_age(client).await {
+        // The signal of this name has told it.
+        Err(error) if !error.is_connection() => return Ok(None),
+        oldest => oldest?,
+    };
+    let old = oldest.filter(|o| o.age.unwrap_or_default() >= OLD_SNAPSHOT);
+    Ok(old.map(|o| {
+        let age = o.age.unwrap_or_default().as_secs_f64();
+        Finding::new(
+            "oldest snapshot",
+            format!("{age:.0}s, {}", o.holder),
+            Verdict::Note,
+        )
+        .advice("end it: dead rows of a backfill cannot be vacuumed while it lives")
+    }))
+}
+
+/// What is between us and the server, and what works through it.
 async fn pooler(engine: &Engine) -> Result<Finding> {
     let what = "pooler in between";
+    let url = if engine.ctx.direct {
+        "--direct-url"
+    } else {
+        "--database-url"
+    };
+    let place = format!("{url} {}", engine.target());
+    let pooling = match engine.pooling().await {
+        Ok(pooling) => pooling,
+        Err(error) if error.is_connection() => {
+            return Ok(Finding::new(
+                what,
+                format!("not known: {error}"),
+                Verdict::Note,
+            ));
+        }
+        Err(error) => return Err(error),
+    };
+    let value = format!("{place}: {pooling}");
+    if *pooling == Pooling::Session {
+        return Ok(Finding::new(what, value, Verdict::Fine));
+    }
+    let works = if pooling.carries_transactions() {
+        "only plan, status, log, pause, throttle, init, baseline, and resume of a paused live run \
+         work through it"
+    } else {
+        "nothing works reliably through it"
+    };
+    let refused = engine.refused_pooler(pooling, works);
     Ok(
-        match session::behind_transaction_pooler(engine.target()).await {
-            Ok(false) => Finding::new(what, "none that shares sessions", Verdict::Fine),
-            Ok(true) => Finding::new(what, "a transaction pooler", Verdict::Stops).advice(
-                "name the server itself in --database-url: leases and CONCURRENTLY need a session",
-            ),
-            Err(error) if error.is_connection() => {
-                Finding::new(what, format!("not known: {error}"), Verdict::Note)
-            }
-            Err(error) => return Err(error),
-        },
+        Finding::new(what, format!("{value}; {works}"), Verdict::Stops)
+            .advice(refused.what_next().unwrap_or_default()),
     )
 }
 
-/// Prepared transactions, wraparound, rights, WAL settings.
-async fn settings(client: &Client) -> Result<Vec<Finding>> {
-    let row = client
-        .query_one(
-            "SELECT (SELECT count(*) FROM pg_prepared_xacts
-                     WHERE database = current_database()
-                       AND prepared < clock_timestamp() - interval '1 minute') AS prepared,
-                    (SELECT age(datfrozenxid)::bigint FROM pg_database
-                     WHERE datname = current_database()) AS xid_age,
-                    has_database_privilege(current_database(), 'CREATE') AS may_create,
-                    has_database_privilege(current_database(), 'TEMPORARY') AS may_temp,
-                    to_regnamespace('pgshift') IS NOT NULL AS initialised,
-                    current_user::text AS role,
-                    current_setting('max_wal_size') AS max_wal_size,
-                    pg_size_bytes(current_setting('max_wal_size')) AS max_wal_bytes,
-                    current_setting('deadlock_timeout')::interval
-                        < interval '200 milliseconds' AS quick_deadlocks",
-            &[],
-        )
-        .await
-        .map_err(from_pg)?;
-    let mut all = Vec::new();
-    let prepared: i64 = row.get("prepared");
-    all.push(if prepared > 0 {
-        Finding::new("prepared transactions", format!("{prepared} older than a minute"), Verdict::Note)
-            .advice("COMMIT PREPARED or ROLLBACK PREPARED: they hold locks and snapshots (pg_prepared_xacts)")
-    } else {
-        Finding::new("prepared transactions", "none that is old", Verdict::Fine)
-    });
-    let age: i64 = row.get("xid_age");
-    all.push(if age > 1_000_000_000 {
-        Finding::new("transaction id age", age.to_string(), Verdict::Note)
-            .advice("let VACUUM FREEZE catch up first: every chunk takes a transaction id")
-    } else {
-        Finding::new("transaction id age", age.to_string(), Verdict::Fine)
-    });
-    let role: String = row.get("role");
-    let may = row.get::<_, bool>("may_create") || row.get::<_, bool>("initialised");
-    all.push(if may {
-        Finding::new("state schema", "there, or can be made", Verdict::Fine)
-    } else {
-        Finding::new("state schema", "cannot be made", Verdict::Stops).advice(format!(
-            "GRANT CREATE ON DATABASE … TO {role}; see docs/privileges.md"
-        ))
-    });
-    all.push(if row.get("may_temp") {
-        Finding::new("temporary tables", "may be made", Verdict::Fine)
-    } else {
-        Finding::new("temporary tables", "may not be made", Verdict::Note).advice(format!(
-            "GRANT TEMPORARY ON DATABASE … TO {role}, so that plan can check expressions"
-        ))
-    });
-    let wal: String = row.get("max_wal_size");
-    all.push(if row.get::<_, i64>("max_wal_bytes") < (1 << 30) {
-        Finding::new("max_wal_size", wal, Verdict::Note)
-            .advice("a long backfill forces checkpoints often; 4GB or more makes them rarer")
-    } else {
-        Finding::new("max_wal_size", wal, Verdict::Fine)
-    });
-    if row.get("quick_deadlocks") {
-        all.push(
-            Finding::new("deadlock_timeout", "below 200ms", Verdict::Note)
-                .advice("chunks wait for 100 ms: the application may lose a deadlock against them"),
-        );
-    }
-    Ok(all)
+/// The way of chunks, where two URLs are given.
+async fn chunks(engine: &Engine) -> Result<Option<Finding>> {
+    let Some(pooled) = &engine.ctx.pooled else {
+        return Ok(None);
+    };
+    let what = "way of chunks";
+    let place = format!("--database-url {pooled}");
+    Ok(Some(match engine.chunks_way().await {
+        Ok(way) => Finding::new(what, way.unwrap_or_default(), Verdict::Fine),
+        Err(error) => {
+            let finding = Finding::new(what, format!("{place}: {error}"), Verdict::Stops);
+            match error.what_next() {
+                Some(next) => finding.advice(next),
+                None => finding,
+            }
+        }
+    }))
+}
+
+/// Which PgBouncer the console is of, and the modes of the pools that count.
+async fn console(settings: &Settings) -> Option<Finding> {
+    let of = settings.pools.as_ref()?;
+    let mut console = Console::new(of.console.clone());
+    let asked = async {
+        let (version, prepared) = console.about(CONSOLE).await?;
+        let queues = console.queues(CONSOLE).await?;
+        Ok::<_, Error>((version, prepared, queues))
+    };
+    let what = "pgbouncer-url";
+    Some(match asked.await {
+        Err(error) => Finding::unreadable(what, &error),
+        Ok((version, prepared, queues)) => {
+            let database = of.database.as_deref().unwrap_or_default();
+            let mut modes: Vec<String> = pools::watched(queues.pools, &queues.aliases, database)
+                .into_iter()
+                .map(|p| {
+                    let mode = p.mode.unwrap_or_else(|| "mode not told".to_owned());
+                    format!("{}/{} {mode}", p.database, p.user)
+                })
+                .collect();
+            if modes.is_empty() {
+                modes.push("no pool of this database yet".to_owned());
+            }
+            let prepared = prepared.map_or_else(
+                || "no max_prepared_statements".to_owned(),
+                |n| format!("max_prepared_statements {n}"),
+            );
+            let value = format!("{version}, {prepared}: {}", modes.join(", "));
+            Finding::new(what, value, Verdict::Fine)
+        }
+    })
 }

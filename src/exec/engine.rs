@@ -1,15 +1,20 @@
 //! What the commands do, one method each, on one database. The way back and the control of a live
 //! run have files of their own.
 
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
 use super::lease::{self, Lease};
-use super::{Ctx, planner, session};
+use super::ready::{self, Ready};
+use super::{Ctx, planner, sampler, session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::migration::Migration;
 use crate::pg::error::from_pg;
-use crate::pg::session::{refuse_transaction_pooler, supported_version};
+use crate::pg::pooler::Pooling;
+use crate::pg::session::supported_version;
 use crate::plan::{Phase, Plan};
 use crate::run::{Input, RunKind, State, transition};
 use crate::store::{self, MigrationRow, RunRow, overrides, schema};
@@ -17,7 +22,11 @@ use crate::store::{self, MigrationRow, RunRow, overrides, schema};
 /// The operations of pgshift on one database.
 pub struct Engine {
     pub(super) ctx: Ctx,
+    pub(super) ready: OnceCell<Ready>,
 }
+
+/// How long the first look at the server may take.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// How far `apply` goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +40,10 @@ pub enum Through {
 impl Engine {
     /// Operations with this context.
     pub fn new(ctx: Ctx) -> Self {
-        Self { ctx }
+        Self {
+            ctx,
+            ready: OnceCell::new(),
+        }
     }
 
     /// How runs are executed.
@@ -44,8 +56,9 @@ impl Engine {
         &self.ctx.target
     }
 
-    /// Connects, and refuses servers that are too old.
+    /// Connects, and refuses servers that are too old and poolers that carry no transactions.
     pub async fn connect(&self) -> Result<Client> {
+        self.check_short().await?;
         let client = self.ctx.target.connect().await?;
         supported_version(&client).await?;
         Ok(client)
@@ -69,6 +82,22 @@ impl Engine {
             }
         }
         Ok(client)
+    }
+
+    /// What must be so before a run begins: connections enough, and [`ready`](Self::ready).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Connection`] and [`ErrorKind::Refused`]; nothing was changed.
+    pub(super) async fn check_server(&self) -> Result<&Ctx> {
+        let look = async {
+            let client = self.ctx.target.connect().await?;
+            lease::enough_connections(&self.ctx, &client).await
+        };
+        // Through a pooler that is full the answer does not come: that is told below.
+        if let Ok(enough) = tokio::time::timeout(LOOK, look).await {
+            enough.map_err(|error| error.left("nothing was changed"))?;
+        }
+        self.ready().await
     }
 
     /// Installs or upgrades the state schema; true where it was not there.
@@ -103,10 +132,12 @@ impl Engine {
         saved: Option<&Plan>,
         through: Through,
     ) -> Result<State> {
-        refuse_transaction_pooler(&self.ctx.target).await?;
+        let ctx = self.check_server().await?;
+        ready::check_console(&ctx.settings).await?;
+        sampler::check(ctx).await?;
         self.init().await?;
         let id = &migration.id;
-        let lease = lease::acquire(&self.ctx, id).await?;
+        let lease = lease::acquire(ctx, id).await?;
         let state = store::migrations::get(&*lease.client, id)
             .await?
             .map_or(State::Pending, |row| row.state);
@@ -120,11 +151,11 @@ impl Engine {
                     None => planner::plan(&lease.client, migration).await?,
                 };
                 self.start_apply(&lease, migration, &plan).await?;
-                session::execute(&self.ctx, id, Some(lease)).await?;
+                session::execute(ctx, id, Some(lease)).await?;
                 self.state(id).await?
             }
             State::Applying => {
-                session::execute(&self.ctx, id, Some(lease)).await?;
+                session::execute(ctx, id, Some(lease)).await?;
                 self.state(id).await?
             }
             other => other,
@@ -212,9 +243,13 @@ impl Engine {
     }
 
     async fn run_part(&self, id: &str, kind: RunKind) -> Result<State> {
-        refuse_transaction_pooler(&self.ctx.target).await?;
+        let ctx = self.check_server().await?;
+        if kind == RunKind::Contract {
+            ready::check_console(&ctx.settings).await?;
+            sampler::check(ctx).await?;
+        }
         let client = self.connect_initialised().await?;
-        let lease = lease::acquire(&self.ctx, id).await?;
+        let lease = lease::acquire(ctx, id).await?;
         if let Some(open) = store::runs::open_run(&client, id).await? {
             if open.kind != kind {
                 return Err(open_run_refused(&open));
@@ -233,14 +268,19 @@ impl Engine {
             };
             commit_or_roll_back(client, work.await).await?;
         }
-        session::execute(&self.ctx, id, Some(lease)).await?;
+        session::execute(ctx, id, Some(lease)).await?;
         self.state(id).await
     }
 
     /// Goes on with a run that stopped, or ends the pause of a live one. Gives the state after it;
     /// `None` where a live runner goes on by itself.
     pub async fn resume(&self, id: &str) -> Result<Option<State>> {
-        refuse_transaction_pooler(&self.ctx.target).await?;
+        if *self.pooling().await? != Pooling::Session {
+            return self.end_pause(id).await.map(|()| None);
+        }
+        let ctx = self.check_server().await?;
+        ready::check_console(&ctx.settings).await?;
+        sampler::check(ctx).await?;
         let client = self.connect_initialised().await?;
         let paused = overrides::clear(&client, id, overrides::PAUSE).await?;
         if paused {
@@ -259,19 +299,20 @@ impl Engine {
                     .hint("`pgshift status` tells what can be done"),
             );
         };
-        let lease = match lease::acquire(&self.ctx, id).await {
+        let lease = match lease::acquire(ctx, id).await {
             Ok(lease) => lease,
             // A live runner was paused and goes on now.
             Err(error) if paused && error.kind() == ErrorKind::Refused => return Ok(None),
             Err(error) => return Err(error),
         };
-        session::execute(&self.ctx, id, Some(lease)).await?;
+        session::execute(ctx, id, Some(lease)).await?;
         self.state(id).await.map(Some)
     }
 
     /// Verifies now what a migration backfilled, without changing its state. Gives the tables that
     /// were checked.
     pub async fn verify(&self, id: &str) -> Result<Vec<String>> {
+        let ctx = self.ready().await?;
         let client = self.connect_initialised().await?;
         let row = store::migrations::get(&client, id)
             .await?
@@ -287,6 +328,7 @@ impl Engine {
             ));
         }
         let plan = row.plan.ok_or_else(|| no_plan(id))?;
+        sampler::check(&self.ctx).await?;
         // From READY on the new application version writes too: the checks of contract.
         let phase = if row.state == State::Ready {
             Phase::Contract
@@ -294,7 +336,7 @@ impl Engine {
             Phase::Verify
         };
         let steps = plan.steps_of(&[phase]);
-        super::verify::alone(&self.ctx, id, &steps).await
+        super::verify::alone(ctx, id, &steps).await
     }
 
     /// Marks migrations as applied without running them.

@@ -10,7 +10,9 @@ use tokio_postgres::Client;
 use super::Ctx;
 use crate::error::{Error, Result};
 use crate::pg::error::from_pg;
+use crate::pg::probes::free_connections;
 use crate::store;
+use crate::throttle::samples;
 
 /// The right to run a migration, for as long as its connection lives.
 pub struct Lease {
@@ -39,6 +41,31 @@ pub(super) async fn connect(ctx: &Ctx) -> Result<Client> {
         tracing::debug!("no client_connection_check_interval: {error}");
     }
     Ok(client)
+}
+
+/// Refuses to go on where the other connections of a run would leave none to others.
+///
+/// # Errors
+/// [`crate::ErrorKind::Connection`]: as where none at all is left.
+pub(super) async fn enough_connections(ctx: &Ctx, client: &Client) -> Result<()> {
+    let limits = &ctx.settings.limits;
+    if limits.min_free_connections.is_none() {
+        return Ok(());
+    }
+    let free = free_connections(client).await?;
+    if samples::may_begin(free, limits) {
+        return Ok(());
+    }
+    Err(Error::connection(format!(
+        "too few connections are free: this run needs {} and leaves one to others, and beside the \
+         one that looked there are {}",
+        samples::RUN_CONNECTIONS,
+        free.max(0)
+    ))
+    .hint(
+        "end some sessions, raise max_connections (or the CONNECTION LIMIT of the role or of the \
+         database), or --throttle min-free-connections=off",
+    ))
 }
 
 /// The advisory lock's key for a migration.
@@ -142,6 +169,12 @@ async fn try_acquire(ctx: &Ctx, migration: &str) -> Result<Tried> {
     }
 }
 
+/// Whether somebody runs a migration now.
+pub(super) async fn is_held(client: &Client, migration: &str) -> Result<bool> {
+    let holder = holder(client, migration, lock_key(migration)).await?;
+    Ok(holder.is_some_and(|h| !h.expired))
+}
+
 struct Holder {
     pid: i32,
     name: Option<String>,
@@ -219,6 +252,6 @@ async fn end_old_epoch(ctx: &Ctx, run: i64) -> Result<()> {
         )
         .await
         .map_err(from_pg)?;
-    tracing::warn!("run {run}: ended {ended} sessions of an earlier runner");
+    tracing::warn!(run, "ended {ended} sessions of an earlier runner");
     Ok(())
 }

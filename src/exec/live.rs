@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::engine::Engine;
+use super::lease;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::run::State;
@@ -24,6 +25,30 @@ impl Engine {
         }
         overrides::set(&client, id, overrides::PAUSE, "on", &self.ctx.actor, None).await?;
         let event = Event::Paused {
+            by: self.ctx.actor.clone(),
+        };
+        store::events::append(&client, id, None, &self.ctx.actor, &event).await
+    }
+
+    /// Ends the pause of a live run through a transaction pooler, where no run can be taken up.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused), and the pause stays, where nobody runs
+    /// the migration or nothing is paused.
+    pub(super) async fn end_pause(&self, id: &str) -> Result<()> {
+        let client = self.connect_initialised().await?;
+        let paused = overrides::list(&client, id)
+            .await?
+            .iter()
+            .any(|o| o.key == overrides::PAUSE);
+        if !paused || !lease::is_held(&client, id).await? {
+            return Err(self.refused_pooler(
+                self.pooling().await?,
+                "the pause of a live run can be ended through it, but no run taken up",
+            ));
+        }
+        overrides::clear(&client, id, overrides::PAUSE).await?;
+        let event = Event::Unpaused {
             by: self.ctx.actor.clone(),
         };
         store::events::append(&client, id, None, &self.ctx.actor, &event).await

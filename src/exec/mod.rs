@@ -9,25 +9,33 @@ mod ddl;
 pub mod doctor;
 pub mod engine;
 pub mod lease;
+mod ledger;
 mod live;
 pub mod planner;
 mod probe;
+mod ready;
 pub mod revert;
+mod sampler;
 pub mod session;
 mod tally;
 mod verify;
 pub mod view;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
-use crate::backfill::CHUNK_TARGET;
+use crate::backfill::{BackfillSpec, CHUNK_TARGET};
+use crate::error::{Error, Result};
 use crate::event::{Event, Sink};
 use crate::pg::connect::Target;
+use crate::pg::pooler::Pooling;
+use crate::plan::Step;
 use crate::retry::LockLadder;
 use crate::throttle::Limits;
+use crate::throttle::custom::Custom;
 
 pub use engine::Engine;
 
@@ -38,8 +46,14 @@ pub struct Settings {
     pub ladder: LockLadder,
     /// Throttle of backfills.
     pub limits: Limits,
-    /// Concurrent workers of a backfill, where the file does not say.
+    /// Signals of a person's own.
+    pub signals: Vec<Custom>,
+    /// Concurrent workers of a backfill, where the migration file does not say.
     pub workers: u16,
+    /// Rows of a batch, where the migration file does not say; `None` adapts.
+    pub batch: Option<u32>,
+    /// What wins over the migration file: the command line.
+    pub over: Over,
     /// Working time that a chunk aims at.
     pub chunk_target: Duration,
     /// Rows that may fail before a backfill stops.
@@ -50,6 +64,79 @@ pub struct Settings {
     pub lease_ttl: Duration,
     /// How long to go on trying to reconnect.
     pub reconnect_budget: Duration,
+    /// The PgBouncer whose queues hold backfills.
+    pub pools: Option<Pools>,
+}
+
+/// A PgBouncer in front of the database.
+#[derive(Debug, Clone)]
+pub struct Pools {
+    /// Its admin console, made by [`Target::console`].
+    pub console: Target,
+    /// The database's name on the server, once it is known; until then all pools count.
+    pub database: Option<String>,
+}
+
+/// What wins over a migration file's own options.
+///
+/// The one order of precedence: defaults, `pgshift.toml`, the migration file, the command line, and
+/// (limits of the throttle only) what is set for a migration while it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Over {
+    /// Limits, as [`Limits::set`] takes them. They are in [`Settings::limits`] too, for what is
+    /// decided before a file is read.
+    pub limits: Vec<(String, String)>,
+    /// Concurrent workers of a backfill.
+    pub workers: Option<u16>,
+    /// Rows of a batch.
+    pub batch: Option<u32>,
+    /// The longest try for a lock.
+    pub lock_timeout: Option<Duration>,
+}
+
+impl Settings {
+    /// The limits of a step: as configured, then the migration file's, then the command line's.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] where one is not known: a plan of another version.
+    pub fn limits_of(&self, step: &Step) -> Result<Limits> {
+        self.limits_with(&step.throttle)
+            .map_err(|error| error.context(&step.title))
+    }
+
+    /// The limits with these of a migration file.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] where one is not known.
+    pub fn limits_with(&self, file: &BTreeMap<String, String>) -> Result<Limits> {
+        let mut limits = self.limits.clone();
+        let over = self.over.limits.iter().map(|(key, value)| (key, value));
+        for (key, value) in file.iter().chain(over) {
+            limits
+                .set(key, value)
+                .map_err(|why| Error::usage(format!("limit {why}")).left("nothing was changed"))?;
+        }
+        Ok(limits)
+    }
+
+    /// A backfill as it is to run.
+    pub fn backfill(&self, spec: &BackfillSpec) -> BackfillSpec {
+        BackfillSpec {
+            workers: Some(self.over.workers.or(spec.workers).unwrap_or(self.workers)),
+            batch: self.over.batch.or(spec.batch).or(self.batch),
+            ..spec.clone()
+        }
+    }
+
+    /// The tries for the locks of a step.
+    pub fn ladder_of(&self, step: &Step) -> LockLadder {
+        let file = step.lock_timeout_ms.map(Duration::from_millis);
+        let ladder = self.ladder.clone();
+        match self.over.lock_timeout.or(file) {
+            Some(longest) => ladder.with_longest(longest),
+            None => ladder,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -57,12 +144,16 @@ impl Default for Settings {
         Self {
             ladder: LockLadder::default(),
             limits: Limits::default(),
+            signals: Vec::new(),
             workers: 1,
+            batch: None,
+            over: Over::default(),
             chunk_target: CHUNK_TARGET,
             max_failed_rows: 0,
             cancel_blockers: false,
             lease_ttl: Duration::from_secs(15),
             reconnect_budget: Duration::from_mins(1),
+            pools: None,
         }
     }
 }
@@ -70,8 +161,16 @@ impl Default for Settings {
 /// What every part of an execution needs.
 #[derive(Clone)]
 pub struct Ctx {
-    /// The database.
+    /// The database, for all that needs a session.
     pub target: Target,
+    /// True where `--direct-url` names it.
+    pub direct: bool,
+    /// What is between us and it; looked at once.
+    pub pooling: Arc<OnceCell<Pooling>>,
+    /// The same database by `--database-url`, where `--direct-url` is given beside it.
+    pub pooled: Option<Target>,
+    /// Where chunks go, if not to `target`; decided before a run.
+    pub chunks: Option<Target>,
     /// How to execute.
     pub settings: Settings,
     /// Where events go.
@@ -104,8 +203,46 @@ impl Ctx {
         }
     }
 
+    /// Where chunks go.
+    pub fn chunk_target(&self) -> &Target {
+        self.chunks.as_ref().unwrap_or(&self.target)
+    }
+
     /// Hands an event to the sink.
     pub fn emit(&self, migration: &str, event: &Event) {
         self.sink.event(migration, event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Phase, Work};
+
+    /// default < pgshift.toml < migration file < command line.
+    #[test]
+    fn the_later_wins() {
+        let mut settings = Settings::default();
+        let mut step = Step::new(Phase::Backfill, "b", Work::Check { sql: String::new() });
+        let lag = |s: &Settings, step: &Step| {
+            let limits = s.limits_of(step).expect("known keys");
+            (limits.max_lag, s.ladder_of(step).longest)
+        };
+        let secs = |n| (Some(Duration::from_secs(n)), Duration::from_secs(n));
+        assert_eq!(
+            lag(&settings, &step),
+            (Some(Duration::from_secs(5)), Duration::from_secs(1))
+        );
+        settings.limits.max_lag = secs(10).0;
+        settings.ladder = settings.ladder.with_longest(secs(10).1);
+        assert_eq!(lag(&settings, &step), secs(10));
+        step.throttle.insert("max-lag".into(), "20s".into());
+        step.set_lock_timeout(secs(20).1);
+        assert_eq!(lag(&settings, &step), secs(20));
+        settings.over.limits.push(("max-lag".into(), "30s".into()));
+        settings.over.lock_timeout = Some(secs(30).1);
+        assert_eq!(lag(&settings, &step), secs(30));
+        step.throttle.insert("max-lagg".into(), "1s".into());
+        assert!(settings.limits_of(&step).is_err());
     }
 }

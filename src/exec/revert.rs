@@ -6,7 +6,6 @@ use tokio_postgres::Client;
 use super::engine::{Engine, begin, commit_or_roll_back, refused};
 use super::{lease, session};
 use crate::error::{Error, Result};
-use crate::pg::session::refuse_transaction_pooler;
 use crate::plan::{Step, revert_steps};
 use crate::run::{Input, RunKind, State, transition};
 use crate::store::{self, MigrationRow, RunRow, StepState, overrides};
@@ -50,9 +49,9 @@ impl Engine {
 
     /// Takes a migration back.
     pub async fn revert(&self, id: &str, to: RevertTo) -> Result<State> {
-        refuse_transaction_pooler(&self.ctx.target).await?;
+        let ctx = self.check_server().await?;
         let first = self.connect_initialised().await?;
-        let lease = lease::acquire(&self.ctx, id).await?;
+        let lease = lease::acquire(ctx, id).await?;
         drop(first);
         let client = &*lease.client;
         let open = store::runs::open_run(client, id).await?;
@@ -77,7 +76,7 @@ impl Engine {
             };
             commit_or_roll_back(client, work.await).await?;
         }
-        session::execute(&self.ctx, id, Some(lease)).await?;
+        session::execute(ctx, id, Some(lease)).await?;
         self.state(id).await
     }
 }

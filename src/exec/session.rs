@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 use super::lease::{self, Lease};
-use super::{Ctx, backfill, concurrent, ddl, verify};
+use super::ledger::Ledger;
+use super::{Ctx, backfill, concurrent, ddl, ready, verify};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, Progress};
+use crate::event::{Event, Lost, Progress};
 use crate::pg::error::from_pg;
 use crate::plan::{Step, Work};
 use crate::retry::reconnect_pause;
@@ -18,6 +19,8 @@ use crate::store::{self, RunRow, StepState};
 
 /// Time between heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// The account of the time lost is written at every such heartbeat, where it has changed.
+const ACCOUNT_EVERY: u32 = 2;
 
 /// A run under one lease and one epoch.
 pub(super) struct Session {
@@ -32,6 +35,8 @@ pub(super) struct Session {
     pub(super) work: Client,
     /// The last progress, which the heartbeats tell to `pgshift status`.
     pub(super) progress: Mutex<Option<Progress>>,
+    /// Time lost by the step under way.
+    pub(super) ledger: Ledger,
 }
 
 impl Session {
@@ -67,22 +72,23 @@ impl Session {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
     }
 
-    /// Tells why a backfill or verify waits, or that it goes on.
-    pub(super) fn tell_waiting(&self, waiting: Option<String>) {
-        let mut last = self
-            .progress
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        if let Some(mut progress) = last.take() {
-            progress.waiting = waiting;
-            self.tell(progress);
-        }
+    /// The last progress that was told.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        let last = self.progress.lock();
+        last.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn last_progress(&self) -> Option<serde_json::Value> {
-        let last = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().and_then(|p| serde_json::to_value(p).ok())
+    /// Writes the account of the time lost, where it differs from what is written.
+    async fn note_lost(&self, written: &mut Lost) -> Result<()> {
+        let Some(step) = self.progress().map(|p| p.step) else {
+            return Ok(());
+        };
+        let lost = self.ledger.total();
+        if lost != *written {
+            store::runs::note_lost(&*self.lease, self.run_id(), self.epoch, step, &lost).await?;
+            *written = lost;
+        }
+        Ok(())
     }
 
     /// The run's number; 0 outside a run, which no row has.
@@ -133,6 +139,9 @@ pub async fn execute(ctx: &Ctx, migration: &str, first: Option<Lease>) -> Result
         }
         let since = *lost.get_or_insert_with(Instant::now);
         if since.elapsed() > ctx.settings.reconnect_budget {
+            let reason = error.to_string();
+            let asked = false;
+            ctx.emit(migration, &Event::Stopped { reason, asked });
             return Err(error
                 .left("all committed chunks and steps are kept")
                 .hint("`pgshift resume` goes on from there when the server is back"));
@@ -159,6 +168,7 @@ async fn open(
         Some(lease) => lease,
         None => lease::acquire_again(ctx, migration).await?,
     };
+    lease::enough_connections(ctx, &lease.client).await?;
     let open = store::runs::open_run(&*lease.client, migration).await?;
     if let Some((ours, epoch)) = held.run {
         let go_on = match &open {
@@ -171,6 +181,10 @@ async fn open(
         }
     }
     let Some(run) = open else { return Ok(None) };
+    let chunks = |step: &Step| matches!(step.work, Work::Backfill(_));
+    if held.run.is_some() && run.steps.iter().any(chunks) {
+        ready::check_way(ctx, &lease.client).await?;
+    }
     // Before it is raised: the reply may be lost.
     held.run = Some((run.id, run.epoch + 1));
     let epoch = lease::begin_epoch(ctx, &lease, run.id).await?;
@@ -183,6 +197,7 @@ async fn open(
         lease: lease.client.clone(),
         work: lease::connect(ctx).await?,
         progress: Mutex::default(),
+        ledger: Ledger::default(),
     });
     if let Some(from) = lease.took_over {
         session.event(&Event::TookOver { from }).await?;
@@ -234,16 +249,26 @@ pub(super) fn taken_over() -> Error {
 /// Renews the lease until it is lost; gives the reason.
 async fn heartbeats(session: &Session) -> Error {
     let ttl = session.ctx.settings.lease_ttl;
+    let (mut beat, mut written) = (0, Lost::new());
     loop {
         tokio::time::sleep(HEARTBEAT).await;
-        let progress = session.last_progress();
-        let renewal = store::runs::heartbeat(
-            &*session.lease,
-            session.run_id(),
-            session.epoch,
-            ttl,
-            progress.as_ref(),
-        );
+        beat += 1;
+        let progress = session.progress();
+        let progress = progress.and_then(|p| serde_json::to_value(p).ok());
+        let renewal = async {
+            let ours = store::runs::heartbeat(
+                &*session.lease,
+                session.run_id(),
+                session.epoch,
+                ttl,
+                progress.as_ref(),
+            )
+            .await?;
+            if ours && beat % ACCOUNT_EVERY == 0 {
+                session.note_lost(&mut written).await?;
+            }
+            Ok(ours)
+        };
         match tokio::time::timeout(ttl / 2, renewal).await {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => return taken_over(),
@@ -266,12 +291,14 @@ async fn record_stop(session: &Session, error: &Error) {
         session
             .event(&Event::Stopped {
                 reason: reason.clone(),
+                asked: session.ctx.stopping(),
             })
             .await?;
+        session.note_lost(&mut Lost::new()).await?;
         store::runs::release_lease(&*session.lease, session.run_id(), session.epoch).await
     };
     if let Err(second) = record.await {
-        tracing::warn!("the stop could not be recorded: {second}");
+        tracing::warn!(migration = %session.migration, "the stop could not be recorded: {second}");
     }
 }
 
@@ -284,6 +311,7 @@ async fn steps(session: &Arc<Session>, run: &RunRow) -> Result<()> {
             continue;
         }
         session.check_stop()?;
+        session.ledger.begin(before);
         session.begin_progress(ordinal, &step.title);
         store::runs::start_step(&*session.lease, run.id, ordinal, step).await?;
         session
@@ -440,7 +468,16 @@ async fn finish(session: &Session, run: &RunRow) -> Result<()> {
         .map_err(|n| Error::internal(n.why))?;
         store::runs::close(client, run.id, "done").await?;
         store::migrations::set_state(client, &run.migration, next).await?;
-        let event = Event::RunFinished { kind: run.kind };
+        let mut lost_ms = Lost::new();
+        for step in store::runs::steps(client, run.id).await? {
+            for (cause, ms) in step.lost() {
+                *lost_ms.entry(cause).or_default() += ms;
+            }
+        }
+        let event = Event::RunFinished {
+            kind: run.kind,
+            lost_ms,
+        };
         store::events::append(
             client,
             &run.migration,

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::backfill::Pace;
 use crate::event::Progress;
 
 /// Progress is told at most this often.
@@ -21,7 +22,7 @@ pub(super) struct Tally {
     pub(super) rows_before: i64,
     pub(super) chunks_before: i64,
     pub(super) told: Mutex<Option<Instant>>,
-    pub(super) fraction_before: Mutex<Option<f64>>,
+    pub(super) pace: Mutex<Pace>,
 }
 
 impl Tally {
@@ -38,7 +39,7 @@ impl Tally {
     /// Where it stands after `elapsed` of this session: by blocks, or by rows of an estimate.
     pub(super) fn progress(&self, by_blocks: bool, elapsed: Duration) -> Progress {
         let load = |n: &AtomicI64| n.load(Ordering::Relaxed);
-        let (rows, elapsed) = (load(&self.rows), elapsed.as_secs_f64().max(0.001));
+        let rows = load(&self.rows);
         let total = load(&self.rows_total).max(1);
         let fraction = if by_blocks {
             load(&self.blocks_done) as f64 / load(&self.blocks_total).max(1) as f64
@@ -46,22 +47,17 @@ impl Tally {
             (self.rows_before + rows) as f64 / total as f64
         }
         .clamp(0.0, 1.0);
-        // By the share done since this session began, waiting included.
-        let before = *self
-            .fraction_before
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(fraction);
-        let eta = (fraction > before && elapsed > 1.0).then(|| {
-            Duration::from_secs_f64((elapsed * (1.0 - fraction) / (fraction - before)).min(1e9))
-        });
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.note(elapsed, fraction, rows);
         Progress {
             fraction,
             rows: self.rows_before + rows,
             rows_total: total,
             chunks: self.chunks_before + load(&self.chunks),
-            rate: rows as f64 / elapsed,
-            eta,
+            rate: pace.rate(),
+            eta: pace.eta(),
+            blocks_done: load(&self.blocks_done),
+            blocks_total: load(&self.blocks_total),
             ..Progress::default()
         }
     }
@@ -79,7 +75,7 @@ mod tests {
             rows_before: 5_000,
             ..Tally::default()
         };
-        assert_eq!(tally.progress(true, Duration::from_secs(2)).eta, None);
+        assert_eq!(tally.progress(true, Duration::ZERO).eta, None);
         tally.blocks_done.store(600, Ordering::Relaxed);
         tally.rows.store(1_000, Ordering::Relaxed);
         let now = tally.progress(true, Duration::from_secs(10));

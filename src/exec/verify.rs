@@ -1,7 +1,7 @@
 //! Verify steps: every row of a table against what it should be, range by range, so that no
 //! snapshot is held for long.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::SimpleQueryMessage;
@@ -9,8 +9,9 @@ use tokio_postgres::SimpleQueryMessage;
 use super::Ctx;
 use super::control::{Control, with_probes};
 use super::ddl::cancel_on_stop;
+use super::ledger::Ledger;
 use super::session::{Session, done_event, record_done};
-use crate::backfill::{ChunkSizer, VerifySpec};
+use crate::backfill::{ChunkSizer, Pace, VerifySpec};
 use crate::catalog::Leaf;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress};
@@ -19,6 +20,7 @@ use crate::pg::error::from_pg;
 use crate::pg::probes::relation_state;
 use crate::plan::{Step, Work};
 use crate::sql::quote::literal;
+use crate::store::runs::LOST;
 
 /// Working time that a range aims at; reading disturbs less than writing.
 const RANGE_TARGET: Duration = Duration::from_millis(100);
@@ -28,6 +30,8 @@ const KEYS_TOLD: usize = 10;
 /// What a verify found.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Found {
+    /// Looked at, estimated.
+    rows: i64,
     wrong: i64,
     keys: Vec<String>,
 }
@@ -39,10 +43,10 @@ pub(super) async fn run(
     spec: &VerifySpec,
 ) -> Result<Duration> {
     let begun = Instant::now();
-    let control = Control::new(session.clone());
+    let control = Control::new(session.clone(), step)?;
     find(session, ordinal, step, spec, &control).await?;
-    let waited: Duration = control.waited().values().sum();
-    let result = serde_json::json!({ "wrong": 0 });
+    let waited = session.ledger.of_session();
+    let result = serde_json::json!({ "wrong": 0, LOST: session.ledger.total() });
     record_done(
         session,
         ordinal,
@@ -63,12 +67,13 @@ pub(super) async fn alone(ctx: &Ctx, migration: &str, steps: &[Step]) -> Result<
         lease: Arc::new(ctx.target.connect().await?),
         work: ctx.target.connect().await?,
         progress: Mutex::default(),
+        ledger: Ledger::default(),
     });
     let mut tables = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         match &step.work {
             Work::Verify(spec) => {
-                let control = Control::new(session.clone());
+                let control = Control::new(session.clone(), step)?;
                 find(&session, index + 1, step, spec, &control).await?;
                 tables.push(spec.table.to_string());
             }
@@ -91,6 +96,7 @@ async fn find(
     session
         .event(&Event::Verified {
             table: spec.table.to_string(),
+            rows: found.rows,
             wrong: found.wrong,
             keys: found.keys.clone(),
         })
@@ -148,6 +154,7 @@ async fn scan(
         blocks: table.leaves.iter().map(|l| l.blocks).sum(),
         blocks_before: 0,
         begun: Instant::now(),
+        pace: Mutex::default(),
     };
     let mut found = Found::default();
     for leaf in &table.leaves {
@@ -168,6 +175,7 @@ async fn scan(
                 .await?;
         }
     }
+    found.rows = table.rows;
     Ok(found)
 }
 
@@ -188,6 +196,7 @@ struct Scan<'a> {
     blocks: i64,
     blocks_before: i64,
     begun: Instant,
+    pace: Mutex<Pace>,
 }
 
 impl Scan<'_> {
@@ -235,15 +244,18 @@ impl Scan<'_> {
 
     fn tell(&self, next: i64) {
         let rows_total = self.progress.rows_total;
-        let fraction = (self.blocks_before + next) as f64 / self.blocks.max(1) as f64;
-        let elapsed = self.begun.elapsed().as_secs_f64();
-        self.session.tell(Progress {
+        let done = self.blocks_before + next;
+        let fraction = (done as f64 / self.blocks.max(1) as f64).min(1.0);
+        let rows = (fraction * rows_total as f64) as i64;
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.note(self.begun.elapsed(), fraction, rows);
+        self.control.tell(Progress {
             fraction,
-            rows: (fraction * rows_total as f64) as i64,
-            rate: fraction * rows_total as f64 / elapsed.max(0.001),
-            eta: (fraction > 0.01)
-                .then(|| Duration::from_secs_f64(elapsed * (1.0 - fraction).max(0.0) / fraction)),
-            waiting: self.control.waiting(),
+            rows,
+            rate: pace.rate(),
+            eta: pace.eta(),
+            blocks_done: done,
+            blocks_total: self.blocks,
             ..self.progress.clone()
         });
     }
@@ -289,6 +301,7 @@ async fn one(
             .hint("the expression fails for a row; mend the row and `pgshift resume`")
     })?;
     Ok(Found {
+        rows: 0,
         wrong: row.get(0),
         keys: row.get::<_, Option<Vec<String>>>(1).unwrap_or_default(),
     })

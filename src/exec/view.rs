@@ -45,7 +45,11 @@ pub struct RunView {
     pub eta: Option<Duration>,
     /// Why it waits, if it does.
     pub waiting: Option<String>,
-    /// Time spent waiting, in milliseconds.
+    /// The longest replay lag of the watched standbys, in seconds.
+    pub lag_seconds: Option<f64>,
+    /// The share of the time that chunks may work now.
+    pub duty: Option<f64>,
+    /// Time that the step spent waiting, in milliseconds.
     pub waited_ms: i64,
     /// Why it stopped, if it did.
     pub error: Option<String>,
@@ -124,8 +128,13 @@ pub async fn run(client: &Client, migration: &str) -> Result<Option<RunView>> {
         chunks: ranges.iter().map(|r| r.chunks).sum(),
         rate: said.as_ref().map(|p| p.rate),
         eta: said.as_ref().and_then(|p| p.eta),
+        lag_seconds: said.as_ref().and_then(|p| p.lag_seconds),
+        duty: said.as_ref().and_then(|p| p.duty),
         waiting: said.and_then(|p| p.waiting).or(paused),
-        waited_ms: at.map_or(0, |s| s.waited_ms),
+        waited_ms: at.map_or(0, |s| {
+            let lost: u64 = s.lost().values().sum();
+            s.waited_ms.max(lost as i64)
+        }),
         error: run.error,
         failed_rows: failed.len() as i64,
     }))

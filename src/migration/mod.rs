@@ -9,6 +9,7 @@ pub mod order;
 mod parse;
 mod statement;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -164,6 +165,10 @@ pub struct BackfillOptions {
 pub struct FileOptions {
     /// `lock_timeout` of the DDL steps; whole milliseconds, at least 1.
     pub lock_timeout: Option<Duration>,
+    /// Limits of the throttle for this migration: keys and values of
+    /// [`KEYS`](crate::throttle::limits::KEYS).
+    #[serde(default)]
+    pub throttle: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::directive::Arg;
 use super::{BackfillOptions, FileOptions, Strategy};
-use crate::sql::Diagnostic;
-use crate::sql::Span;
+use crate::sql::{Diagnostic, Span};
+use crate::throttle::limits::{KEYS, Key, Limits};
 
 /// An option that can be set in a `T`.
 pub(super) struct Known<T: 'static> {
@@ -60,8 +60,8 @@ pub(super) const BACKFILL: &[Known<BackfillOptions>] = &[
     },
 ];
 
-/// Options of `-- pgshift: option`.
-pub(super) const FILE: &[Known<FileOptions>] = &[Known {
+/// Options of `-- pgshift: option` beside the limits of the throttle.
+const FILE: &[Known<FileOptions>] = &[Known {
     name: "lock_timeout",
     expects: "a time of at least 1ms, for example lock_timeout=2s or lock_timeout=500ms",
     set: |o, v| {
@@ -76,6 +76,78 @@ fn milliseconds(value: &str) -> Option<Duration> {
     let whole = duration.subsec_nanos().is_multiple_of(1_000_000);
     let fits = (1..=i32::MAX.unsigned_abs().into()).contains(&duration.as_millis());
     (whole && fits).then_some(duration)
+}
+
+/// Sets the options of a file: its own, and the limits of the throttle.
+pub(super) fn of_file(
+    args: &[Arg],
+    options: &mut FileOptions,
+    seen: &mut Vec<(String, Span)>,
+) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    for arg in args {
+        let limit = KEYS.iter().find(|key| key.name == arg.key);
+        let own = FILE.iter().any(|known| known.name == arg.key);
+        match limit {
+            Some(limit) => {
+                diagnostics.extend(of_throttle(limit, arg, options, seen));
+            }
+            None if own => {
+                let arg = std::slice::from_ref(arg);
+                diagnostics.extend(apply(FILE, arg, "the file", options, seen));
+            }
+            None => {
+                let names: Vec<&str> = FILE
+                    .iter()
+                    .map(|known| known.name)
+                    .chain(KEYS.iter().map(|key| key.name))
+                    .collect();
+                diagnostics.push(
+                    Diagnostic::new(arg.span, format!("the file has no option `{}`", arg.key))
+                        .help(suggest(&arg.key, &names, "options")),
+                );
+            }
+        }
+    }
+    diagnostics
+}
+
+/// Sets a limit of the throttle.
+fn of_throttle(
+    limit: &Key,
+    arg: &Arg,
+    options: &mut FileOptions,
+    seen: &mut Vec<(String, Span)>,
+) -> Option<Diagnostic> {
+    if let Some(twice) = set_twice(arg, seen) {
+        return Some(twice);
+    }
+    seen.push((arg.key.clone(), arg.span));
+    let Some((value, span)) = &arg.value else {
+        return Some(no_value(arg).help(format!("{}: {}", limit.name, limit.about)));
+    };
+    match Limits::default().set(limit.name, value) {
+        Ok(()) => {
+            options.throttle.insert(arg.key.clone(), value.clone());
+            None
+        }
+        Err(why) => Some(
+            Diagnostic::new(*span, format!("`{value}` is not a value of {}", limit.name)).help(why),
+        ),
+    }
+}
+
+fn set_twice(arg: &Arg, seen: &[(String, Span)]) -> Option<Diagnostic> {
+    let (_, first) = seen.iter().find(|(name, _)| *name == arg.key)?;
+    Some(
+        Diagnostic::new(arg.span, format!("option `{}` is set twice", arg.key))
+            .also(*first, "first set here")
+            .help("keep one of them"),
+    )
+}
+
+fn no_value(arg: &Arg) -> Diagnostic {
+    Diagnostic::new(arg.span, format!("option `{}` has no value", arg.key))
 }
 
 /// Sets the options in `args`. `what` is what takes them; `seen` are those already set.
@@ -96,21 +168,14 @@ pub(super) fn apply<T>(
             );
             continue;
         };
-        if let Some((_, first)) = seen.iter().find(|(name, _)| *name == arg.key) {
-            diagnostics.push(
-                Diagnostic::new(arg.span, format!("option `{}` is set twice", arg.key))
-                    .also(*first, "first set here")
-                    .help("keep one of them"),
-            );
+        if let Some(twice) = set_twice(arg, seen) {
+            diagnostics.push(twice);
             continue;
         }
         seen.push((arg.key.clone(), arg.span));
         let help = || format!("{} must be {}", option.name, option.expects);
         match &arg.value {
-            None => diagnostics.push(
-                Diagnostic::new(arg.span, format!("option `{}` has no value", arg.key))
-                    .help(help()),
-            ),
+            None => diagnostics.push(no_value(arg).help(help())),
             Some((value, span)) => {
                 if !(option.set)(target, value) {
                     diagnostics.push(

@@ -247,13 +247,7 @@ impl<'a> Parser<'a> {
                             .help("move it before the first statement"),
                     );
                 }
-                let found = options::apply(
-                    options::FILE,
-                    &args,
-                    "the file",
-                    &mut self.options,
-                    &mut self.options_seen,
-                );
+                let found = options::of_file(&args, &mut self.options, &mut self.options_seen);
                 self.diagnostics.extend(found);
             }
         }

@@ -18,6 +18,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::conninfo::{self, ChannelBinding, ConnInfo, Host, HostName, SslMode};
 use super::error::from_pg;
 use super::{passfile, session, sqlstate, tls};
+use crate::throttle::pools::CONSOLE;
 use crate::{Error, ErrorKind, Result};
 use driver::{PoolConnect, drive};
 use environment::{default_passfile, home, local_server};
@@ -55,6 +56,34 @@ impl Target {
     /// [`ErrorKind::Usage`], naming the parameter or file.
     pub fn new(url: Option<&str>) -> Result<Self> {
         Self::resolve(ConnInfo::parse(url, &environment)?, &environment)
+    }
+
+    /// The admin console of a PgBouncer, from a connection string and the environment as in
+    /// [`new`](Self::new). Its database is `pgbouncer`; it takes no `options`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`], also where another database or more than one host is named: each
+    /// PgBouncer has queues of its own.
+    pub fn console(url: &str) -> Result<Self> {
+        let env = |name: &str| match name {
+            "PGDATABASE" => Some(CONSOLE.to_owned()),
+            "PGOPTIONS" | "PGTARGETSESSIONATTRS" => None,
+            name => environment(name),
+        };
+        let info = ConnInfo {
+            read_write: false,
+            ..ConnInfo::parse(Some(url), &env)?
+        };
+        let wrong = if info.dbname.as_deref() != Some(CONSOLE) {
+            "it names another database than pgbouncer, which is the console's"
+        } else if info.hosts.len() > 1 {
+            "it names more than one host, and each PgBouncer has queues of its own"
+        } else {
+            return Self::resolve(info, &env);
+        };
+        Err(Error::usage(format!("pgbouncer-url {info}: {wrong}"))
+            .left("nothing was changed")
+            .hint("write postgres://user@host:6432/pgbouncer"))
     }
 
     /// A target from settings; `env` says where the home directory is.

@@ -5,6 +5,7 @@ pub mod connect;
 pub mod conninfo;
 pub mod error;
 pub mod passfile;
+pub mod pooler;
 pub mod probes;
 mod read;
 pub mod session;

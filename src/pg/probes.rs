@@ -4,6 +4,7 @@
 //! What the role may not see is an error or `None`, never a reassuring value.
 
 mod health;
+mod pgbouncer;
 mod sessions;
 
 use std::time::Duration;
@@ -14,7 +15,11 @@ use serde::Serialize;
 use tokio_postgres::types::{PgLsn, ToSql, Type};
 use tokio_postgres::{Client, Row};
 
-pub use health::{Slot, archive_backlog, blocked_by_us, free_connections, slots, vacuums};
+pub use health::{
+    Archive, Slot, archive, blocked_by_us, forced_checkpoints, free_connections, slots, vacuums,
+    wal_insert_lsn,
+};
+pub use pgbouncer::{Console, Queues};
 pub use sessions::{Blocked, Blocker, blocked_by, blockers_of, would_block};
 
 use super::read::{failed, get, seconds};

@@ -1,10 +1,7 @@
-//! What a session is good for: writes, the server's version, and whether it is one session.
-
-use std::time::Duration;
+//! What a session is good for: writes, the server's version, and where it leads.
 
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
-use super::connect::Target;
 use super::error::from_pg;
 use crate::{Error, Result};
 
@@ -81,122 +78,54 @@ pub async fn require_read_write(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// How long a probe of [`behind_transaction_pooler`] may wait for its answer.
-const PROBE_LIMIT: Duration = Duration::from_secs(3);
-
-/// The order in which the two probes ask. Alternating alone would not do: a pooler that goes
-/// round two servers would give each probe its own. Asking twice in a row catches that.
-const ROUNDS: [Probe; 10] = {
-    use Probe::{A, B};
-    [A, B, A, A, B, B, A, B, A, A]
-};
-
-#[derive(Clone, Copy)]
-enum Probe {
-    A,
-    B,
+/// Which database of which server a session is in. Two connections that lead to the same one say
+/// the same, whatever is in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster's system identifier, where the server tells it; a copy of a data directory has
+    /// its original's.
+    pub system: Option<String>,
+    /// When the server started: it tells a copy from its original.
+    pub started: String,
+    /// The database's oid.
+    pub database_oid: String,
+    /// The database's name on the server.
+    pub database: String,
+    /// The role on the server.
+    pub role: String,
 }
 
-/// Whether a pooler gives each transaction its own server session (PgBouncer's
-/// `pool_mode=transaction` or `statement`, and others' alike), so that session state, such as
-/// advisory locks, LISTEN and temporary tables, does not last.
-///
-/// Two connections are opened at once and asked in turn which backend serves them. Each has
-/// its own for as long as it lives, directly and through a pooler by sessions; so one backend
-/// under both, or two under one, is a pooler by transactions. That holds for a pool of one
-/// server too. A second connection that gets no answer while the first still does is a pooler
-/// by sessions that is full. Nothing is left behind on the server. The answer can be a false "no" only where the pooler, by
-/// chance, serves every question of each connection from the same server.
+/// Where a session has got to; any role may ask.
 ///
 /// # Errors
-/// [`ErrorKind::Connection`](crate::ErrorKind::Connection) if the server does not answer.
-pub async fn behind_transaction_pooler(target: &Target) -> Result<bool> {
-    // No query at connecting: through a full pooler it would wait.
-    let target = target.any_session();
-    let (first, address) = target.connect_where().await?;
-    let mut seen = [
-        Some(in_time(backend(&first)).await.ok_or_else(no_answer)??),
-        None,
-    ];
-    let Some(second) = in_time(target.only(&address).connect()).await else {
-        return starved(&first, seen[0].as_deref()).await;
-    };
-    let second = second?;
-    for probe in ROUNDS {
-        let (client, index) = match probe {
-            Probe::A => (&first, 0),
-            Probe::B => (&second, 1),
-        };
-        let Some(answer) = in_time(backend(client)).await else {
-            return match probe {
-                Probe::A => Err(no_answer()),
-                Probe::B => starved(&first, seen[0].as_deref()).await,
-            };
-        };
-        let answer = answer?;
-        let changed = seen[index].as_ref().is_some_and(|before| *before != answer);
-        if changed || seen[1 - index].as_ref() == Some(&answer) {
-            return Ok(true);
-        }
-        seen[index] = Some(answer);
-    }
-    Ok(false)
-}
-
-/// The second probe waits for a backend. Poolers serve waiting clients in order, so a first
-/// that is answered before it has a backend of its own. Where neither is answered, nothing is
-/// known: the pool may be full, or the server frozen.
-async fn starved(first: &Client, before: Option<&str>) -> Result<bool> {
-    match in_time(backend(first)).await {
-        Some(answer) => Ok(before != Some(&*answer?)),
-        None => Err(no_answer()),
-    }
-}
-
-async fn in_time<T>(work: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(PROBE_LIMIT, work).await.ok()
-}
-
-fn no_answer() -> Error {
-    Error::connection(format!(
-        "no answer within {} s; it cannot be told whether a transaction pooler is in between",
-        PROBE_LIMIT.as_secs()
-    ))
-    .hint("the server or the pool is overloaded: try again when it is not")
-}
-
-/// Refuses a target behind a transaction pooler.
-///
-/// # Errors
-/// [`ErrorKind::Refused`](crate::ErrorKind::Refused) behind one, and those of
-/// [`behind_transaction_pooler`].
-pub async fn refuse_transaction_pooler(target: &Target) -> Result<()> {
-    if !behind_transaction_pooler(target).await? {
-        return Ok(());
-    }
-    Err(Error::refused(format!(
-        "{target} is a connection pooler that gives every transaction another server session; \
-         locks that must outlive a transaction cannot work through it"
-    ))
-    .left("nothing was changed")
-    .hint("connect to PostgreSQL itself, or to a pool in session mode (pool_mode=session)"))
-}
-
-/// Which backend serves this query: process ids are used again, and two servers can use the
-/// same ones, hence the times.
-async fn backend(client: &Client) -> Result<String> {
+/// What the query gives.
+pub async fn identity(client: &Client) -> Result<Identity> {
     let row = one_row(
         client,
-        "SELECT pg_catalog.concat_ws(' ', a.pid, a.backend_start, \
-         pg_catalog.pg_postmaster_start_time()) \
-         FROM pg_catalog.pg_stat_activity a WHERE a.pid = pg_catalog.pg_backend_pid()",
+        "SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time()),
+                d.oid, d.datname, current_user
+         FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()",
     )
     .await?;
-    column(&row, 0).map(str::to_owned)
+    let value = |index| column(&row, index).map(str::to_owned);
+    // Any role may ask PostgreSQL itself; hosted ones need not have the function.
+    let system = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
+    let system = match one_row(client, system).await {
+        Ok(row) => Some(column(&row, 0)?.to_owned()),
+        Err(error) if error.is_connection() => return Err(error),
+        Err(_) => None,
+    };
+    Ok(Identity {
+        system,
+        started: value(0)?,
+        database_oid: value(1)?,
+        database: value(2)?,
+        role: value(3)?,
+    })
 }
 
 /// The simple protocol prepares nothing, so it works through any pooler.
-async fn one_row(client: &Client, query: &str) -> Result<SimpleQueryRow> {
+pub(super) async fn one_row(client: &Client, query: &str) -> Result<SimpleQueryRow> {
     client
         .simple_query(query)
         .await
@@ -209,7 +138,7 @@ async fn one_row(client: &Client, query: &str) -> Result<SimpleQueryRow> {
         .ok_or_else(|| Error::internal("a query that always gives a row gave none"))
 }
 
-fn column(row: &SimpleQueryRow, index: usize) -> Result<&str> {
+pub(super) fn column(row: &SimpleQueryRow, index: usize) -> Result<&str> {
     row.try_get(index)
         .map_err(from_pg)?
         .ok_or_else(|| Error::internal("a value that is never null was null"))

@@ -65,6 +65,20 @@ pub fn client_config(info: &ConnInfo, home: Option<&Path>) -> Result<ClientConfi
     }
 }
 
+/// The TLS client for servers that are none of PostgreSQL: chain and name are checked against the
+/// operating system's authorities (or those that `SSL_CERT_FILE` names).
+///
+/// # Errors
+/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) where there are none.
+pub fn public_client() -> Result<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::internal(format!("TLS: {error}")))?
+        .with_root_certificates(system_authorities()?.roots)
+        .with_no_client_auth())
+}
+
 /// Who may sign server certificates.
 struct Authorities {
     roots: RootCertStore,

@@ -67,6 +67,9 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
             step.set_lock_timeout(longest);
         }
     }
+    for step in &mut steps {
+        step.set_throttle(&draft.migration.options.throttle);
+    }
     let mut seen = BTreeSet::new();
     warnings.retain(|w| seen.insert(w.clone()));
     Ok(Plan {

@@ -159,6 +159,9 @@ pub struct Step {
     /// Longest `lock_timeout` of a try, in milliseconds, where the file says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock_timeout_ms: Option<u64>,
+    /// Limits of the throttle, where the file says; for steps that keep to it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub throttle: BTreeMap<String, String>,
     /// 1-based line of the file that it comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
@@ -181,6 +184,7 @@ impl Step {
             estimate: Estimate::default(),
             notes: Vec::new(),
             lock_timeout_ms: None,
+            throttle: BTreeMap::new(),
             line: None,
         }
     }
@@ -219,6 +223,19 @@ impl Step {
         if let Undo::Steps { steps, .. } = &mut self.undo {
             for step in steps {
                 step.set_lock_timeout(longest);
+            }
+        }
+    }
+
+    /// Sets the limits of the throttle for this step and for its way back, where they go row by
+    /// row.
+    pub fn set_throttle(&mut self, limits: &BTreeMap<String, String>) {
+        if matches!(self.work, Work::Backfill(_) | Work::Verify(_)) {
+            self.throttle.clone_from(limits);
+        }
+        if let Undo::Steps { steps, .. } = &mut self.undo {
+            for step in steps {
+                step.set_throttle(limits);
             }
         }
     }

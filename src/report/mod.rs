@@ -2,9 +2,12 @@
 //! times and streams come from the caller.
 
 pub mod error;
+pub mod fan;
 pub mod log;
+pub mod metrics;
 pub mod out;
 pub mod plan;
 pub mod progress;
 pub mod status;
 pub mod text;
+pub mod trace;

@@ -12,13 +12,18 @@ use serde_json::{Map, Value};
 
 use crate::event::{Event, Progress, Sink};
 use crate::report::out::{self, Pipe};
-use crate::report::text::{Style, count, counted, duration, line, millis, percent, rate, redact};
+use crate::report::text::{
+    Style, count, counted, duration, line, lost, millis, percent, rate, redact,
+};
 
 /// The time, given by the caller.
 pub type Clock = fn() -> DateTime<Utc>;
 
 /// Time between two progress lines of a migration.
 const PROGRESS_EVERY: TimeDelta = TimeDelta::seconds(5);
+/// The same where the reason for waiting is another one: causes that take turns many times a
+/// second must not flood a log.
+const CAUSE_EVERY: TimeDelta = TimeDelta::seconds(1);
 
 /// How long a name in a list of names or keys may get.
 const NAMES: usize = 5;
@@ -82,7 +87,12 @@ pub fn describe(event: &Event) -> Option<String> {
                 line(cause)
             )
         }
-        Event::ChunkRetried { .. } | Event::RunFinished { .. } | Event::Stopped { .. } => {
+        Event::ChunkRetried { .. }
+        | Event::ChunkDone { .. }
+        | Event::LockTried { .. }
+        | Event::Signals(_)
+        | Event::RunFinished { .. }
+        | Event::Stopped { .. } => {
             return describe_end(event);
         }
         Event::RowFailed {
@@ -106,7 +116,9 @@ pub fn describe(event: &Event) -> Option<String> {
         Event::Verified {
             table, wrong: 0, ..
         } => format!("verified {}: every row is right", line(table)),
-        Event::Verified { table, wrong, keys } => {
+        Event::Verified {
+            table, wrong, keys, ..
+        } => {
             let which = if keys.is_empty() {
                 String::new()
             } else {
@@ -144,8 +156,16 @@ pub fn describe(event: &Event) -> Option<String> {
 
 fn describe_end(event: &Event) -> Option<String> {
     match event {
-        Event::Stopped { reason } => Some(format!("stopped: {}", line(&redact(reason)))),
-        Event::RunFinished { kind } => Some(format!("{kind} finished")),
+        Event::Stopped { reason, .. } => Some(format!("stopped: {}", line(&redact(reason)))),
+        Event::RunFinished { kind, lost_ms } => {
+            let lost = lost(lost_ms);
+            let lost = if lost.is_empty() {
+                lost
+            } else {
+                format!("; time lost: {lost}")
+            };
+            Some(format!("{kind} finished{lost}"))
+        }
         _ => None,
     }
 }
@@ -175,7 +195,7 @@ fn names(all: &[String]) -> String {
     shown.join("; ")
 }
 
-/// Why it waits, rows, rate, and time left: `waits: paused by dba, 1,200 of ~3,000 rows, …`.
+/// Why it waits, rows, rate, time left, lag and duty: `waits: paused by dba, 1,200 of ~3,000 …`.
 /// What matters most comes first: a narrow terminal cuts the end.
 fn standing(progress: &Progress) -> String {
     let mut parts = Vec::new();
@@ -190,7 +210,13 @@ fn standing(progress: &Progress) -> String {
         counted(progress.rows, "row")
     });
     parts.push(rate(progress.rate));
-    parts.extend(progress.eta.map(|eta| format!("{} left", duration(eta))));
+    match progress.eta {
+        Some(eta) => parts.push(format!("{} left", duration(eta))),
+        None if progress.waiting.is_some() => parts.push("time left unknown".to_owned()),
+        None => {}
+    }
+    parts.extend(progress.lag_seconds.map(|lag| format!("lag {lag:.1}s")));
+    parts.extend(progress.duty.map(|d| format!("duty {:.0}%", d * 100.0)));
     parts.join(", ")
 }
 
@@ -257,7 +283,12 @@ impl Sink for Lines {
         if let Event::Progress(progress) = event {
             let cause = cause_of(progress.waiting.as_deref());
             let due = state.shown.get(migration).is_none_or(|(step, at, before)| {
-                *step != progress.step || *before != cause || now - *at >= PROGRESS_EVERY
+                let pace = if *before == cause {
+                    PROGRESS_EVERY
+                } else {
+                    CAUSE_EVERY
+                };
+                *step != progress.step || now - *at >= pace
             });
             if !due {
                 return;
@@ -306,6 +337,9 @@ pub fn json(at: DateTime<Utc>, migration: &str, event: &Event) -> Value {
 
 impl Sink for Json {
     fn event(&self, migration: &str, event: &Event) {
+        if !event.is_told() {
+            return;
+        }
         let row = json((self.clock)(), migration, event);
         lock(&self.stream).push(&format!("{row}\n"));
     }

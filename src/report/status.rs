@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
+use crate::event::Lost;
 pub use crate::exec::view::RunView;
 use crate::report::text::{
-    count, counted, duration, hanging, line, millis, percent, rate, redact, table,
+    count, counted, duration, hanging, line, lost, millis, percent, rate, redact, table,
 };
 use crate::run::State;
 
@@ -27,6 +28,8 @@ pub struct MigrationView {
     pub state: State,
     /// The run that is under way, or waits to be resumed.
     pub run: Option<RunView>,
+    /// Time that its runs have lost, by cause, in milliseconds.
+    pub lost_ms: Lost,
     /// When its state last changed; `None` where nothing is recorded of it.
     pub updated_at: Option<DateTime<Utc>>,
     /// What to do next ([`next`]).
@@ -47,9 +50,17 @@ impl MigrationView {
             id,
             state,
             run,
+            lost_ms: Lost::new(),
             updated_at,
             next,
         }
+    }
+
+    /// With the time that its runs have lost.
+    #[must_use]
+    pub fn with_lost(mut self, lost: Lost) -> Self {
+        self.lost_ms = lost;
+        self
     }
 }
 
@@ -179,6 +190,7 @@ fn condition(run: &RunView) -> &'static str {
 
 fn details(m: &MigrationView) -> String {
     let mut text = format!("{}: {}\n", line(&m.id), m.state);
+    let lost = lost(&m.lost_ms);
     let mut fact = |label: &str, value: &str| {
         text.push_str(&hanging(&format!("  {label:<9} "), value));
     };
@@ -200,10 +212,17 @@ fn details(m: &MigrationView) -> String {
         if let Some(done) = run.fraction {
             fact("progress", &progress(run, done));
         }
+        let duty = run.duty.map(|d| format!("duty {:.0}%", d * 100.0));
+        let lag = run.lag_seconds.map(|lag| format!("lag {lag:.1}s"));
+        let throttle: Vec<String> = duty.into_iter().chain(lag).collect();
+        if !throttle.is_empty() && run.is_running() {
+            fact("throttle", &throttle.join(", "));
+        }
         if let Some(waiting) = &run.waiting {
             fact("waits", &line(waiting));
         }
-        if run.waited_ms > 0 {
+        // Of the step alone; the time lost is of all.
+        if run.waited_ms > 0 && lost.is_empty() {
             fact("waited", &millis(run.waited_ms.unsigned_abs()));
         }
         if run.failed_rows > 0 {
@@ -212,6 +231,9 @@ fn details(m: &MigrationView) -> String {
         if let Some(error) = &run.error {
             fact("error", &line(&redact(error)));
         }
+    }
+    if !lost.is_empty() {
+        fact("time lost", &lost);
     }
     if let Some(at) = m.updated_at {
         fact("updated", &at.to_rfc3339_opts(SecondsFormat::Secs, true));

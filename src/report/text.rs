@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::event::Lost;
+
 use anstyle::{AnsiColor, Style as Ansi};
 
 /// Width in columns that prose is wrapped at. SQL is shown as it is.
@@ -102,6 +104,27 @@ pub fn duration(d: Duration) -> String {
 /// [`duration`] of milliseconds.
 pub fn millis(ms: u64) -> String {
     duration(Duration::from_millis(ms))
+}
+
+/// Time lost by cause, the longest first: `duty 31s, replica_lag 12s`. Less than 50 ms is nothing;
+/// empty where nothing else is there.
+pub fn lost(lost: &Lost) -> String {
+    let mut all: Vec<_> = lost.iter().filter(|(_, ms)| **ms >= 50).collect();
+    all.sort_by_key(|(_, ms)| std::cmp::Reverse(**ms));
+    let shown: Vec<String> = all
+        .iter()
+        .map(|(cause, ms)| format!("{} {}", line(cause), tenths(**ms)))
+        .collect();
+    shown.join(", ")
+}
+
+/// `0.4s`, from ten seconds on as [`duration`].
+fn tenths(ms: u64) -> String {
+    if ms < 10_000 {
+        format!("{:.1}s", ms as f64 / 1000.0)
+    } else {
+        millis(ms)
+    }
 }
 
 /// [`duration`] of seconds; `None` where it is no time.

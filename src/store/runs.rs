@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::{GenericClient, Row};
 
 use crate::error::{Error, Result};
+use crate::event::Lost;
 use crate::pg::error::from_pg;
 use crate::plan::Step;
 use crate::run::RunKind;
@@ -78,13 +79,25 @@ pub struct StepRow {
     pub waited_ms: i64,
     /// What went wrong the last time.
     pub error: Option<String>,
-    /// What it found (verify).
+    /// What it did or found; while it runs, the time that it has lost so far.
     pub result: Option<serde_json::Value>,
     /// When it began.
     pub started_at: DateTime<Utc>,
     /// When it was done.
     pub finished_at: Option<DateTime<Utc>>,
 }
+
+impl StepRow {
+    /// The time that it has lost, by cause.
+    pub fn lost(&self) -> Lost {
+        let lost = self.result.as_ref().and_then(|r| r.get(LOST));
+        lost.and_then(|lost| serde_json::from_value(lost.clone()).ok())
+            .unwrap_or_default()
+    }
+}
+
+/// The key of the time lost in a step's result.
+pub const LOST: &str = "waited_ms";
 
 /// Who executes a run.
 #[derive(Debug, Clone)]
@@ -340,6 +353,52 @@ pub async fn add_waiting(
         .await
         .map_err(from_pg)?;
     Ok(())
+}
+
+/// Notes the time that a step under way has lost. That of a finished one is in its result, and a
+/// runner of another epoch has an account of its own.
+pub async fn note_lost(
+    client: &impl GenericClient,
+    run: i64,
+    epoch: i64,
+    ordinal: usize,
+    lost: &Lost,
+) -> Result<()> {
+    client
+        .execute(
+            "UPDATE pgshift.step SET result = $3 WHERE run_id = $1 AND ordinal = $2
+                 AND state <> 'done'
+                 AND EXISTS (SELECT FROM pgshift.run WHERE id = $1 AND epoch = $4)",
+            &[
+                &run,
+                &(ordinal as i32),
+                &serde_json::json!({ LOST: lost }),
+                &epoch,
+            ],
+        )
+        .await
+        .map_err(from_pg)?;
+    Ok(())
+}
+
+/// The time that all steps of all runs of a migration have lost, by cause.
+pub async fn lost(client: &impl GenericClient, migration: &str) -> Result<Lost> {
+    let mut all = Lost::new();
+    let rows = client
+        .query(
+            "SELECT s.result -> $2 FROM pgshift.run r JOIN pgshift.step s ON s.run_id = r.id
+             WHERE r.migration_id = $1 AND s.result ? $2",
+            &[&migration, &LOST],
+        )
+        .await
+        .map_err(from_pg)?;
+    for row in rows {
+        let step: Lost = serde_json::from_value(row.get(0)).unwrap_or_default();
+        for (cause, ms) in step {
+            *all.entry(cause).or_default() += ms;
+        }
+    }
+    Ok(all)
 }
 
 /// Takes the lease for an epoch.

@@ -31,6 +31,16 @@ pub struct Limits {
     pub max_archive_backlog: Option<u64>,
     /// VACUUMs at work on the table: hold from this number on.
     pub max_vacuums: Option<u64>,
+    /// Clients that wait in a pool of PgBouncer: hold from this number on.
+    pub max_pgbouncer_waiting: Option<u64>,
+    /// How long the first client in the queue of a pool of PgBouncer has waited.
+    pub max_pgbouncer_wait: Option<Duration>,
+    /// Workers of ours that wait for a connection: hold from this number on.
+    pub max_pool_waiters: Option<u64>,
+    /// WAL of the whole server, in bytes a second.
+    pub max_wal_rate: Option<u64>,
+    /// Checkpoints within five minutes that were asked for, by WAL or by hand.
+    pub max_forced_checkpoints: Option<u64>,
     /// Hours in which chunks may run.
     pub run_between: Option<Window>,
 }
@@ -49,6 +59,11 @@ impl Default for Limits {
             max_snapshot_age: None,
             max_archive_backlog: None,
             max_vacuums: None,
+            max_pgbouncer_waiting: Some(1),
+            max_pgbouncer_wait: Some(Duration::from_secs(1)),
+            max_pool_waiters: Some(1),
+            max_wal_rate: None,
+            max_forced_checkpoints: None,
             run_between: None,
         }
     }
@@ -131,7 +146,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "max-archive-backlog",
-        about: "hold while this many WAL files wait for the archiver",
+        about: "hold while this many WAL files wait for the archiver, or it fails",
         set: |l, v| optional(v, number).map(|n| l.max_archive_backlog = n),
         get: |l| show(l.max_archive_backlog),
     },
@@ -142,8 +157,38 @@ pub const KEYS: &[Key] = &[
         get: |l| show(l.max_vacuums),
     },
     Key {
+        name: "max-pgbouncer-waiting",
+        about: "hold while this many clients wait in a pool of PgBouncer; fewer make the duty smaller",
+        set: |l, v| optional(v, number).map(|n| l.max_pgbouncer_waiting = n),
+        get: |l| show(l.max_pgbouncer_waiting),
+    },
+    Key {
+        name: "max-pgbouncer-wait",
+        about: "hold while a client has waited this long in a pool of PgBouncer",
+        set: |l, v| optional(v, time).map(|t| l.max_pgbouncer_wait = t),
+        get: |l| show(l.max_pgbouncer_wait.map(humantime::format_duration)),
+    },
+    Key {
+        name: "max-pool-waiters",
+        about: "hold while this many workers wait for a connection of their own",
+        set: |l, v| optional(v, number).map(|n| l.max_pool_waiters = n),
+        get: |l| show(l.max_pool_waiters),
+    },
+    Key {
+        name: "max-wal-rate",
+        about: "hold while the whole server writes this much WAL a second; less makes the duty smaller",
+        set: |l, v| optional(v, size_a_second).map(|b| l.max_wal_rate = b),
+        get: |l| show(l.max_wal_rate.map(bytesize::ByteSize)),
+    },
+    Key {
+        name: "max-forced-checkpoints",
+        about: "hold while this many checkpoints were forced within five minutes",
+        set: |l, v| optional(v, number).map(|n| l.max_forced_checkpoints = n),
+        get: |l| show(l.max_forced_checkpoints),
+    },
+    Key {
         name: "run-between",
-        about: "hours in which chunks may run, such as 22:00-06:00 or 22:00-06:00 +02:00 (UTC by default)",
+        about: "hours in which chunks may run, such as 22:00-06:00 Europe/Berlin or 22:00-06:00 +02:00 (UTC by default)",
         set: |l, v| optional(v, str::parse::<Window>).map(|w| l.run_between = w),
         get: |l| show(l.run_between),
     },
@@ -240,6 +285,11 @@ fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A size, with or without `/s` behind it.
+fn size_a_second(text: &str) -> Result<u64, String> {
+    size(text.strip_suffix("/s").unwrap_or(text))
+}
+
 fn number(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(0) => Err("it must be at least 1; off turns it off".to_owned()),
@@ -274,6 +324,8 @@ mod tests {
             ("max-snapshot-age", "1h"),
             ("run-between", "22:00-06:00 +02:00"),
             ("max-vacuums", "1"),
+            ("max-wal-rate", "64MiB/s"),
+            ("max-forced-checkpoints", "2"),
         ] {
             limits.set(key, value).expect(key);
         }

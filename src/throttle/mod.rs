@@ -3,11 +3,19 @@
 //! Load steers, limits only stop. Whatever is configured and cannot be read holds the backfill
 //! with a reason: blind means stopped.
 
+pub mod board;
+pub mod compare;
+pub mod custom;
+pub mod endpoint;
 pub mod lag;
 pub mod limits;
+pub mod pools;
+pub mod prometheus;
 pub mod reading;
+pub mod recent;
 pub mod samples;
 mod steer;
+pub mod wal;
 pub mod window;
 
 use std::collections::BTreeSet;
@@ -37,6 +45,20 @@ pub struct Hold {
     /// For example `replica_lag(standby1) 9.0s >= 5.0s`.
     pub reason: String,
 }
+
+/// What load advises beside the pause.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Advice {
+    /// Part of the configured working time that a chunk should aim at, in `[0.25, 1]`: a shorter
+    /// chunk holds its locks, and keeps the application's COMMIT waiting, for less.
+    pub chunk: f64,
+    /// How many of the workers should work at the same time, at least one.
+    pub workers: u16,
+}
+
+/// The shortest chunk under load, as a part of the configured one: below it, what every chunk
+/// costs (guards, checkpoint, COMMIT) would be most of it.
+const SHORTEST_CHUNK: f64 = 0.25;
 
 /// The controller.
 ///
@@ -75,10 +97,21 @@ impl Throttle {
         self.steer.duty()
     }
 
+    /// What the present load advises to the sizes of chunks and to `workers` workers: in step with
+    /// the duty, so it swings as little.
+    pub fn advice(&self, workers: u16) -> Advice {
+        let share = self.steer.share();
+        Advice {
+            chunk: share.clamp(SHORTEST_CHUNK, 1.0),
+            workers: ((f64::from(workers) * share).ceil() as u16).clamp(1, workers.max(1)),
+        }
+    }
+
     /// Decides after `elapsed` since the last tick, in which a chunk worked for `worked`, with the
     /// latest readings.
     pub fn tick(&mut self, elapsed: Duration, worked: Duration, readings: &[Reading]) -> Decision {
-        self.steer.observe(elapsed, worst_load(readings));
+        self.steer
+            .observe(elapsed, worst_load(readings), most_duty(readings));
         if let Some(hold) = readings.iter().find_map(said_to_stop) {
             return Decision::Hold(hold);
         }
@@ -127,12 +160,22 @@ fn said_to_stop(reading: &Reading) -> Option<Hold> {
         Reading::Paused { by } => ("paused", format!("paused by {by}")),
         Reading::Closed { until } => ("closed", format!("outside of its hours, until {until}")),
         Reading::Blind { signal, why } => ("blind", format!("{signal} cannot be read: {why}")),
+        Reading::Shut { signal, why } => (signal.as_str(), format!("{signal}: {why}")),
         Reading::Sample(_) => return None,
     };
     Some(Hold {
         cause: cause.to_owned(),
         reason,
     })
+}
+
+/// The largest duty that every sample which tells one leaves.
+fn most_duty(readings: &[Reading]) -> f64 {
+    readings
+        .iter()
+        .filter_map(Reading::sample)
+        .filter_map(|s| s.most_duty)
+        .fold(1.0, f64::min)
 }
 
 /// The highest load of all samples that tell one; 1 is as much as the server should bear.
@@ -144,5 +187,7 @@ fn worst_load(readings: &[Reading]) -> f64 {
         .fold(0.0, f64::max)
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

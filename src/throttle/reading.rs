@@ -47,8 +47,8 @@ impl Bound {
     #[must_use]
     pub fn to_resume(self) -> Self {
         match self {
-            Self::Above(limit) => Self::Above(limit * (1.0 - COME_BACK)),
-            Self::Below(limit) => Self::Below(limit * (1.0 + COME_BACK)),
+            Self::Above(limit) => Self::Above(limit - limit.abs() * COME_BACK),
+            Self::Below(limit) => Self::Below(limit + limit.abs() * COME_BACK),
         }
     }
 
@@ -62,24 +62,28 @@ impl Bound {
 }
 
 /// One value of one signal.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The signal: `replica_lag`, `connections_free` …
     pub name: String,
     /// What it is about, where there are several: a standby, a slot.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// The value.
     pub value: f64,
     /// Its unit.
     pub unit: Unit,
     /// Its limit, if it has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<Bound>,
     /// How much of what the server should bear this is, where it tells; 1 is all. Own load must
     /// not be counted: the throttle would chase itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<f64>,
+    /// The duty at which our own part would leave the limit alone, where the signal knows its own
+    /// part: chunks are slowed down to it, instead of being stopped again and again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_duty: Option<f64>,
 }
 
 impl Sample {
@@ -92,6 +96,7 @@ impl Sample {
             unit,
             bound: None,
             load: None,
+            most_duty: None,
         }
     }
 
@@ -177,6 +182,13 @@ pub enum Reading {
     Closed {
         /// When it opens.
         until: String,
+    },
+    /// Something else says no: a gate, an archiver that fails.
+    Shut {
+        /// The signal.
+        signal: String,
+        /// What it says.
+        why: String,
     },
     /// A signal that is configured could not be read, is missing, or is too old.
     Blind {

@@ -20,28 +20,22 @@ pub struct StandbyLag {
 /// until it is back or is ignored by name.
 pub fn standbys(now: &[StandbyLag], seen: &[String], limits: &Limits) -> Vec<Reading> {
     let ignored = |name: &str| limits.ignore_standbys.iter().any(|i| i == name);
-    let watched = limits.max_lag.is_some() || limits.max_lag_bytes.is_some();
-    if !watched {
-        return Vec::new();
-    }
     let mut all = Vec::new();
     for standby in now.iter().filter(|s| !ignored(&s.name)) {
         let time = Sample::new("replica_lag", standby.lag.as_secs_f64(), Unit::Seconds)
             .of(&*standby.name)
             .bound(limits.max_lag.map(|l| Bound::Above(l.as_secs_f64())));
         all.push(time.into());
-        if limits.max_lag_bytes.is_some() {
-            let bytes = Sample::new("replica_lag_bytes", standby.bytes as f64, Unit::Bytes)
-                .of(&*standby.name)
-                .bound(limits.max_lag_bytes.map(|l| Bound::Above(l as f64)));
-            all.push(bytes.into());
-        }
+        let bytes = Sample::new("replica_lag_bytes", standby.bytes as f64, Unit::Bytes)
+            .of(&*standby.name)
+            .bound(limits.max_lag_bytes.map(|l| Bound::Above(l as f64)));
+        all.push(bytes.into());
     }
     for name in seen.iter().filter(|n| !ignored(n)) {
         if now.iter().all(|s| s.name != **name) {
             all.push(Reading::Blind {
                 signal: format!("replica_lag({name})"),
-                why: "the standby is gone; it must come back, or be ignored by --ignore-standby"
+                why: "the standby is gone; it must come back, or be named in ignore-standbys"
                     .to_owned(),
             });
         }
@@ -62,20 +56,36 @@ pub struct SlotState {
     pub lost: bool,
 }
 
+/// The signal of what may still be written before a slot is lost.
+pub const SLOT_HEADROOM: &str = "slot_headroom";
+
+/// The readings with less headroom by what chunks wrote since the slots were read: at full speed
+/// they may use up a limit between two readings.
+pub fn less_headroom(mut readings: Vec<Reading>, written: u64) -> Vec<Reading> {
+    for reading in &mut readings {
+        if let Reading::Sample(sample) = reading
+            && sample.name == SLOT_HEADROOM
+        {
+            sample.value -= written as f64;
+        }
+    }
+    readings
+}
+
 /// Samples of the slots.
 pub fn slots(now: &[SlotState], limits: &Limits) -> Vec<Reading> {
     let mut all = Vec::new();
     for slot in now.iter().filter(|s| !s.lost) {
-        if let (Some(safe), Some(limit)) = (slot.safe, limits.min_slot_headroom) {
-            let sample = Sample::new("slot_headroom", safe as f64, Unit::Bytes)
+        if let Some(safe) = slot.safe {
+            let sample = Sample::new(SLOT_HEADROOM, safe as f64, Unit::Bytes)
                 .of(&*slot.name)
-                .bound(Some(Bound::Below(limit as f64)));
+                .bound(limits.min_slot_headroom.map(|l| Bound::Below(l as f64)));
             all.push(sample.into());
         }
-        if let (Some(retained), Some(limit)) = (slot.retained, limits.max_slot_retained) {
+        if let Some(retained) = slot.retained {
             let sample = Sample::new("slot_retained", retained as f64, Unit::Bytes)
                 .of(&*slot.name)
-                .bound(Some(Bound::Above(limit as f64)));
+                .bound(limits.max_slot_retained.map(|l| Bound::Above(l as f64)));
             all.push(sample.into());
         }
     }
@@ -83,30 +93,51 @@ pub fn slots(now: &[SlotState], limits: &Limits) -> Vec<Reading> {
 }
 
 /// The sample of free connections.
-pub fn connections(free: i64, limits: &Limits) -> Option<Reading> {
-    let limit = limits.min_free_connections?;
-    let sample = Sample::new("connections_free", free as f64, Unit::Count)
-        .bound(Some(Bound::Below(limit as f64)));
-    Some(sample.into())
+pub fn connections(free: i64, limits: &Limits) -> Reading {
+    let limit = limits.min_free_connections;
+    Sample::new("connections_free", free as f64, Unit::Count)
+        .bound(limit.map(|l| Bound::Below(l as f64)))
+        .into()
+}
+
+/// True where one more connection of ours may be opened while `free` are left: the same limit that
+/// holds a chunk. It is at least 1, so the last free one stays free for others.
+pub fn may_open(free: i64, limits: &Limits) -> bool {
+    limits
+        .min_free_connections
+        .is_none_or(|limit| i64::try_from(limit).is_ok_and(|limit| free > limit))
+}
+
+/// Connections of a run with one worker: its lease, its steps, its worker and its probes.
+pub const RUN_CONNECTIONS: i64 = 4;
+
+/// True where a run that has one connection already may open its others and leave one to others;
+/// also where the connections are not watched.
+pub fn may_begin(free: i64, limits: &Limits) -> bool {
+    limits.min_free_connections.is_none() || free >= RUN_CONNECTIONS
 }
 
 /// The sample of application sessions that wait for our locks. Their number is also load: a few
 /// at a moment are the price of any write, and shorter shares of time make them fewer.
-pub fn blocked(waiting: i64, limits: &Limits) -> Option<Reading> {
-    let limit = limits.max_blocked?.max(1) as f64;
-    let sample = Sample::new("blocked_sessions", waiting as f64, Unit::Count)
-        .bound(Some(Bound::Above(limit)))
-        .load(waiting as f64 / limit);
-    Some(sample.into())
+pub fn blocked(waiting: i64, limits: &Limits) -> Reading {
+    let sample = Sample::new("blocked_sessions", waiting as f64, Unit::Count);
+    match limits.max_blocked {
+        None => sample.into(),
+        Some(limit) => {
+            let limit = limit.max(1) as f64;
+            sample
+                .bound(Some(Bound::Above(limit)))
+                .load(waiting as f64 / limit)
+                .into()
+        }
+    }
 }
 
 /// A sample with an upper limit, where one is set.
-pub fn at_most(name: &str, value: f64, unit: Unit, limit: Option<f64>) -> Option<Reading> {
-    Some(
-        Sample::new(name, value, unit)
-            .bound(Some(Bound::Above(limit?)))
-            .into(),
-    )
+pub fn at_most(name: &str, value: f64, unit: Unit, limit: Option<f64>) -> Reading {
+    Sample::new(name, value, unit)
+        .bound(limit.map(Bound::Above))
+        .into()
 }
 
 #[cfg(test)]
@@ -171,9 +202,39 @@ mod tests {
     }
 
     #[test]
+    fn the_last_free_connection_is_never_taken() {
+        let limits = Limits::default();
+        for free in 0..10 {
+            let held = decide(&[connections(free, &limits)]).is_some();
+            assert_eq!(may_open(free, &limits), !held, "{free}");
+            // Three are opened beside the one that looks.
+            assert_eq!(may_begin(free, &limits), free - 3 >= 1, "{free}");
+        }
+        let off = Limits {
+            min_free_connections: None,
+            ..Limits::default()
+        };
+        assert!(may_open(0, &off) && may_begin(0, &off));
+    }
+
+    #[test]
+    fn what_chunks_wrote_since_is_no_headroom() {
+        let limits = Limits::default();
+        let slot = SlotState {
+            name: "s".into(),
+            safe: Some(300 << 20),
+            retained: None,
+            lost: false,
+        };
+        let readings = slots(&[slot], &limits);
+        assert_eq!(decide(&less_headroom(readings.clone(), 40 << 20)), None);
+        assert!(decide(&less_headroom(readings, 60 << 20)).is_some());
+    }
+
+    #[test]
     fn few_connections_left_hold() {
         let limits = Limits::default();
-        let free = |n| connections(n, &limits).into_iter().collect::<Vec<_>>();
+        let free = |n| [connections(n, &limits)];
         assert_eq!(decide(&free(20)), None);
         assert_eq!(decide(&free(2)).as_deref(), Some("connections_free 2 <= 3"));
     }

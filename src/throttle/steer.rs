@@ -10,6 +10,10 @@ const LEAST: f64 = 0.02;
 /// that the loop does not swing.
 const DOWN: f64 = 0.5;
 const UP: f64 = 5.0;
+/// Time constant in which a peak of the load is forgotten. A load that comes in bursts is steered
+/// by its bursts: by its mean, the bursts would pass the limit and stop the backfill again and
+/// again.
+const PEAK: f64 = 10.0;
 
 /// Steers the duty: full up to the knee, then linearly down to the least at load 1, through a
 /// first-order lag.
@@ -21,12 +25,17 @@ const UP: f64 = 5.0;
 pub(super) struct Steer {
     most: f64,
     duty: f64,
+    peak: f64,
 }
 
 impl Steer {
     pub(super) fn new(most: f64) -> Self {
         let most = bounded(most);
-        Self { most, duty: most }
+        Self {
+            most,
+            duty: most,
+            peak: 0.0,
+        }
     }
 
     pub(super) fn set_most(&mut self, most: f64) {
@@ -38,11 +47,21 @@ impl Steer {
         self.duty
     }
 
-    /// Learns the present load (1 is as much as the server should bear) after `elapsed`.
-    pub(super) fn observe(&mut self, elapsed: Duration, load: f64) {
+    /// The duty as a part of the configured one.
+    pub(super) fn share(&self) -> f64 {
+        (self.duty / self.most).clamp(0.0, 1.0)
+    }
+
+    /// Learns the present load (1 is as much as the server should bear) after `elapsed`, and the
+    /// duty that our own part leaves room for.
+    ///
+    /// The latter does not depend on the present duty, so following it is no feedback.
+    pub(super) fn observe(&mut self, elapsed: Duration, load: f64, room: f64) {
         let least = LEAST.min(self.most);
-        let free = ((1.0 - load) / (1.0 - KNEE)).clamp(0.0, 1.0);
-        let wanted = least + (self.most - least) * free;
+        let faded = self.peak * (-elapsed.as_secs_f64() / PEAK).exp();
+        self.peak = load.max(faded);
+        let free = ((1.0 - self.peak) / (1.0 - KNEE)).clamp(0.0, 1.0);
+        let wanted = (least + (self.most - least) * free).min(room.max(least));
         let constant = if wanted < self.duty { DOWN } else { UP };
         let part = 1.0 - (-elapsed.as_secs_f64() / constant).exp();
         self.duty += (wanted - self.duty) * part;
@@ -73,7 +92,7 @@ mod tests {
         (0..1200)
             .map(|n| {
                 let load = application(f64::from(n) * 0.1) + own * steer.duty();
-                steer.observe(TICK, load * (0.98 + 0.04 * random.f64()));
+                steer.observe(TICK, load * (0.98 + 0.04 * random.f64()), 1.0);
                 steer.duty()
             })
             .collect()
@@ -127,11 +146,11 @@ mod tests {
         #[test]
         fn the_duty_stays_within_its_bounds_and_never_overshoots(
             most in 0.0_f64..1.5,
-            loads in proptest::collection::vec((-1.0_f64..5.0, 0_u64..10_000), 1..200),
+            loads in proptest::collection::vec((-1.0_f64..5.0, -0.5_f64..2.0, 0_u64..10_000), 1..200),
         ) {
             let mut steer = Steer::new(most);
-            for (load, ms) in loads {
-                steer.observe(Duration::from_millis(ms), load);
+            for (load, room, ms) in loads {
+                steer.observe(Duration::from_millis(ms), load, room);
                 prop_assert!(steer.duty() > 0.0 && steer.duty() <= bounded(most) + 1e-12);
             }
         }

@@ -189,3 +189,30 @@ proptest! {
         prop_assert!(holds(&throttle.tick(TICK, Duration::ZERO, &readings)));
     }
 }
+
+#[test]
+fn load_advises_shorter_chunks_and_fewer_workers_and_both_come_back() {
+    let mut t = Throttle::new(Limits::default());
+    let calm = t.advice(4);
+    assert_eq!((calm.chunk, calm.workers), (1.0, 4));
+    let busy = [Sample::new("x", 1.0, Unit::Number).load(1.2).into()];
+    let mut fewest = 4;
+    for _ in 0..50 {
+        t.tick(TICK, Duration::ZERO, &busy);
+        let advice = t.advice(4);
+        assert!(advice.workers <= fewest, "no swinging");
+        fewest = advice.workers;
+    }
+    assert_eq!(
+        t.advice(4),
+        Advice {
+            chunk: 0.25,
+            workers: 1
+        }
+    );
+    assert_eq!(t.advice(0).workers, 1);
+    for _ in 0..2_000 {
+        t.tick(TICK, Duration::ZERO, &[]);
+    }
+    assert_eq!(t.advice(4).workers, 4);
+}

@@ -7,6 +7,7 @@ use pgshift::ErrorKind;
 use pgshift::pg::connect::{Target, environment};
 use pgshift::pg::conninfo::ConnInfo;
 use pgshift::pg::error::{from_pg, from_pool};
+use pgshift::pg::pooler::{self, Pooling};
 use pgshift::pg::{session, sqlstate};
 
 fn given(variable: &str) -> Option<String> {
@@ -40,14 +41,10 @@ async fn a_session_is_ours_by_name_and_of_a_supported_version() {
         .get(0);
     assert_eq!(name, "pgshift");
     assert!(session::supported_version(&client).await.unwrap() >= session::OLDEST_VERSION);
-    assert!(
-        !session::behind_transaction_pooler(&target(&url))
-            .await
-            .unwrap()
+    assert_eq!(
+        pooler::pooling(&target(&url)).await.unwrap(),
+        Pooling::Session
     );
-    session::refuse_transaction_pooler(&target(&url))
-        .await
-        .unwrap();
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ mod demo;
 mod examples;
 mod faults;
 mod lifecycle;
+mod observe;
+mod pooler;
 mod saved_plan;
 mod support;
 mod sync_sql;

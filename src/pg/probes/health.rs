@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 use tokio_postgres::Client;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{PgLsn, Type};
 
 use super::super::read::get;
 use super::{query, query_one};
@@ -75,16 +75,61 @@ pub async fn blocked_by_us(client: &Client) -> Result<i64> {
     get(&query_one(client, "pg_locks", sql, &[]).await?, "blocked")
 }
 
-/// WAL files that wait for the archiver.
+/// What the archiver is behind with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Archive {
+    /// WAL files that wait for it.
+    pub ready: i64,
+    /// The file whose last try failed, with the number of failures so far; `None` where the last
+    /// try went well.
+    pub failing: Option<(String, i64)>,
+}
+
+/// The archiver's backlog (`archive_status/*.ready`) and whether it fails (`pg_stat_archiver`).
 ///
 /// # Errors
 /// [`crate::ErrorKind::Refused`] without membership in `pg_monitor`.
-pub async fn archive_backlog(client: &Client) -> Result<i64> {
-    let sql = "SELECT count(*) AS ready FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'";
-    get(
-        &query_one(client, "the archiver's backlog", sql, &[]).await?,
-        "ready",
-    )
+pub async fn archive(client: &Client) -> Result<Archive> {
+    let sql = "SELECT (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready')
+                      AS ready,
+                      CASE WHEN current_setting('archive_mode') <> 'off'
+                            AND a.last_failed_time > coalesce(a.last_archived_time, '-infinity')
+                           THEN a.last_failed_wal END AS failing,
+                      a.failed_count
+               FROM pg_stat_archiver a";
+    let row = query_one(client, "the archiver's backlog", sql, &[]).await?;
+    Ok(Archive {
+        ready: get(&row, "ready")?,
+        failing: get::<Option<String>>(&row, "failing")?
+            .map(|file| Ok::<_, crate::Error>((file, get(&row, "failed_count")?)))
+            .transpose()?,
+    })
+}
+
+/// Checkpoints that were asked for since the statistics began: by WAL (`max_wal_size`), and by hand
+/// (`CHECKPOINT`, `pg_basebackup`), which the server does not count apart
+/// (`pg_stat_checkpointer.num_requested`; `pg_stat_bgwriter.checkpoints_req` up to version 16).
+/// Needs no privilege.
+pub async fn forced_checkpoints(client: &Client) -> Result<i64> {
+    let version = "SELECT current_setting('server_version_num')::int AS version";
+    let row = query_one(client, "the server's version", version, &[]).await?;
+    let sql = if get::<i32>(&row, "version")? >= 170_000 {
+        "SELECT num_requested AS forced FROM pg_stat_checkpointer"
+    } else {
+        "SELECT checkpoints_req AS forced FROM pg_stat_bgwriter"
+    };
+    let row = query_one(client, "the number of checkpoints", sql, &[]).await?;
+    get(&row, "forced")
+}
+
+/// The WAL insert position in bytes: what was written so far, flushed or not.
+pub async fn wal_insert_lsn(client: &Client) -> Result<u64> {
+    let sql = "SELECT pg_current_wal_insert_lsn() AS lsn";
+    let lsn: PgLsn = get(
+        &query_one(client, "the WAL position", sql, &[]).await?,
+        "lsn",
+    )?;
+    Ok(lsn.into())
 }
 
 /// VACUUMs at work on these relations (oids), automatic or by hand.

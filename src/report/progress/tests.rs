@@ -7,6 +7,7 @@ use chrono::TimeZone;
 use indicatif::TermLike;
 
 use super::*;
+use crate::event::Signals;
 use crate::plan::Phase;
 use crate::run::RunKind;
 
@@ -83,8 +84,11 @@ fn standing_at(rows: i64, waiting: Option<&str>) -> Event {
         rows_total: 3000,
         chunks: 4,
         rate: 410.0,
-        eta: Some(Duration::from_secs(4)),
+        eta: Some(Duration::from_secs(4)).filter(|_| waiting.is_none()),
         waiting: waiting.map(str::to_owned),
+        lag_seconds: Some(0.3),
+        duty: Some(0.5),
+        ..Progress::default()
     })
 }
 
@@ -150,11 +154,13 @@ fn one_of_each() -> Vec<Event> {
         },
         Event::Verified {
             table: "public.orders".into(),
+            rows: 3000,
             wrong: 0,
             keys: vec![],
         },
         Event::Verified {
             table: "public.orders".into(),
+            rows: 3000,
             wrong: 7,
             keys: (1..=7).map(|n| format!("id={n}")).collect(),
         },
@@ -165,9 +171,17 @@ fn one_of_each() -> Vec<Event> {
         Event::Unpaused { by: "dba".into() },
         Event::Stopped {
             reason: "interrupted".into(),
+            asked: true,
         },
         Event::RunFinished {
             kind: RunKind::Contract,
+            lost_ms: [("duty".to_owned(), 31_000), ("locks".to_owned(), 430)].into(),
+        },
+        Event::Signals(Signals::default()),
+        Event::LockTried {
+            step: 1,
+            had: true,
+            waited_ms: 3,
         },
         Event::Baselined,
     ]
@@ -187,7 +201,7 @@ fn events_in_words() {
     step 1 waits for a lock after 1 try; what is in the way cannot be seen
     step 1: terminated what was in the way: pid 41 (app, idle in transaction for 3m): UPDATE orders
     step 1 done in 2s 500ms, 1s 200ms of it waiting: add column
-    step 3: 40.0%, waits: replica_lag(standby1) 9.0s >= 5.0s, 1,200 of ~3,000 rows, 410 rows/s, 4s left
+    step 3: 40.0%, waits: replica_lag(standby1) 9.0s >= 5.0s, 1,200 of ~3,000 rows, 410 rows/s, time left unknown, lag 0.3s, duty 50%
     waits: replica_lag(standby1) 9.0s >= 5.0s
     goes on after 1m 23s of waiting (replica_lag)
     (chunk_retried is not shown)
@@ -199,7 +213,9 @@ fn events_in_words() {
     paused by dba
     pause ended by dba
     stopped: interrupted
-    contract finished
+    contract finished; time lost: duty 31s, locks 0.4s
+    (signals is not shown)
+    (lock_tried is not shown)
     marked as applied without running
     ");
 }
@@ -216,7 +232,10 @@ fn every_durable_event_has_words_of_one_line() {
 #[test]
 fn an_estimate_below_what_is_done_is_not_shown() {
     let text = describe(&standing_at(5000, None)).expect("shown");
-    assert_eq!(text, "step 3: 100.0%, 5,000 rows, 410 rows/s, 4s left");
+    assert_eq!(
+        text,
+        "step 3: 100.0%, 5,000 rows, 410 rows/s, 4s left, lag 0.3s, duty 50%"
+    );
 }
 
 #[test]
@@ -235,6 +254,8 @@ fn lines_show_progress_every_five_seconds_and_when_the_cause_changes() {
         (9, None),
         (13, None),
         (14, None),
+        (14, Some("paused by dba")),
+        (15, Some("paused by dba")),
     ] {
         NOW.set(at);
         let before = kept.text().len();
@@ -243,7 +264,8 @@ fn lines_show_progress_every_five_seconds_and_when_the_cause_changes() {
             seen.push(at);
         }
     }
-    assert_eq!(seen, [0, 5, 6, 8, 9, 14]);
+    // The second 14 is too soon after the first, whatever the cause.
+    assert_eq!(seen, [0, 5, 6, 8, 9, 14, 15]);
     // Another migration has its own times.
     let before = kept.text().len();
     lines.event("b", &standing_at(1, None));
@@ -269,6 +291,15 @@ fn json_lines_read_back_as_the_event() {
     NOW.set(0);
     let kept = Kept::default();
     let sink = Json::new(Box::new(kept.clone()), clock);
+    // Many a second, for metrics alone.
+    let chunk = Event::ChunkDone {
+        step: 1,
+        rows: 1,
+        elapsed_ms: 1.0,
+        wal_bytes: 1,
+        size: 1,
+    };
+    sink.event("1_orders", &chunk);
     for event in one_of_each() {
         sink.event("1_orders", &event);
     }
@@ -342,7 +373,7 @@ fn the_bar_shows_progress_and_lines_above_it() {
     let text = kept.text();
     assert!(text.contains("step 3 [====="), "{text}");
     assert!(
-        text.contains("40.0% waits: paused by dba, 1,200 of ~3,000 rows, 410 rows/s, 4s left"),
+        text.contains("40.0% waits: paused by dba, 1,200 of ~3,000 rows, 410 rows/s,"),
         "{text}"
     );
 

@@ -28,6 +28,8 @@ fn run() -> RunView {
         rate: Some(12_345.6),
         eta: Some(Duration::from_secs(444)),
         waiting: None,
+        lag_seconds: Some(0.25),
+        duty: Some(0.5),
         waited_ms: 83_000,
         error: None,
         failed_rows: 0,
@@ -56,7 +58,8 @@ fn view() -> StatusView {
                 State::Applying,
                 Some(run()),
                 Some(at()),
-            ),
+            )
+            .with_lost([("duty".to_owned(), 71_000), ("row_locks".to_owned(), 430)].into()),
             MigrationView::new(
                 "20261124_items",
                 State::Contracting,
@@ -87,7 +90,8 @@ fn many_are_a_table_with_details_of_those_in_motion() {
       run       apply (epoch 2), by deploy@ci pid 7
       step      3 of 7 (backfill): backfill total_cents of public.orders
       progress  45.2%, 4,520,000 of ~10,000,000 rows, 1,808 chunks, 12,346 rows/s, 7m 24s left
-      waited    1m 23s
+      throttle  duty 50%, lag 0.2s
+      time lost duty 1m 11s, row_locks 0.4s
       updated   2026-11-23T10:00:00Z
       next      nothing; it is under way
 
@@ -124,6 +128,7 @@ fn one_is_shown_in_full() {
       run       apply (epoch 2), by deploy@ci pid 7
       step      3 of 7 (backfill): backfill total_cents of public.orders
       progress  45.2%, 4,520,000 of ~10,000,000 rows, 1,808 chunks, 12,346 rows/s, 7m 24s left
+      throttle  duty 50%, lag 0.2s
       waits     replica_lag(standby1) 9.0s >= 5.0s
       waited    1m 23s
       updated   2026-11-23T10:00:00Z
@@ -162,9 +167,15 @@ fn json_has_the_documented_shape() {
             "rate": 12345.6,
             "eta_seconds": 444.0,
             "waiting": null,
+            "lag_seconds": 0.25,
+            "duty": 0.5,
             "waited_ms": 83000,
             "error": null,
             "failed_rows": 0
+          },
+          "lost_ms": {
+            "duty": 71000,
+            "row_locks": 430
           },
           "updated_at": "2026-11-23T10:00:00Z",
           "next": "nothing; it is under way"

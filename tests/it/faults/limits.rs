@@ -11,7 +11,7 @@ use crate::support::Db;
 const ROWS: u32 = 100_000;
 
 /// Waits for a hold by this cause and gives its reason.
-async fn held_by(scene: &Scene, cause: &str, within: u64) -> String {
+pub(super) async fn held_by(scene: &Scene, cause: &str, within: u64) -> String {
     let sql = format!(
         "SELECT EXISTS (SELECT FROM pgshift.event WHERE kind = 'held'
                         AND detail->>'cause' = '{cause}')"
@@ -27,7 +27,7 @@ async fn held_by(scene: &Scene, cause: &str, within: u64) -> String {
         .await
 }
 
-async fn released(scene: &Scene, cause: &str) {
+pub(super) async fn released(scene: &Scene, cause: &str) {
     let sql = format!(
         "SELECT EXISTS (SELECT FROM pgshift.event WHERE kind = 'released'
                         AND detail->>'cause' = '{cause}')"
@@ -35,7 +35,7 @@ async fn released(scene: &Scene, cause: &str) {
     scene.until("the release", &sql).await;
 }
 
-async fn cluster(standbys: usize, settings: &[(&str, &str)]) -> Cluster {
+pub(super) async fn cluster(standbys: usize, settings: &[(&str, &str)]) -> Cluster {
     let binaries = Search::new()
         .env_dir(std::env::var_os("PGSHIFT_PG_BIN").map(Into::into))
         .find()

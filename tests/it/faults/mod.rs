@@ -1,17 +1,23 @@
 //! Faults on purpose: killed runners, killed servers, locks in the way, tables rewritten under a
 //! scan. Each test ends with the same question: is every row right, and was nothing done twice?
 
+mod blind;
 mod blockers;
 mod churn;
+mod connections;
+mod custom;
 mod kill;
 mod latency;
 mod limits;
 mod outage;
+mod overrides;
 mod pause;
 mod phases;
 mod reverse;
 mod runners;
 mod signals;
+mod slots;
+mod standbys;
 
 use std::time::{Duration, Instant};
 

@@ -10,13 +10,13 @@ use crate::support::{Db, connect};
 const ROWS: u32 = 100_000;
 
 /// No chunk is committed for a while.
-async fn stands_still(scene: &Scene) {
+pub(super) async fn stands_still(scene: &Scene) {
     let before = scene.chunks().await;
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     assert_eq!(scene.chunks().await, before, "chunks while held");
 }
 
-async fn goes_on(scene: &Scene) {
+pub(super) async fn goes_on(scene: &Scene) {
     let chunks = scene.chunks().await;
     let on = format!("SELECT sum(chunks) > {chunks} FROM pgshift.checkpoint");
     scene.until("chunks again", &on).await;

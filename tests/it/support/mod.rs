@@ -7,6 +7,7 @@
 
 mod cli;
 mod dump;
+mod pgbouncer;
 mod workload;
 
 use std::sync::Once;
@@ -16,7 +17,8 @@ use tokio_postgres::{Client, NoTls};
 
 pub(crate) use cli::{Cli, Output, Running};
 pub(crate) use dump::schema_dump;
-pub(crate) use workload::{Report, Workload};
+pub(crate) use pgbouncer::PgBouncer;
+pub(crate) use workload::{Machine, Report, Workload};
 
 /// The URL in an environment variable that `scripts/test.sh` sets.
 fn server(variable: &str) -> String {

@@ -171,6 +171,38 @@ impl Session {
     }
 }
 
+/// What a statement that waits for nobody takes meanwhile: a busy machine must not fail a test of
+/// waits.
+pub(crate) struct Machine {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<Duration>,
+}
+
+impl Machine {
+    pub(crate) async fn start(url: &str) -> Self {
+        let client = connect(url).await.expect("a connection");
+        let stop = Arc::new(AtomicBool::new(false));
+        let seen = stop.clone();
+        let task = tokio::spawn(async move {
+            let mut longest = Duration::ZERO;
+            while !seen.load(Ordering::Relaxed) {
+                let due = Instant::now() + Duration::from_millis(5);
+                tokio::time::sleep_until(due.into()).await;
+                client.batch_execute("SELECT 1").await.expect("SELECT 1");
+                longest = longest.max(due.elapsed());
+            }
+            longest
+        });
+        Self { stop, task }
+    }
+
+    /// The longest that it took.
+    pub(crate) async fn stop(self) -> Duration {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("the machine's session")
+    }
+}
+
 #[tokio::test]
 async fn measures_waits_and_records_errors() {
     let db = super::Db::with("workload", "CREATE TABLE t (n bigint PRIMARY KEY)").await;

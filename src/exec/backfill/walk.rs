@@ -1,0 +1,309 @@
+//! The walk over one range: chunk after chunk, each as large as it may be, and what becomes of one
+//! that fails.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::Object;
+
+use super::{Job, lock};
+use crate::backfill::{ChunkFailure, ChunkSizer};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::exec::chunk::{self, Done, Outcome, Place, RowByRow, Span};
+use crate::store::checkpoints::{self, Checkpoint};
+
+/// WAL that a chunk should not exceed: an application's COMMIT behind it flushes it too.
+const CHUNK_WAL: u64 = 512 << 10;
+/// Blocks of the first chunk, and rows of the first keyset chunk.
+const FIRST_BLOCKS: u64 = 4;
+const FIRST_ROWS: u64 = 200;
+/// No chunk is larger than this.
+const MOST_BLOCKS: u64 = 16_384;
+const MOST_ROWS: u64 = 100_000;
+/// A chunk is cut short past this multiple of its target, and not before [`CUT_EARLIEST`]: on a
+/// busy machine a chunk of a few milliseconds takes several times as long for reasons that a
+/// smaller one meets too.
+const CUT_SHORT: u32 = 4;
+const CUT_EARLIEST: Duration = Duration::from_millis(80);
+/// SQLSTATE `query_canceled`, of a `statement_timeout` for one.
+const TIMED_OUT: &str = "57014";
+
+impl Job<'_> {
+    fn place<'p>(&'p self, range: &'p Checkpoint) -> Place<'p> {
+        Place {
+            session: self.session,
+            ordinal: self.ordinal,
+            range_no: range.range_no,
+            leaf: &range.name,
+            relation: range.relation,
+            filenode: range.filenode,
+            spec: self.spec,
+        }
+    }
+
+    pub(super) async fn blocks(
+        &self,
+        client: &Object,
+        range: &Checkpoint,
+        begun: Instant,
+    ) -> Result<()> {
+        let place = self.place(range);
+        let seat = self.control.seat();
+        let target = self.session.ctx.settings.chunk_target;
+        let mut sizer = match self.spec.batch {
+            Some(rows) => ChunkSizer::fixed(self.blocks_for(range, rows)),
+            None => ChunkSizer::adaptive(FIRST_BLOCKS, MOST_BLOCKS, target, CHUNK_WAL),
+        };
+        let mut next = range.blocks.next;
+        let hi = range.blocks.hi;
+        let mut worked = Duration::ZERO;
+        while next < hi {
+            let part = seat.gate(worked).await?;
+            sizer.aim(target.mul_f64(part));
+            if self.regroup.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let end = (next + i64::try_from(sizer.size()).unwrap_or(1)).min(hi);
+            let units = (end - next) as u64;
+            let span = Span::Blocks {
+                lo: next,
+                hi: end,
+                last: end == hi,
+            };
+            match self
+                .attempt(client, &place, &span, units, &mut sizer)
+                .await?
+            {
+                Some(done) => {
+                    self.tally
+                        .blocks_done
+                        .fetch_add(end - next, Ordering::Relaxed);
+                    self.learn(done, units, &mut sizer, begun);
+                    worked = done.elapsed;
+                    next = end;
+                }
+                None => worked = Duration::ZERO,
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn keys(
+        &self,
+        client: &Object,
+        range: &Checkpoint,
+        begun: Instant,
+    ) -> Result<()> {
+        let place = self.place(range);
+        let seat = self.control.seat();
+        let target = self.session.ctx.settings.chunk_target;
+        let mut sizer = match self.spec.batch {
+            Some(rows) => ChunkSizer::fixed(u64::from(rows)),
+            None => ChunkSizer::adaptive(FIRST_ROWS, MOST_ROWS, target, CHUNK_WAL),
+        };
+        let mut cursor = range.cursor.clone();
+        let mut worked = Duration::ZERO;
+        loop {
+            let part = seat.gate(worked).await?;
+            sizer.aim(target.mul_f64(part));
+            let units = sizer.size();
+            let upto = chunk::upper_key(client, &place, cursor.as_ref(), units).await?;
+            let last = upto.is_none();
+            let span = Span::Keys {
+                after: cursor.clone(),
+                upto: upto.clone(),
+            };
+            match self
+                .attempt(client, &place, &span, units, &mut sizer)
+                .await?
+            {
+                Some(done) => {
+                    self.learn(done, units, &mut sizer, begun);
+                    worked = done.elapsed;
+                    if last {
+                        return Ok(());
+                    }
+                    cursor = upto;
+                }
+                None => worked = Duration::ZERO,
+            }
+        }
+    }
+
+    fn learn(&self, done: Done, units: u64, sizer: &mut ChunkSizer, begun: Instant) {
+        sizer.restore();
+        sizer.observe(units, done.elapsed, done.wal);
+        self.tally
+            .rows
+            .fetch_add(done.rows as i64, Ordering::Relaxed);
+        self.tally.chunks.fetch_add(1, Ordering::Relaxed);
+        let lsn = done.wal_from;
+        self.control.wrote(done.elapsed, lsn, lsn + done.wal);
+        let chunk = Event::ChunkDone {
+            step: self.ordinal,
+            rows: done.rows,
+            elapsed_ms: done.elapsed.as_secs_f64() * 1000.0,
+            wal_bytes: done.wal,
+            size: units,
+        };
+        self.session.ctx.emit(&self.session.migration, &chunk);
+        self.tell(begun);
+    }
+
+    /// How long the statement of a chunk may take. Its row locks last as long, whether it works or
+    /// waits for locks of others: a stall must not make the application wait. What was cut short is
+    /// tried again in smaller parts, down to one that cannot be made smaller.
+    fn longest(&self, units: u64) -> Duration {
+        if units <= 1 || self.spec.batch.is_some() {
+            return chunk::STATEMENT_TIMEOUT;
+        }
+        let target = self.session.ctx.settings.chunk_target;
+        (target * CUT_SHORT).clamp(CUT_EARLIEST, chunk::STATEMENT_TIMEOUT)
+    }
+
+    /// One try of a chunk; `None` where it was rolled back and is to be tried again.
+    async fn attempt(
+        &self,
+        client: &Object,
+        place: &Place<'_>,
+        span: &Span,
+        units: u64,
+        sizer: &mut ChunkSizer,
+    ) -> Result<Option<Done>> {
+        let longest = self.longest(units);
+        let begun = Instant::now();
+        match chunk::run(client, place, span, longest).await? {
+            Outcome::Done(done) => Ok(Some(done)),
+            Outcome::Rewritten => {
+                lock(&self.rewritten).insert(place.relation);
+                self.regroup.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Outcome::Failed(ChunkFailure::Bisect, error) => {
+                // One block, or a handful of keys, is looked at row by row.
+                if units > smallest(span) {
+                    sizer.shrink(units);
+                    return Ok(None);
+                }
+                self.row_by_row(client, place, span, &error).await
+            }
+            Outcome::Failed(ChunkFailure::Retry, error)
+                if units <= 1
+                    && error.sqlstate() == Some(TIMED_OUT)
+                    && begun.elapsed() >= longest =>
+            {
+                Err(Error::refused(format!(
+                    "the smallest part of {} takes more than {} s to change",
+                    place.leaf,
+                    longest.as_secs()
+                ))
+                .with_sqlstate(TIMED_OUT)
+                .left("all committed chunks are kept; this chunk was rolled back")
+                .hint(
+                    "its rows would be locked for as long: make the expression cheaper (has its \
+                     lookup an index?), then `pgshift resume`, or `pgshift revert`",
+                ))
+            }
+            Outcome::Failed(ChunkFailure::Retry, error) => {
+                self.give_way(units, sizer, &error).await?;
+                Ok(None)
+            }
+            // A partition is gone: look which are there now.
+            Outcome::Failed(_, error)
+                if error.sqlstate() == Some("42P01") && *place.leaf != self.spec.table =>
+            {
+                self.regroup.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Outcome::Failed(_, error) => Err(error),
+        }
+    }
+
+    /// Another session was in the way, or it took too long: a smaller chunk, after a jittered pause.
+    async fn give_way(&self, units: u64, sizer: &mut ChunkSizer, error: &Error) -> Result<()> {
+        sizer.shrink(units);
+        self.session.ctx.emit(
+            &self.session.migration,
+            &Event::ChunkRetried {
+                sqlstate: error.sqlstate().unwrap_or_default().to_owned(),
+                message: error.message().to_owned(),
+            },
+        );
+        let pause = Duration::from_millis(50).mul_f64(0.5 + 2.0 * fastrand::f64());
+        self.session.ctx.sleep(pause).await;
+        let slow = error.sqlstate() == Some(TIMED_OUT);
+        let cause = if slow { "slow_chunks" } else { "row_locks" };
+        self.session.ledger.add(cause, pause);
+        self.session.check_stop()
+    }
+
+    async fn row_by_row(
+        &self,
+        client: &Object,
+        place: &Place<'_>,
+        span: &Span,
+        error: &Error,
+    ) -> Result<Option<Done>> {
+        let limit = self.session.ctx.settings.max_failed_rows;
+        let so_far = self.tally.failed.load(Ordering::Relaxed);
+        let allowed = limit.saturating_sub(u64::try_from(so_far).unwrap_or(0));
+        match chunk::run_rows(client, place, span, allowed).await? {
+            RowByRow::Done(done, failing) => {
+                self.tally
+                    .failed
+                    .fetch_add(failing.len() as i64, Ordering::Relaxed);
+                self.tell_failed(&failing).await?;
+                Ok(Some(done))
+            }
+            RowByRow::TooMany(failing) => {
+                self.tell_failed(&failing).await?;
+                let first = &failing[0];
+                Err(Error::refused(format!(
+                    "row {} of {} fails: {}",
+                    first.key, first.relation, first.message
+                ))
+                .with_sqlstate(first.sqlstate.clone())
+                .left("all committed chunks are kept; this chunk was rolled back")
+                .hint(
+                    "mend the row (`pgshift status` lists all that failed) and `pgshift resume`, \
+                     or allow some with --max-failed-rows",
+                ))
+            }
+            RowByRow::Failed(ChunkFailure::Retry, _) => Ok(None),
+            RowByRow::Failed(_, second) => {
+                Err(second.context(format!("after {}", error.message())))
+            }
+        }
+    }
+
+    async fn tell_failed(&self, failing: &[checkpoints::FailedRow]) -> Result<()> {
+        for row in failing {
+            self.session
+                .event(&Event::RowFailed {
+                    relation: row.relation.clone(),
+                    key: row.key.clone(),
+                    sqlstate: row.sqlstate.clone(),
+                    message: row.message.clone(),
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Blocks that hold about `rows` rows.
+    fn blocks_for(&self, range: &Checkpoint, rows: u32) -> u64 {
+        let blocks = (range.blocks.hi - range.blocks.lo).max(1) as f64;
+        let all = self.tally.blocks_total.load(Ordering::Relaxed).max(1) as f64;
+        let density = self.tally.rows_total.load(Ordering::Relaxed) as f64 / all.max(blocks);
+        (f64::from(rows) / density.max(1.0)).round().max(1.0) as u64
+    }
+}
+
+/// A chunk of at most this many units is looked at row by row when it fails.
+fn smallest(span: &Span) -> u64 {
+    match span {
+        Span::Blocks { .. } => 1,
+        Span::Keys { .. } => 64,
+    }
+}
