@@ -370,3 +370,88 @@ pub(super) fn parts(
     }
     parts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::catalog;
+    use crate::sql::ddl::understand;
+
+    /// The fill of the one column that a statement adds to `orders`, taken apart.
+    fn taken_apart(major: u32, column: &str) -> Option<Parts> {
+        let catalog = catalog(major);
+        let sql = format!("ALTER TABLE orders ADD COLUMN {column}");
+        let Action::AlterTable { ops, .. } = understand(&sql) else {
+            panic!("{sql}");
+        };
+        let AlterOpKind::AddColumn(def) = &ops[0].kind else {
+            panic!("{sql}");
+        };
+        let table = catalog.table(None, "orders").expect("orders");
+        let fill = fill(&catalog, table, def, &sql)?;
+        Some(parts(&catalog, table, def, &fill, &sql))
+    }
+
+    #[test]
+    fn what_the_server_does_at_no_cost_is_left_to_it() {
+        for column in [
+            "n int",
+            "n int DEFAULT 5",
+            "n timestamptz DEFAULT now()",
+            "n positive DEFAULT random()",
+            "n int GENERATED ALWAYS AS (id) STORED",
+            "n int GENERATED ALWAYS AS IDENTITY (SEQUENCE NAME s)",
+        ] {
+            assert!(taken_apart(15, column).is_none(), "{column}");
+        }
+    }
+
+    #[test]
+    fn a_default_with_everything() {
+        let parts = taken_apart(
+            18,
+            "\"N\" varchar(9) COLLATE \"C\" CONSTRAINT nn NOT NULL DEFAULT f(1, ')') \
+             UNIQUE NULLS NOT DISTINCT WITH (fillfactor = 50) CONSTRAINT k CHECK (\"N\" <> '') \
+             REFERENCES users (id) ON DELETE CASCADE",
+        )
+        .expect("parts");
+        assert_eq!(
+            parts.add,
+            [
+                "ADD COLUMN \"N\" varchar(9) COLLATE \"C\"",
+                "ALTER COLUMN \"N\" SET DEFAULT f(1, ')')"
+            ]
+        );
+        assert_eq!(
+            parts.not_null.as_deref(),
+            Some("ADD CONSTRAINT \"nn\" NOT NULL \"N\"")
+        );
+        assert_eq!(
+            parts.constraints,
+            [
+                "ADD UNIQUE NULLS NOT DISTINCT (\"N\") WITH (fillfactor = 50)",
+                "ADD CONSTRAINT \"k\" CHECK (\"N\" <> '')",
+                "ADD FOREIGN KEY (\"N\") REFERENCES users (id) ON DELETE CASCADE"
+            ]
+        );
+        assert!(parts.before.is_empty() && parts.identity.is_none());
+    }
+
+    #[test]
+    fn an_identity_goes_on_where_its_stand_in_was() {
+        let parts = taken_apart(
+            15,
+            "n bigint GENERATED ALWAYS AS IDENTITY (START 7) PRIMARY KEY",
+        )
+        .expect("parts");
+        assert!(parts.before[0].ends_with("AS bigint START 7"), "{parts:?}");
+        let (there, back) = parts.identity.expect("an identity");
+        assert_eq!(
+            there[1],
+            "ALTER TABLE \"public\".\"orders\" ALTER COLUMN \"n\" ADD GENERATED ALWAYS AS IDENTITY \
+             (SEQUENCE NAME \"public\".\"orders_n_seq\" START 7)"
+        );
+        assert!(there[2].contains("setval") && back[0].starts_with("LOCK TABLE"));
+        assert_eq!(parts.constraints, ["ADD PRIMARY KEY (\"n\")"]);
+    }
+}

@@ -242,7 +242,8 @@ mod tests {
             in_transaction: bool,
             gap in "[ \n]{1,3}",
         ) {
-            let text: String = pieces.iter().map(|p| format!("{p};{gap}")).collect();
+            let parts: Vec<String> = pieces.iter().map(|p| format!("{p};{gap}")).collect();
+            let text = parts.concat();
             let once = fixed(&text, in_transaction);
             let mut rest = text.clone();
             for change in once.changes.iter().rev() {
