@@ -25,14 +25,11 @@ pub fn facts(catalog: &Catalog) -> BTreeMap<String, String> {
     facts.insert("search_path".to_owned(), path);
     facts.insert("server version".to_owned(), catalog.major().to_string());
     for (name, kind) in &catalog.relations {
-        facts.insert(
-            format!("relation {}", qualified(name)),
-            kind_text(*kind).to_owned(),
-        );
-    }
-    for (name, view) in &catalog.views {
-        let key = format!("view {}", qualified(name));
-        facts.insert(key, view.recreate.join("; "));
+        let mut fact = kind_text(*kind).to_owned();
+        for statement in catalog.views.get(name).iter().flat_map(|v| &v.recreate) {
+            let _ = write!(fact, "; {statement}");
+        }
+        facts.insert(format!("relation {}", qualified(name)), fact);
     }
     for (name, overloads) in &catalog.functions {
         for function in overloads {

@@ -363,7 +363,11 @@ pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
                     }
                     let action = understand(&s.sql);
                     let locks = all_locks(&action, catalog);
-                    let title = title(&action, &s.sql);
+                    let title = if s.also.is_empty() {
+                        title(&action, &s.sql)
+                    } else {
+                        format!("{}, and what it had", title(&action, &s.sql))
+                    };
                     let mut statements = vec![s.sql];
                     statements.extend(s.also);
                     Step::sql(Phase::Revert, title, statements).locks(locks)
