@@ -4,10 +4,14 @@
 //! unquoted and case-exact.
 
 pub mod facts;
+mod links;
+pub mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+
+pub use links::{Link, LinkKind};
 
 /// A schema-qualified name, unquoted and case-exact.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,6 +75,9 @@ pub struct Column {
     pub default: Option<String>,
     /// GENERATED ALWAYS AS (…) STORED or VIRTUAL.
     pub generated: bool,
+    /// The generated column is VIRTUAL (18).
+    #[serde(default)]
+    pub is_virtual: bool,
     /// GENERATED … AS IDENTITY: `Some("ALWAYS")` or `Some("BY DEFAULT")`.
     pub identity: Option<String>,
     /// The type has an equality operator (json, xml and point have none).
@@ -285,6 +292,13 @@ impl Table {
         self.indexes.iter().find(|i| i.name == name)
     }
 
+    /// A unique index has this column.
+    pub(crate) fn is_key(&self, column: &str) -> bool {
+        self.indexes
+            .iter()
+            .any(|i| i.unique && i.columns.iter().any(|c| c == column))
+    }
+
     /// The constraint of this name.
     pub fn constraint(&self, name: &str) -> Option<&Constraint> {
         self.constraints.iter().find(|c| c.name == name)
@@ -304,9 +318,11 @@ pub struct Catalog {
     /// (`current_schemas(false)`).
     pub search_path: Vec<String>,
     /// Tables, and materialized views, by name.
+    #[serde(with = "snapshot::tables")]
     pub tables: BTreeMap<QName, Table>,
     /// Every other relation that the migration names: views, sequences, indexes.
     /// For an index, the table it is on is in `tables`.
+    #[serde(with = "snapshot::relations")]
     pub relations: BTreeMap<QName, RelKind>,
     /// Domains with constraints, their base type's included: a column of one cannot be added
     /// without writing the table anew.
@@ -317,6 +333,16 @@ pub struct Catalog {
     /// Functions and procedures of the names that the migration creates, of any arguments.
     #[serde(default)]
     pub functions: BTreeMap<QName, Vec<Function>>,
+    /// Every domain with the SQL text of the type that it is over.
+    #[serde(default)]
+    pub domains: Vec<(QName, String)>,
+    /// How relations that the migration names are tied to others, directly or not; `None` where
+    /// that was not read.
+    #[serde(default)]
+    pub links: Option<Vec<Link>>,
+    /// `TimeZone` is UTC: `timestamp` and `timestamptz` are the same bytes.
+    #[serde(default)]
+    pub utc: bool,
 }
 
 impl Catalog {

@@ -6,8 +6,8 @@
 //! The crate is a pure core with a thin IO shell. Imports go up only, in this order:
 //!
 //! - **base**: [`error`]
-//! - **pure**: [`sql`], [`migration`], [`lock`], [`catalog`], [`plan`], [`backfill`],
-//!   [`throttle`], [`retry`], [`run`], [`event`]
+//! - **pure**: [`sql`], [`migration`], [`lock`], [`catalog`], [`plan`], [`lint`],
+//!   [`backfill`], [`throttle`], [`retry`], [`run`], [`event`]
 //! - **IO**: [`pg`], [`store`], [`exec`]
 //! - **edge**: [`report`], [`demo`], [`cli`]
 //!
@@ -18,6 +18,7 @@ pub mod error;
 pub mod backfill;
 pub mod catalog;
 pub mod event;
+pub mod lint;
 pub mod lock;
 pub mod migration;
 pub mod plan;

@@ -37,6 +37,9 @@ pub(super) struct Config {
     /// `[locks]`
     #[serde(default)]
     locks: Locks,
+    /// `[lint]`
+    #[serde(default)]
+    pub(super) lint: super::lint::LintConfig,
     /// `[metrics]`
     #[serde(default)]
     pub(super) metrics: MetricsConfig,
@@ -208,6 +211,12 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. A migration fil
 # lock-timeout = "1s"    # the longest single try for a lock
 # budget = "5m"          # how long a step goes on trying
 # cancel-blockers = false
+
+[lint]
+# fail-on = "warning"      # error, warning, note or never
+# pg-version = 15
+# small-table-rows = 10000 # no hazard to read or rewrite, where the catalog tells the size
+# disable = []             # rules; `pgshift explain` lists them
 
 [metrics]
 # Off by default: see docs/metrics.md.

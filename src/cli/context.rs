@@ -66,11 +66,11 @@ fn given<'a>(first: Option<&'a str>, second: Option<&'a str>) -> Option<&'a str>
 /// Writes an error where the format wants it.
 pub(super) fn tell_error(global: &Global, what: &Error) {
     match global.format {
-        Format::Human if logs_json() => logging::error(what),
-        Format::Human => out::stderr(&error::render(what, error_color(global))),
         Format::Json => {
             let _ = out::stdout(&format!("{}\n", error::render_json(what)));
         }
+        _ if logs_json() => logging::error(what),
+        _ => out::stderr(&error::render(what, error_color(global))),
     }
 }
 
@@ -88,6 +88,10 @@ impl App {
             stop: OnceLock::new(),
             metering: OnceLock::new(),
         })
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.global.format
     }
 
     pub(super) fn json(&self) -> bool {

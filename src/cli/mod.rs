@@ -9,8 +9,11 @@ mod contract;
 mod demo;
 mod doctor;
 pub mod exit;
+mod explain;
 mod files;
+mod generate;
 mod init;
+mod lint;
 mod log;
 mod logging;
 mod metrics;
@@ -90,7 +93,7 @@ struct Global {
     /// Configuration file [default: pgshift.toml, where it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What is written to standard output
+    /// What is written to standard output; lint also takes sarif, github, gitlab and junit
     #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
     format: Format,
     /// Only errors on standard error
@@ -125,6 +128,25 @@ enum Format {
     Human,
     /// For programs; the shapes are in docs/json.md.
     Json,
+    /// Of lint: SARIF 2.1.0, for code scanning.
+    #[value(hide = true)]
+    Sarif,
+    /// Of lint: annotations of GitHub Actions.
+    #[value(hide = true)]
+    Github,
+    /// Of lint: Code Quality of GitLab.
+    #[value(hide = true)]
+    Gitlab,
+    /// Of lint: the XML of `JUnit`.
+    #[value(hide = true)]
+    Junit,
+}
+
+impl Format {
+    /// Only findings can be written so.
+    fn is_of_findings(self) -> bool {
+        !matches!(self, Self::Human | Self::Json)
+    }
 }
 
 /// `--log-format`.
@@ -170,6 +192,14 @@ enum Command {
     Purge(purge::PurgeArgs),
     /// Mark migrations as applied without running them
     Baseline(baseline::BaselineArgs),
+    /// Find hazards in SQL migration files of any runner
+    Lint(Box<lint::LintArgs>),
+    /// Explain a rule of lint, or list them
+    Explain(explain::ExplainArgs),
+    /// Write completions for a shell
+    Completions(generate::CompletionsArgs),
+    /// Write the manual pages
+    Man(generate::ManArgs),
     /// Watch a table being migrated under traffic, on servers of its own
     Demo(demo::DemoArgs),
 }
@@ -211,6 +241,10 @@ pub fn main() -> ExitCode {
 }
 
 async fn run(app: &App, command: Command) -> Result<Exit> {
+    if app.format().is_of_findings() && !matches!(command, Command::Lint(_)) {
+        return Err(crate::Error::usage("this format is for lint")
+            .hint("the formats of every command are human and json"));
+    }
     match command {
         Command::Init(args) => init::run(app, &args).await,
         Command::New(args) => new::run(app, &args),
@@ -227,6 +261,10 @@ async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Log(args) => log::run(app, &args).await,
         Command::Purge(args) => purge::run(app, &args).await,
         Command::Baseline(args) => baseline::run(app, &args).await,
+        Command::Lint(args) => lint::run(app, &args).await,
+        Command::Explain(args) => explain::run(app, &args),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Man(args) => generate::man(app, &args),
         Command::Demo(args) => demo::run(app, &args).await,
     }
 }

@@ -120,6 +120,17 @@ pub(super) fn read(text: &str, span: Span) -> Option<Directive> {
     Some(directive)
 }
 
+/// The `allow` in the comment at `span`, or what is wrong with it; `None` where it is none.
+pub(crate) fn allow_at(text: &str, span: Span) -> Option<Result<Allow, Vec<Diagnostic>>> {
+    let directive = read(text, span)?;
+    let is_allow = directive.word.of(text) == ALLOW;
+    match directive.kind {
+        Kind::Allow(allow) if directive.diagnostics.is_empty() => Some(Ok(allow)),
+        _ if is_allow && !directive.diagnostics.is_empty() => Some(Err(directive.diagnostics)),
+        _ => None,
+    }
+}
+
 fn broken(span: Span, diagnostic: Diagnostic) -> Directive {
     Directive {
         span,

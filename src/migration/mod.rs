@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::sql::{Source, Span};
+pub(crate) use directive::allow_at;
 pub use parse::{check_id, checksum, parse, parse_bytes};
 
 /// A migration file that was read.

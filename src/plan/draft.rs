@@ -122,13 +122,26 @@ pub fn relations(action: &Action) -> Vec<RelName> {
                     AlterOpKind::AddConstraint(def) => all.extend(def.references.clone()),
                     AlterOpKind::AttachPartition { partition, .. }
                     | AlterOpKind::DetachPartition { partition, .. } => all.push(partition.clone()),
+                    AlterOpKind::Inherit { parent } | AlterOpKind::NoInherit { parent } => {
+                        all.push(parent.clone());
+                    }
                     _ => {}
                 }
             }
             all
         }
-        Action::AlterRelation { name, .. }
-        | Action::Refresh { name, .. }
+        Action::AlterRelation { name, ops, .. } => {
+            let mut all = one(name);
+            all.extend(ops.iter().filter_map(|op| match &op.kind {
+                AlterOpKind::AttachPartition { partition, .. } => Some(partition.clone()),
+                _ => None,
+            }));
+            all
+        }
+        Action::Refresh { name, .. }
+        | Action::AlterType { name, .. }
+        | Action::AlterTypeAddValue { name, .. }
+        | Action::AlterDomain { name, .. }
         | Action::CreateView { name, .. }
         | Action::CreateSequence { name, .. } => one(name),
         Action::CreateIndex { table, name, .. } => {
@@ -146,7 +159,19 @@ pub fn relations(action: &Action) -> Vec<RelName> {
         | Action::Update { table }
         | Action::Delete { table }
         | Action::Merge { table } => one(table),
-        Action::Truncate { tables, .. }
+        Action::Cluster { table }
+        | Action::Copy { table, .. }
+        | Action::CreateStatistics { table, .. } => table.iter().cloned().collect(),
+        Action::Drop { object, names, .. } if matches!(object.as_str(), "TYPE" | "DOMAIN") => {
+            crate::sql::ddl::names(names)
+        }
+        Action::Members { name, tables, .. } => {
+            let mut all = one(&RelName::new(None, name));
+            all.extend(tables.iter().cloned());
+            all
+        }
+        Action::LockTable { tables, .. }
+        | Action::Truncate { tables, .. }
         | Action::Vacuum { tables, .. }
         | Action::Analyze { tables, .. } => tables.clone(),
         Action::Comment { target } => match target {

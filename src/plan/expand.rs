@@ -17,7 +17,7 @@ use crate::catalog::{Catalog, Column, QName, Table};
 use crate::error::{Error, Result};
 use crate::lock::LockMode;
 use crate::sql::Span;
-use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, RelName, understand};
+use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, Generated, RelName, understand};
 use crate::sql::lex::{ident_value, is_keyword, lex_code};
 use crate::sql::quote::{ident, qname};
 
@@ -500,6 +500,7 @@ fn column(probed: &Probed, table: &QName, def: &ColumnDef) -> Column {
         not_null: def.not_null,
         default: def.default.clone(),
         generated: def.generated.is_some(),
+        is_virtual: matches!(def.generated, Some((Generated::Virtual, _))),
         identity: def.identity.then(|| "BY DEFAULT".to_owned()),
         has_equality,
         comment: None,

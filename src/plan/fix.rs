@@ -8,7 +8,7 @@ use super::follow::follow;
 use super::safe::{Safe, SafeStep, safe_form};
 use crate::catalog::{Catalog, Column};
 use crate::sql::Span;
-use crate::sql::ddl::understand;
+use crate::sql::ddl::{Generated, understand};
 
 /// A statement of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +106,7 @@ pub fn fix(text: &str, statements: &[Statement], catalog: &Catalog) -> Fixed {
                 not_null: def.not_null,
                 default: def.default.clone(),
                 generated: def.generated.is_some(),
+                is_virtual: matches!(def.generated, Some((Generated::Virtual, _))),
                 identity: def.identity.then(|| "BY DEFAULT".to_owned()),
                 has_equality: true,
                 comment: None,

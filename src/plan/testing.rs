@@ -14,6 +14,7 @@ pub(crate) fn column(name: &str, type_name: &str) -> Column {
         not_null: false,
         default: None,
         generated: false,
+        is_virtual: false,
         identity: None,
         has_equality: true,
         comment: None,
@@ -219,5 +220,8 @@ pub(crate) fn catalog(major: u32) -> Catalog {
         constrained_domains: [QName::new("public", "positive")].into(),
         views: BTreeMap::new(),
         functions: BTreeMap::new(),
+        domains: Vec::new(),
+        links: None,
+        utc: false,
     }
 }

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Element, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Element, Group, Level, Renderer, Snippet, Title};
 use serde_json::{Value, json};
 
 use crate::cli::exit::Exit;
@@ -91,7 +91,7 @@ pub fn render_json(error: &Error) -> Value {
     })
 }
 
-fn safe(text: &str) -> String {
+pub(super) fn safe(text: &str) -> String {
     line(&redact(text))
 }
 
@@ -122,6 +122,11 @@ fn causes(error: &Error) -> Vec<String> {
 
 /// One place with its lines of the source, the caret, further labels and help.
 fn snippet(source: &Source, place: &Diagnostic, title: &str, color: bool) -> String {
+    titled(source, place, Level::ERROR.primary_title(title), color)
+}
+
+/// A place under any title.
+pub(super) fn titled(source: &Source, place: &Diagnostic, title: Title<'_>, color: bool) -> String {
     let label = safe(&place.label);
     let also: Vec<(Span, String)> = place
         .also
@@ -150,7 +155,7 @@ fn snippet(source: &Source, place: &Diagnostic, title: &str, color: bool) -> Str
     if let Some(help) = &help {
         elements.push(Level::HELP.message(help.as_str()).into());
     }
-    let group = Group::with_title(Level::ERROR.primary_title(title)).elements(elements);
+    let group = Group::with_title(title).elements(elements);
     let renderer = if color {
         Renderer::styled()
     } else {

@@ -3,6 +3,7 @@
 
 pub mod error;
 pub mod fan;
+pub mod lint;
 pub mod log;
 pub mod metrics;
 pub mod out;

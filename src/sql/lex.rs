@@ -116,6 +116,27 @@ pub fn lex_code(text: &str) -> Vec<Token> {
     tokens
 }
 
+/// The first token that is not a comment.
+fn first_code(text: &str) -> Option<Token> {
+    let mut lexer = Lexer {
+        text,
+        bytes: text.as_bytes(),
+        at: 0,
+    };
+    loop {
+        lexer.skip_space();
+        let start = lexer.at;
+        if start >= text.len() {
+            return None;
+        }
+        let kind = lexer.token();
+        if kind != TokenKind::Comment {
+            let span = Span::new(start, lexer.at);
+            return Some(Token { kind, span });
+        }
+    }
+}
+
 struct Lexer<'a> {
     text: &'a str,
     bytes: &'a [u8],
@@ -376,12 +397,8 @@ pub fn ident_value(token: Token, text: &str) -> Option<String> {
         TokenKind::Word => written.to_ascii_lowercase(),
         TokenKind::QuotedIdent if written.starts_with('"') => unquote(written),
         TokenKind::QuotedIdent => {
-            let next = lex_code(&text[token.span.end..]);
             let after = &text[token.span.end..];
-            if next
-                .first()
-                .is_some_and(|t| t.text(after).eq_ignore_ascii_case("uescape"))
-            {
+            if first_code(after).is_some_and(|t| is_keyword(t, after, "uescape")) {
                 return None;
             }
             unescape_unicode(&unquote(&written[2..]))?

@@ -1,7 +1,7 @@
 //! Source texts, spans in them, and diagnostics that point at a span.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -45,11 +45,21 @@ impl Span {
 }
 
 /// A named text: one migration file. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Source {
     name: Arc<str>,
     text: Arc<str>,
+    /// Where each line begins; found at the first question for one.
+    lines: Arc<OnceLock<Vec<usize>>>,
 }
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.text == other.text
+    }
+}
+
+impl Eq for Source {}
 
 impl Source {
     /// A text and the name (usually the path) that messages give it.
@@ -57,6 +67,7 @@ impl Source {
         Self {
             name: name.into(),
             text: text.into(),
+            lines: Arc::default(),
         }
     }
 
@@ -76,12 +87,14 @@ impl Source {
         while !self.text.is_char_boundary(offset) {
             offset -= 1;
         }
-        let before = &self.text[..offset];
-        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
-        (
-            before.matches('\n').count() + 1,
-            before[line_start..].chars().count() + 1,
-        )
+        let lines = self.lines.get_or_init(|| {
+            let breaks = self.text.match_indices('\n').map(|(i, _)| i + 1);
+            std::iter::once(0).chain(breaks).collect()
+        });
+        let line = lines.partition_point(|start| *start <= offset);
+        let start = line.checked_sub(1).and_then(|i| lines.get(i)).copied();
+        let before = &self.text[start.unwrap_or(0)..offset];
+        (line, before.chars().count() + 1)
     }
 }
 

@@ -10,6 +10,7 @@ fn column(name: &str, type_name: &str) -> Column {
         not_null: false,
         default: None,
         generated: false,
+        is_virtual: false,
         identity: None,
         has_equality: true,
         comment: None,
@@ -98,6 +99,9 @@ fn catalog() -> Catalog {
         constrained_domains: std::collections::BTreeSet::new(),
         views: BTreeMap::new(),
         functions: BTreeMap::new(),
+        domains: Vec::new(),
+        links: None,
+        utc: false,
     }
 }
 

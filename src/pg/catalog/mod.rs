@@ -6,6 +6,7 @@
 //! bounds that.
 
 mod definitions;
+mod links;
 mod parts;
 mod relations;
 
@@ -102,7 +103,28 @@ const SERVER: &str = "
 SELECT current_setting('server_version_num')::int AS version,
        current_database()::text AS database,
        current_user::text AS role,
+       current_setting('TimeZone') AS time_zone,
        current_schemas(false)::text[] AS search_path";
+
+/// True for the usual names of the zone without an offset, at any time: there the server takes
+/// `timestamp` and `timestamptz` for the same (`TimestampTimestampTzRequiresRewrite` in
+/// `timestamp.c`).
+fn is_utc(zone: &str) -> bool {
+    let zone = zone.strip_prefix("Etc/").unwrap_or(zone);
+    [
+        "UTC",
+        "UCT",
+        "Zulu",
+        "Universal",
+        "GMT",
+        "GMT0",
+        "GMT+0",
+        "GMT-0",
+        "Greenwich",
+    ]
+    .iter()
+    .any(|name| zone.eq_ignore_ascii_case(name))
+}
 
 async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
     let (server, resolved) = tokio::try_join!(
@@ -126,6 +148,9 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
         constrained_domains: relations::constrained_domains(client).await?,
         views: BTreeMap::new(),
         functions: definitions::functions(client, wanted).await?,
+        domains: relations::domains(client).await?,
+        links: None,
+        utc: is_utc(&get::<String>(&server, "time_zone")?),
     };
     let mut mentioned = BTreeSet::new();
     let mut views = Vec::new();
@@ -147,6 +172,7 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
         }
     }
     catalog.views = definitions::views(client, &views).await?;
+    catalog.links = Some(links::links(client, wanted).await?);
     let mentioned: Vec<u32> = mentioned.into_iter().collect();
     let oids = relations::closure(client, &mentioned).await?;
 

@@ -23,7 +23,7 @@ WITH RECURSIVE own AS MATERIALIZED (
                WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND NOT k.convalidated
                  AND k.conkey = ARRAY[a.attnum]) AS not_null,
            pg_get_expr(d.adbin, d.adrelid) AS default_text,
-           a.attgenerated <> '' AS generated,
+           a.attgenerated <> '' AS generated, a.attgenerated = 'v' AS is_virtual,
            CASE a.attidentity WHEN 'a' THEN 'ALWAYS' WHEN 'd' THEN 'BY DEFAULT' END AS identity,
            col_description(a.attrelid, a.attnum) AS comment
     FROM pg_attribute a
@@ -71,6 +71,7 @@ pub(super) async fn columns(client: &Client, oids: &[u32]) -> Result<Vec<(u32, C
                 not_null: get(row, "not_null")?,
                 default: get(row, "default_text")?,
                 generated: get(row, "generated")?,
+                is_virtual: get(row, "is_virtual")?,
                 identity: get(row, "identity")?,
                 has_equality: get(row, "has_equality")?,
                 comment: get(row, "comment")?,

@@ -81,6 +81,24 @@ pub(super) async fn constrained_domains(client: &Client) -> Result<BTreeSet<QNam
     rows.iter().map(name).collect()
 }
 
+const DOMAIN_BASES: &str = "
+SELECT n.nspname::text AS schema, t.typname::text AS name,
+       format_type(t.typbasetype, t.typtypmod) AS base
+FROM pg_type t
+JOIN pg_namespace n ON n.oid = t.typnamespace
+WHERE t.typtype = 'd'";
+
+/// All domains with what they are over.
+pub(super) async fn domains(client: &Client) -> Result<Vec<(QName, String)>> {
+    let rows = client
+        .query_typed(DOMAIN_BASES, &[])
+        .await
+        .map_err(|e| failed("cannot read domains from the catalog", e))?;
+    rows.iter()
+        .map(|row| Ok((name(row)?, get(row, "base")?)))
+        .collect()
+}
+
 pub(super) async fn resolve(client: &Client, wanted: &[Wanted]) -> Result<Vec<Resolved>> {
     let schemas: Vec<Option<&str>> = wanted.iter().map(|w| w.schema.as_deref()).collect();
     let names: Vec<&str> = wanted.iter().map(|w| w.name.as_str()).collect();
@@ -115,13 +133,16 @@ WITH RECURSIVE up(oid) AS (
     JOIN pg_inherits i ON i.inhrelid = c.oid)
 SELECT oid FROM up
 UNION
+SELECT p.partdefid FROM up JOIN pg_partitioned_table p ON p.partrelid = up.oid AND p.partdefid <> 0
+UNION
 SELECT k.confrelid
 FROM pg_constraint k
 WHERE k.contype = 'f' AND k.conrelid = ANY ($1::oid[])
   AND NOT EXISTS (SELECT FROM pg_constraint p
                   WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)";
 
-/// The tables, the tables that they are partitions of, and those that they reference.
+/// The tables, the tables that they are partitions of, the DEFAULT partitions, and those that they
+/// reference.
 pub(super) async fn closure(client: &Client, tables: &[u32]) -> Result<Vec<u32>> {
     query(client, "related tables", CLOSURE, tables)
         .await?

@@ -180,6 +180,7 @@ impl Context<'_> {
                 name,
                 table,
                 or_replace,
+                ..
             } => self.create_trigger(name, table, *or_replace),
             Action::CreatePolicy { name, table } => self.drop_on_table("POLICY", name, table),
             Action::CreateRule {
@@ -295,6 +296,9 @@ impl Context<'_> {
                 "the definition of what DROP {object} drops is not kept"
             )),
             Action::Other { verb, object } => {
+                give_revert(format!("{verb} {object} has no way back that is known"))
+            }
+            Action::Members { verb, object, .. } => {
                 give_revert(format!("{verb} {object} has no way back that is known"))
             }
             Action::SecurityLabel => give_revert("the label that was there before is not kept"),

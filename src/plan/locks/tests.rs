@@ -1,4 +1,5 @@
 use super::*;
+use crate::catalog::{Link, LinkKind, QName};
 use crate::plan::testing::catalog;
 use crate::sql::ddl::understand;
 
@@ -10,9 +11,17 @@ fn locked(text: &str) -> Vec<String> {
 }
 
 fn check(text: &str, expected: &[&str]) {
+    check_in(&catalog(15), text, expected);
+}
+
+fn check_in(catalog: &Catalog, text: &str, expected: &[&str]) {
     let mut expected = expected.to_vec();
     expected.sort_unstable();
-    let mut found = locked(text);
+    let action = understand(text);
+    let all = locks(&action, catalog)
+        .into_iter()
+        .chain(read_locks(text, &action, catalog));
+    let mut found: Vec<String> = all.map(|lock| lock.to_string()).collect();
     found.sort_unstable();
     assert_eq!(found, expected, "{text}");
 }
@@ -91,6 +100,16 @@ fn foreign_keys_lock_both_tables() {
         ],
     );
     check(
+        "ALTER TABLE orders VALIDATE CONSTRAINT orders_user_id_fkey",
+        &["SHARE UPDATE EXCLUSIVE on public.orders"],
+    );
+    let mut later = catalog(15);
+    let orders = later.tables.get_mut(&QName::new("public", "orders"));
+    for constraint in &mut orders.unwrap().constraints {
+        constraint.validated = false;
+    }
+    check_in(
+        &later,
         "ALTER TABLE orders VALIDATE CONSTRAINT orders_user_id_fkey",
         &[
             "SHARE UPDATE EXCLUSIVE on public.orders",
@@ -295,4 +314,95 @@ fn what_the_server_refuses_in_a_transaction_block() {
     ] {
         assert!(transactional(&understand(text)), "{text}");
     }
+}
+
+fn link(from: &str, to: &str, kind: LinkKind, columns: &[&str]) -> Link {
+    Link {
+        from: QName::new("public", from),
+        to: QName::new("public", to),
+        kind,
+        columns: columns.iter().map(|&c| c.to_owned()).collect(),
+    }
+}
+
+#[test]
+fn what_is_tied_to_a_table_is_locked_with_it() {
+    let mut catalog = catalog(15);
+    catalog.links = Some(vec![
+        link("orders", "users", LinkKind::ForeignKey, &["id"]),
+        link("items", "orders", LinkKind::ForeignKey, &["id"]),
+        link("report", "orders", LinkKind::Reads, &["total"]),
+        link("daily", "report", LinkKind::Reads, &["total"]),
+        link("orders_id_seq", "orders", LinkKind::OwnedBy, &["id"]),
+        link("old_orders", "orders", LinkKind::Inherits, &[]),
+        link("orders", "mood", LinkKind::Column, &["note"]),
+    ]);
+    let exclusive = |names: &[&str]| -> Vec<String> {
+        let one = |name: &&str| format!("ACCESS EXCLUSIVE on public.{name}");
+        names.iter().map(one).collect()
+    };
+    for (text, names) in [
+        (
+            "ALTER TABLE orders ADD COLUMN n int",
+            &["old_orders", "orders"][..],
+        ),
+        (
+            "ALTER TABLE ONLY orders ALTER note DROP DEFAULT",
+            &["orders"],
+        ),
+        (
+            "ALTER TABLE orders OWNER TO x",
+            &["orders", "orders_id_seq"],
+        ),
+        (
+            "ALTER TABLE orders DROP COLUMN total CASCADE",
+            &["daily", "old_orders", "orders", "report"],
+        ),
+        ("DROP VIEW report CASCADE", &["daily", "report"]),
+        (
+            "DROP SEQUENCE orders_id_seq CASCADE",
+            &["orders", "orders_id_seq"],
+        ),
+        (
+            "TRUNCATE users CASCADE",
+            &["items", "old_orders", "orders", "users"],
+        ),
+        ("DROP TYPE public.mood CASCADE", &["orders"]),
+    ] {
+        let found: Vec<String> = locks(&understand(text), &catalog)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found, exclusive(names), "{text}");
+    }
+    check_in(
+        &catalog,
+        "SELECT * FROM report FOR UPDATE",
+        &[
+            "ROW SHARE on public.old_orders",
+            "ROW SHARE on public.orders",
+            "ROW SHARE on public.report",
+        ],
+    );
+    check_in(
+        &catalog,
+        "UPDATE users SET name = email FROM orders WHERE user_id = users.id",
+        &[
+            "ACCESS SHARE on public.old_orders",
+            "ACCESS SHARE on public.orders",
+            "ROW EXCLUSIVE on public.users",
+        ],
+    );
+}
+
+#[test]
+fn publications_lock_their_tables() {
+    check(
+        "ALTER PUBLICATION p ADD TABLE orders (id), TABLE users WHERE (id > 0)",
+        &[
+            "SHARE UPDATE EXCLUSIVE on public.orders",
+            "SHARE UPDATE EXCLUSIVE on public.users",
+        ],
+    );
+    check("ALTER PUBLICATION p SET (publish = 'insert')", &[]);
 }

@@ -7,12 +7,13 @@ mod types;
 mod volatility;
 
 use super::forms::{dropped_proofs, proven_not_null, table};
-use crate::catalog::{Catalog, ConstraintKind, Table};
+use crate::catalog::{Catalog, Column, ConstraintKind, LinkKind, RelKind, Table};
 use crate::sql::RelName;
 use crate::sql::ddl::{Action, AlterOpKind, ColumnDef, ConstraintDef, Generated};
+use crate::sql::lex::{ident_value, is_keyword, lex_code};
 
 pub(crate) use types::constrained_domain;
-use types::converts_in_place;
+use types::{InPlace, converts_in_place};
 pub use volatility::{Volatility, volatility};
 
 /// What takes time proportional to the table, lightest first.
@@ -40,8 +41,53 @@ pub fn rewrites_or_scans(action: &Action, catalog: &Catalog) -> Work {
                 .map(|op| op_work(&op.kind, table, catalog))
                 .fold(scan, Ord::max)
         }
-        Action::CreateIndex { .. } | Action::Reindex { .. } => Work::IndexBuild,
-        Action::AlterDomain { scans: true, .. } => Work::Scan,
+        Action::CreateTable {
+            partition_of: Some(parent),
+            ..
+        } => default_partition(parent, catalog),
+        Action::CreateIndex {
+            table: on,
+            only,
+            name,
+            if_not_exists,
+            ..
+        } => {
+            let on = table(catalog, on);
+            let there = name
+                .as_ref()
+                .is_some_and(|name| on.is_some_and(|t| t.index(&name.name).is_some()));
+            // ON ONLY a partitioned table makes an entry of the catalog, without a file.
+            let only = *only && on.is_some_and(|t| t.kind == RelKind::Partitioned);
+            if only || *if_not_exists && there {
+                Work::None
+            } else {
+                Work::IndexBuild
+            }
+        }
+        Action::Reindex { .. } => Work::IndexBuild,
+        Action::AlterDomain {
+            name, scans: true, ..
+        } => match catalog.tables_with_type(name.schema.as_deref(), &name.name) {
+            Some(tables) if tables.is_empty() => Work::None,
+            _ => Work::Scan,
+        },
+        Action::AlterType {
+            name,
+            attributes: true,
+            ..
+        } => {
+            let typed = catalog.links.is_none()
+                || catalog.links().any(|link| {
+                    link.kind == LinkKind::OfType
+                        && link.to.name == name.name
+                        && name.schema.as_ref().is_none_or(|s| *s == link.to.schema)
+                });
+            if typed { Work::Rewrite } else { Work::None }
+        }
+        // The rows that differ are written to the old file.
+        Action::Refresh {
+            concurrently: true, ..
+        } => Work::Scan,
         Action::Vacuum { full: true, .. }
         | Action::Cluster { .. }
         | Action::Refresh { .. }
@@ -65,19 +111,10 @@ pub(crate) fn op_work(op: &AlterOpKind, table: Option<&Table>, catalog: &Catalog
             using,
             collate,
         } => {
-            let Some(old) = table.and_then(|t| t.column(column)) else {
+            let Some((table, old)) = table.and_then(|t| Some((t, t.column(column)?))) else {
                 return Work::Rewrite;
             };
-            if *collate || !converts_in_place(old, type_text, using.as_deref()) {
-                return Work::Rewrite;
-            }
-            // The CHECKs of the column are made anew, and so checked.
-            let checked = table.is_some_and(|t| {
-                t.constraints
-                    .iter()
-                    .any(|c| c.kind == ConstraintKind::Check && c.columns.contains(column))
-            });
-            if checked { Work::Scan } else { Work::None }
+            set_type(table, old, (type_text, *collate), using.as_deref(), catalog)
         }
         AlterOpKind::AddConstraint(constraint) => add_constraint(constraint, table),
         AlterOpKind::ValidateConstraint { name } => {
@@ -86,7 +123,26 @@ pub(crate) fn op_work(op: &AlterOpKind, table: Option<&Table>, catalog: &Catalog
                 .is_some_and(|c| c.validated);
             if validated { Work::None } else { Work::Scan }
         }
-        AlterOpKind::AttachPartition { partition, .. } => attach(partition, catalog),
+        AlterOpKind::AttachPartition { partition, .. } => attach(table, partition, catalog),
+        AlterOpKind::AlterConstraint {
+            enforced: Some(true),
+            ..
+        } => Work::Scan,
+        // A partitioned table has no file.
+        AlterOpKind::SetTablespace | AlterOpKind::SetAccessMethod
+            if table.is_some_and(|t| t.kind == RelKind::Partitioned) =>
+        {
+            Work::None
+        }
+        // A virtual one is computed on read: only what is checked of it is read again.
+        AlterOpKind::SetExpression { column }
+            if table
+                .and_then(|t| t.column(column))
+                .is_some_and(|c| c.generated && c.is_virtual) =>
+        {
+            let checked = table.is_some_and(|t| is_checked(t, column));
+            if checked { Work::Scan } else { Work::None }
+        }
         AlterOpKind::SetExpression { .. }
         | AlterOpKind::SetTablespace
         | AlterOpKind::SetAccessMethod
@@ -96,17 +152,127 @@ pub(crate) fn op_work(op: &AlterOpKind, table: Option<&Table>, catalog: &Catalog
     }
 }
 
-/// ATTACH PARTITION reads the table that it attaches unless a valid CHECK implies the bound.
-/// Whether one does is the server's to prove; here any valid CHECK is taken to. One that the same
-/// plan makes is empty.
-fn attach(partition: &RelName, catalog: &Catalog) -> Work {
-    let proven = table(catalog, partition).is_none_or(|t| {
-        t.rows == 0
-            || t.constraints
-                .iter()
-                .any(|c| c.kind == ConstraintKind::Check && c.validated)
+/// A type change: the rows where their bytes change, else the indexes that do not fit any more,
+/// else the CHECKs of the column, which are made anew.
+fn set_type(
+    table: &Table,
+    old: &Column,
+    (new, collate): (&str, bool),
+    using: Option<&str>,
+    catalog: &Catalog,
+) -> Work {
+    let same_order = match converts_in_place(old, new, using, catalog) {
+        InPlace::No => return Work::Rewrite,
+        InPlace::OtherOrder => false,
+        InPlace::SameOrder => !collate,
+    };
+    let rebuilt = table.indexes.iter().any(|index| {
+        mentions(&index.definition, &old.name)
+            && (!same_order
+                || table.kind == RelKind::Partitioned
+                || index.columns.iter().any(String::is_empty)
+                || is_partial(&index.definition))
     });
-    if proven { Work::None } else { Work::Scan }
+    if rebuilt {
+        Work::IndexBuild
+    } else if is_checked(table, &old.name) {
+        Work::Scan
+    } else {
+        Work::None
+    }
+}
+
+fn is_checked(table: &Table, column: &str) -> bool {
+    table
+        .constraints
+        .iter()
+        .any(|c| c.kind == ConstraintKind::Check && c.columns.iter().any(|c| c == column))
+}
+
+/// The identifier is in the text of an index after its table: in its key, expressions or WHERE.
+fn mentions(definition: &str, column: &str) -> bool {
+    let tokens = lex_code(definition);
+    tokens
+        .iter()
+        .skip_while(|t| !is_keyword(**t, definition, "using"))
+        .any(|t| ident_value(*t, definition).is_some_and(|name| name == column))
+}
+
+fn is_partial(definition: &str) -> bool {
+    lex_code(definition)
+        .iter()
+        .any(|t| is_keyword(*t, definition, "where"))
+}
+
+/// ATTACH PARTITION builds the parent's indexes that the table lacks, and reads the table and the
+/// DEFAULT partition unless a valid CHECK implies the bound. Whether one does is the server's to
+/// prove; here a valid CHECK of a column of the partition key is taken to.
+fn attach(parent: Option<&Table>, partition: &RelName, catalog: &Catalog) -> Work {
+    let Some(partition) = table(catalog, partition) else {
+        return Work::IndexBuild;
+    };
+    if partition.rows == 0 {
+        return parent.map_or(Work::Scan, |parent| {
+            default_partition(&(&parent.name).into(), catalog)
+        });
+    }
+    let Some(parent) = parent else {
+        return Work::Scan;
+    };
+    let lacks = parent.indexes.iter().any(|index| {
+        partition.indexes.iter().all(|own| {
+            !own.valid
+                || own.unique != index.unique
+                || index.constraint && !own.constraint
+                || shape(&own.definition) != shape(&index.definition)
+        })
+    });
+    if lacks {
+        return Work::IndexBuild;
+    }
+    if !proves_bound(parent, partition) {
+        return Work::Scan;
+    }
+    default_partition(&(&parent.name).into(), catalog)
+}
+
+/// The text of an index after its name and table.
+fn shape(definition: &str) -> &str {
+    definition
+        .find(" USING ")
+        .map_or(definition, |at| &definition[at..])
+}
+
+/// A new partition makes the server read the DEFAULT one, where that may have rows of it.
+fn default_partition(parent: &RelName, catalog: &Catalog) -> Work {
+    let Some(parent) = table(catalog, parent) else {
+        return Work::None;
+    };
+    match catalog.default_partition(&parent.name) {
+        None => Work::None,
+        Some(name) => {
+            let proven = catalog
+                .tables
+                .get(name)
+                .is_some_and(|t| t.rows == 0 || proves_bound(parent, t));
+            if proven { Work::None } else { Work::Scan }
+        }
+    }
+}
+
+fn proves_bound(parent: &Table, partition: &Table) -> bool {
+    let is_key = |column: &String| {
+        parent
+            .dependents
+            .get(column)
+            .is_some_and(|all| all.iter().any(|d| d.starts_with("partition key of ")))
+    };
+    let expression = !parent.columns.iter().any(|c| is_key(&c.name));
+    partition.constraints.iter().any(|c| {
+        c.kind == ConstraintKind::Check
+            && c.validated
+            && (expression || c.columns.iter().any(is_key))
+    })
 }
 
 fn not_null(table: Option<&Table>, column: &str) -> Work {
@@ -137,7 +303,7 @@ fn add_column(column: &ColumnDef, table: Option<&Table>, catalog: &Catalog) -> W
     // A foreign key of a column that is null in every row is not checked.
     let checks = column.has(ConstraintKind::Check)
         || column.has(ConstraintKind::ForeignKey) && default.is_some()
-        || column.not_null && default.is_none() && column.generated.is_none();
+        || column.not_null && default.is_none();
     if checks { Work::Scan } else { Work::None }
 }
 

@@ -102,24 +102,117 @@ fn type_parts(text: &str) -> Option<TypeParts> {
     })
 }
 
-/// True where ALTER COLUMN … TYPE changes only the catalog: the types are binary coercible and no
+/// What ALTER COLUMN … TYPE does to values and their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InPlace {
+    /// Every row is written anew.
+    No,
+    /// Only the catalog is changed, but indexes have another operator class and are built anew.
+    OtherOrder,
+    /// Only the catalog is changed.
+    SameOrder,
+}
+
+/// Whether ALTER COLUMN … TYPE changes only the catalog: the types are binary coercible and no
 /// value can be cut (varchar to longer or text, numeric to more digits of the same scale, a
-/// greater precision of times, varbit to longer, cidr to inet), and USING only names the column.
-pub(super) fn converts_in_place(old: &Column, new: &str, using: Option<&str>) -> bool {
+/// greater precision of times, varbit to longer, cidr to inet, a domain without constraints to or
+/// from what it is over), and USING only names the column.
+pub(super) fn converts_in_place(
+    old: &Column,
+    new: &str,
+    using: Option<&str>,
+    catalog: &Catalog,
+) -> InPlace {
     let (Some(from), Some(to)) = (type_parts(&old.type_name), type_parts(new)) else {
-        return false;
+        return InPlace::No;
     };
     if using.is_some_and(|using| !names_only(using, &old.name, &to)) {
-        return false;
+        return InPlace::No;
     }
     if from == to {
-        return true;
+        return InPlace::SameOrder;
     }
+    if constrained_domain(new, catalog) {
+        return InPlace::No;
+    }
+    let base = |text: &str, parts| match base_of_domain(text, catalog) {
+        Some(base) => type_parts(&base),
+        None => Some(parts),
+    };
+    let (Some(from), Some(to)) = (base(&old.type_name, from), base(new, to)) else {
+        return InPlace::No;
+    };
+    if from == to || keeps_values(&from, &to) {
+        return InPlace::SameOrder;
+    }
+    if from.array || to.array {
+        return InPlace::No;
+    }
+    let is_text = |parts: &TypeParts| match parts.name.as_str() {
+        "text" => true,
+        "varchar" => parts.modifiers.is_none(),
+        _ => false,
+    };
+    let citext = |parts: &TypeParts| parts.name.rsplit('.').next() == Some("citext");
+    let times = |a: &TypeParts, b: &TypeParts| {
+        catalog.utc
+            && a.name == "timestamp"
+            && b.name == "timestamptz"
+            && first(a).unwrap_or(6) <= first(b).unwrap_or(6)
+    };
+    let coercible = citext(&to) && matches!(from.name.as_str(), "text" | "varchar")
+        || citext(&from) && is_text(&to)
+        || matches!(
+            (from.name.as_str(), to.name.as_str()),
+            ("integer", "oid") | ("oid", "integer")
+        )
+        || (from.name == "bit" && to.name == "varbit" && to.modifiers.is_none())
+        || times(&from, &to)
+        || (catalog.utc
+            && from.name == "timestamptz"
+            && to.name == "timestamp"
+            && first(&from).unwrap_or(6) <= first(&to).unwrap_or(6));
+    if coercible {
+        InPlace::OtherOrder
+    } else {
+        InPlace::No
+    }
+}
+
+/// What a domain is over, down to a type that is none; `None` for what is no domain.
+fn base_of_domain(type_text: &str, catalog: &Catalog) -> Option<String> {
+    let mut found: Option<String> = None;
+    // No deeper than a person would nest them.
+    for _ in 0..32 {
+        let text = found.as_deref().unwrap_or(type_text);
+        let name = type_parts(text)
+            .filter(|t| t.modifiers.is_none() && !t.array)?
+            .name;
+        let next = catalog
+            .domains
+            .iter()
+            .find(|(domain, _)| match name.rsplit_once('.') {
+                Some((schema, name)) => domain.schema == schema && domain.name == name,
+                None => domain.name == name && catalog.search_path.contains(&domain.schema),
+            });
+        match next {
+            Some((_, base)) => found = Some(base.clone()),
+            None => break,
+        }
+    }
+    found
+}
+
+fn first(parts: &TypeParts) -> Option<u32> {
+    parts.modifiers.as_ref().and_then(|m| m.first().copied())
+}
+
+/// The types are binary coercible, compare alike, and the new one takes every value of the old.
+fn keeps_values(from: &TypeParts, to: &TypeParts) -> bool {
     if from.array || to.array {
         return false;
     }
-    let first = |parts: &TypeParts| parts.modifiers.as_ref().and_then(|m| m.first().copied());
-    let no_shorter = || match (first(&from), first(&to)) {
+    let no_shorter = || match (first(from), first(to)) {
         (_, None) => true,
         (None, Some(_)) => false,
         (Some(from), Some(to)) => from <= to,
@@ -139,13 +232,27 @@ pub(super) fn converts_in_place(old: &Column, new: &str, using: Option<&str>) ->
         ("timestamp", "timestamp")
         | ("timestamptz", "timestamptz")
         | ("time", "time")
-        | ("timetz", "timetz")
-        | ("interval", "interval") => {
+        | ("timetz", "timetz") => {
             // No modifier means 6.
-            first(&from).unwrap_or(6) <= first(&to).unwrap_or(6)
+            first(from).unwrap_or(6) <= first(to).unwrap_or(6)
         }
-        _ => false,
+        _ => match (least_field(&from.name), least_field(&to.name)) {
+            (Some(old), Some(new)) => {
+                old >= new && (old > 0 || first(from).unwrap_or(6) <= first(to).unwrap_or(6))
+            }
+            _ => false,
+        },
     }
+}
+
+/// The least field that an interval keeps, seconds first (`interval_support` in `timestamp.c`);
+/// `None` for any other type.
+fn least_field(name: &str) -> Option<usize> {
+    let fields = name.strip_prefix("interval")?;
+    let last = fields.split_ascii_whitespace().last().unwrap_or("second");
+    ["second", "minute", "hour", "day", "month", "year"]
+        .iter()
+        .position(|field| *field == last)
 }
 
 /// The expression is the column, at most with a cast to the new type, which says nothing more.
@@ -167,10 +274,11 @@ fn names_only(expression: &str, column: &str, new: &TypeParts) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::testing::column;
+    use crate::plan::testing::{catalog, column};
 
     #[test]
     fn types_that_convert_in_place() {
+        let catalog = catalog(15);
         for (from, to, in_place) in [
             ("character varying(10)", "varchar(20)", true),
             ("character varying(10)", "varchar(5)", false),
@@ -197,17 +305,19 @@ mod tests {
         ] {
             let old = column("a", from);
             assert_eq!(
-                converts_in_place(&old, to, None),
+                converts_in_place(&old, to, None, &catalog) != InPlace::No,
                 in_place,
                 "{from} to {to}"
             );
         }
         let old = column("a", "character varying(10)");
-        assert!(converts_in_place(&old, "text", Some("a::text")));
-        assert!(converts_in_place(&old, "text", Some("a")));
-        assert!(!converts_in_place(&old, "text", Some("a::varchar(3)")));
-        assert!(!converts_in_place(&old, "text", Some("b")));
-        assert!(!converts_in_place(&old, "text", Some("a || 'x'")));
-        assert!(!converts_in_place(&old, "text", Some("lower(a)")));
+        let in_place =
+            |using| converts_in_place(&old, "text", Some(using), &catalog) == InPlace::SameOrder;
+        assert!(in_place("a::text"));
+        assert!(in_place("a"));
+        assert!(!in_place("a::varchar(3)"));
+        assert!(!in_place("b"));
+        assert!(!in_place("a || 'x'"));
+        assert!(!in_place("lower(a)"));
     }
 }

@@ -113,6 +113,8 @@ pub enum AlterOpKind {
     AlterConstraint {
         /// Name.
         name: String,
+        /// ENFORCED or NOT ENFORCED (18); `None` where neither is said.
+        enforced: Option<bool>,
     },
     /// RENAME COLUMN.
     RenameColumn {
@@ -198,6 +200,8 @@ pub enum AlterOpKind {
         /// Parent.
         parent: RelName,
     },
+    /// OF a composite type, NOT OF: only marks.
+    OfType,
     /// SET WITHOUT OIDS: does nothing since 12.
     WithoutOids,
     /// Not recognised.
@@ -248,8 +252,12 @@ fn op_kind(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
     }
     if c.eat("alter constraint") {
         let name = c.ident()?;
+        let mut said = *c;
+        said.skip_to(|c| c.is("enforced"));
+        let not = said.behind_is("not");
+        let enforced = (!said.done()).then_some(!not);
         c.finish();
-        return Some(AlterOpKind::AlterConstraint { name });
+        return Some(AlterOpKind::AlterConstraint { name, enforced });
     }
     if c.eat("alter") {
         let _ = c.eat("column");
@@ -299,8 +307,20 @@ fn op_kind(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
         c.ident()?;
         return Some(AlterOpKind::ClusterOn);
     }
+    if c.eat("not of") {
+        return Some(AlterOpKind::OfType);
+    }
+    if c.eat("of") {
+        c.rel()?;
+        return Some(AlterOpKind::OfType);
+    }
     if c.eat("inherit") {
         return Some(AlterOpKind::Inherit { parent: c.rel()? });
+    }
+    // Of a foreign table.
+    if c.eat("options") {
+        c.parens()?;
+        return Some(AlterOpKind::SetColumnOptions);
     }
     None
 }
@@ -517,6 +537,10 @@ fn alter_column(c: &mut Cursor<'_>, column: String) -> Option<AlterOpKind> {
     if c.eat("set storage") || c.eat("set compression") {
         c.finish();
         return Some(AlterOpKind::SetStorage);
+    }
+    if c.eat("options") {
+        c.parens()?;
+        return Some(AlterOpKind::SetColumnOptions);
     }
     let mut after = *c;
     if (after.eat("set") || after.eat("reset")) && after.parens().is_some() {

@@ -95,6 +95,8 @@ pub struct ConstraintDef {
     pub not_valid: bool,
     /// NOT ENFORCED (18).
     pub not_enforced: bool,
+    /// NO INHERIT.
+    pub no_inherit: bool,
     /// USING INDEX this index.
     pub using_index: Option<String>,
     /// WITHOUT OVERLAPS (18): is built on an index of another kind, that no USING INDEX can give.
@@ -364,6 +366,7 @@ pub(super) fn table_constraint(c: &mut Cursor<'_>) -> Option<ConstraintDef> {
         references: None,
         not_valid: false,
         not_enforced: false,
+        no_inherit: false,
         using_index: None,
         without_overlaps: false,
         body: Span::default(),
@@ -410,7 +413,9 @@ pub(super) fn table_constraint(c: &mut Cursor<'_>) -> Option<ConstraintDef> {
             def.not_valid = true;
         } else if c.eat("not enforced") {
             def.not_enforced = true;
-        } else if !c.eat("no inherit") && !c.eat("enforced") {
+        } else if c.eat("no inherit") {
+            def.no_inherit = true;
+        } else if !c.eat("enforced") {
             break;
         }
     }

@@ -1,7 +1,63 @@
 //! CREATE.
 
-use super::{Action, Cursor, PartitionDef, RelName};
-use crate::sql::lex::TokenKind;
+use super::column::{column_def, table_constraint};
+use super::{Action, ColumnDef, ConstraintDef, Cursor, PartitionDef, RelName};
+use crate::sql::lex::{TokenKind, lex_code};
+
+/// What a CREATE TABLE says of its columns and constraints.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableElements {
+    /// Columns, in order.
+    pub columns: Vec<ColumnDef>,
+    /// Table constraints, in order.
+    pub constraints: Vec<ConstraintDef>,
+    /// PARTITION BY.
+    pub partitioned: bool,
+    /// `PARTITION OF … DEFAULT`.
+    pub default_partition: bool,
+}
+
+/// The columns and constraints of a CREATE TABLE; an element that is not understood is left out.
+/// Empty for any other statement. Spans are of `text`.
+pub fn table_elements(text: &str) -> TableElements {
+    let tokens = lex_code(text);
+    let mut c = Cursor::new(text, &tokens);
+    let mut found = TableElements::default();
+    c.skip_to(|c| c.is("table"));
+    c.bump();
+    let _ = c.eat("if not exists");
+    if c.rel().is_none() {
+        return found;
+    }
+    if c.eat("partition of") || c.eat("of") {
+        let _ = c.rel();
+    }
+    if let Some(group) = c.group() {
+        for mut element in group.split_commas() {
+            if element.is("like") {
+                continue;
+            }
+            let mut constraint = element;
+            let is_constraint = constraint.is_any(&[
+                "constraint",
+                "check",
+                "unique",
+                "primary",
+                "foreign",
+                "exclude",
+            ]);
+            if is_constraint && let Some(def) = table_constraint(&mut constraint) {
+                found.constraints.push(def);
+            } else if let Some(def) = column_def(&mut element, false) {
+                found.columns.push(def);
+            }
+        }
+    }
+    found.default_partition = c.eat("default");
+    c.skip_to(|c| c.is("partition") && c.is_at(1, "by"));
+    found.partitioned = !c.done();
+    found
+}
 
 /// After the word CREATE.
 pub(super) fn create(c: &mut Cursor<'_>) -> Option<Action> {
@@ -74,10 +130,13 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Option<Action> {
     }
     if c.eat("trigger") || c.eat("constraint trigger") {
         let name = c.ident()?;
+        let table = on_table(c)?;
+        c.skip_to(|c| c.is("for") && !c.is_at(1, "referencing"));
         return Some(Action::CreateTrigger {
             name,
-            table: on_table(c)?,
+            table,
             or_replace,
+            row: c.eat("for each row") || c.eat("for row"),
         });
     }
     if c.eat("policy") {
@@ -99,6 +158,11 @@ pub(super) fn create(c: &mut Cursor<'_>) -> Option<Action> {
     }
     if c.eat("statistics") {
         return Some(statistics(c));
+    }
+    if c.is("publication")
+        && let Some(members) = super::other::publication(&mut c.clone(), "CREATE")
+    {
+        return Some(members);
     }
     for (words, object) in [
         ("event trigger", "EVENT TRIGGER"),

@@ -39,6 +39,12 @@ impl<'a> Cursor<'a> {
         self.at.checked_sub(1).map(|i| self.tokens[i])
     }
 
+    /// True where the token before the cursor is the key word.
+    pub(super) fn behind_is(&self, keyword: &str) -> bool {
+        self.behind()
+            .is_some_and(|t| is_keyword(t, self.text, keyword))
+    }
+
     /// The token here, as written; empty at the end.
     pub(super) fn here(&self) -> &'a str {
         self.ahead(0).map_or("", |t| t.text(self.text))

@@ -32,6 +32,7 @@ pub(crate) use tests::CORPUS;
 
 pub use alter::{AlterOp, AlterOpKind};
 pub use column::{ColumnDef, ConstraintDef, Generated, InlineConstraint};
+pub use create::{TableElements, table_elements};
 use cursor::Cursor;
 
 /// A possibly qualified name, folded as the server does and unquoted.
@@ -238,7 +239,8 @@ pub enum Action {
         name: RelName,
         /// What it does, where it is one of the forms that can be taken back.
         change: NameChange,
-        /// ADD, DROP or ALTER ATTRIBUTE: rewrites the rows of tables typed by it.
+        /// ADD, DROP or ALTER ATTRIBUTE, RENAME ATTRIBUTE … CASCADE: may change the tables typed
+        /// by it, and write their rows anew.
         attributes: bool,
     },
     /// CREATE DOMAIN.
@@ -291,6 +293,8 @@ pub enum Action {
         table: RelName,
         /// OR REPLACE.
         or_replace: bool,
+        /// FOR EACH ROW.
+        row: bool,
     },
     /// DROP TRIGGER, POLICY or RULE.
     DropOnTable {
@@ -391,6 +395,8 @@ pub enum Action {
         tables: Vec<RelName>,
         /// CASCADE.
         cascade: bool,
+        /// RESTART IDENTITY.
+        restart_identity: bool,
     },
     /// COPY … FROM or TO.
     Copy {
@@ -448,6 +454,20 @@ pub enum Action {
     OutsideTransaction {
         /// The leading words, upper case.
         leading: String,
+    },
+    /// CREATE or ALTER PUBLICATION … TABLE, ALTER EXTENSION … ADD or DROP of a relation: what has
+    /// members, and the tables that become, are or were.
+    Members {
+        /// `CREATE` or `ALTER`.
+        verb: &'static str,
+        /// `PUBLICATION` or `EXTENSION`.
+        object: &'static str,
+        /// Its name.
+        name: String,
+        /// The tables named.
+        tables: Vec<RelName>,
+        /// SET: the members until now are no more.
+        replaces: bool,
     },
     /// CREATE ROLE, COLLATION, OPERATOR, CAST, PUBLICATION, FOREIGN SERVER, … and their ALTER:
     /// recognised by kind only.
@@ -537,7 +557,8 @@ pub enum CommentTarget {
     Other {
         /// The words before the name, upper case: `FUNCTION`, `MATERIALIZED VIEW`.
         object: String,
-        /// `ON table` of a constraint, trigger, policy or rule.
+        /// `ON table` of a constraint, trigger, policy or rule; else the relation itself, where it
+        /// is one (a view, sequence or index).
         table: Option<RelName>,
     },
 }
@@ -585,6 +606,12 @@ pub fn understand(text: &str) -> Action {
         return opaque();
     }
     action
+}
+
+/// The names at the beginning of a list of them, as in [`Action::Drop`]: `a, s.b CASCADE`.
+pub fn names(text: &str) -> Vec<RelName> {
+    let tokens = lex_code(text);
+    Cursor::new(text, &tokens).rels().unwrap_or_default()
 }
 
 /// Every token is one of SQL, and parentheses and brackets are balanced.

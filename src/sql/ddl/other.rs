@@ -49,10 +49,12 @@ pub(super) fn statement(mut c: Cursor<'_>) -> Option<Action> {
     if c.eat("truncate") {
         let _ = c.eat("table");
         let tables = table_list(c)?;
+        let restart_identity = c.eat("restart identity");
         c.skip_to(|c| c.is("cascade"));
         return Some(Action::Truncate {
             tables,
             cascade: c.is("cascade"),
+            restart_identity,
         });
     }
     if c.eat("lock") {
@@ -148,7 +150,10 @@ fn alter(c: &mut Cursor<'_>) -> Option<Action> {
                 if_not_exists: c.eat("if not exists"),
             });
         }
-        let attributes = (c.is("add") || c.is("drop") || c.is("alter")) && c.is_at(1, "attribute");
+        let mut end = *c;
+        end.skip_to(|c| c.is("cascade"));
+        let attributes = c.is_at(1, "attribute")
+            && (c.is_any(&["add", "drop", "alter"]) || (c.is("rename") && !end.done()));
         return Some(Action::AlterType {
             name,
             change: name_change(c),
@@ -199,10 +204,73 @@ fn alter(c: &mut Cursor<'_>) -> Option<Action> {
     if c.kind() != Some(TokenKind::Word) {
         return None;
     }
+    let mut members = *c;
+    if let Some(members) = publication(&mut members, "ALTER").or_else(|| extension(c)) {
+        return Some(members);
+    }
     let object = object_words(c);
     Some(Action::Other {
         verb: "ALTER",
         object,
+    })
+}
+
+/// CREATE or ALTER PUBLICATION that names tables; `None` for any other.
+pub(super) fn publication(c: &mut Cursor<'_>, verb: &'static str) -> Option<Action> {
+    if !c.eat("publication") {
+        return None;
+    }
+    let name = c.ident()?;
+    let replaces = c.is("set");
+    if !(c.eat("for") || c.eat("add") || c.eat("drop") || c.eat("set")) || !c.is("table") {
+        return None;
+    }
+    let mut tables = Vec::new();
+    let _ = c.eat("table");
+    loop {
+        if c.eat("tables") {
+            // IN SCHEMA: of those nothing is locked.
+        } else {
+            let _ = c.eat("table");
+            let _ = c.eat("only");
+            tables.push(c.rel()?);
+        }
+        // A column list, and WHERE.
+        c.skip_to(|c| c.kind() == Some(TokenKind::Comma));
+        if !c.eat_kind(TokenKind::Comma) {
+            break;
+        }
+    }
+    Some(Action::Members {
+        verb,
+        object: "PUBLICATION",
+        name,
+        tables,
+        replaces,
+    })
+}
+
+/// ALTER EXTENSION … ADD or DROP of a relation; `None` for any other.
+fn extension(c: &Cursor<'_>) -> Option<Action> {
+    let mut c = *c;
+    if !c.eat("extension") {
+        return None;
+    }
+    let name = c.ident()?;
+    if !c.eat("add") && !c.eat("drop") {
+        return None;
+    }
+    let relation = c.eat("table")
+        || c.eat("view")
+        || c.eat("materialized view")
+        || c.eat("sequence")
+        || c.eat("foreign table");
+    Some(Action::Members {
+        verb: "ALTER",
+        object: "EXTENSION",
+        name,
+        tables: if relation { vec![c.rel()?] } else { Vec::new() },
+        replaces: false,
     })
 }
 
@@ -434,6 +502,8 @@ fn comment(c: &mut Cursor<'_>) -> Option<Action> {
             c.bump();
             let on = c.eat("on");
             if on && !c.is("domain") { c.rel() } else { None }
+        } else if is_relation(&object) {
+            c.rel()
         } else {
             None
         };
@@ -442,6 +512,14 @@ fn comment(c: &mut Cursor<'_>) -> Option<Action> {
         return None;
     };
     Some(Action::Comment { target })
+}
+
+/// COMMENT ON these locks the object itself.
+fn is_relation(object: &str) -> bool {
+    matches!(
+        object,
+        "VIEW" | "MATERIALIZED VIEW" | "SEQUENCE" | "INDEX" | "FOREIGN TABLE"
+    )
 }
 
 fn reindex(c: &mut Cursor<'_>) -> Option<Action> {

@@ -109,7 +109,9 @@ fn partitions_come_with_their_parents_and_leaves() {
                 "public.old",
                 "public.p",
                 "public.p2",
-                "public.p2a"
+                "public.p2a",
+                // The DEFAULT partition of p2: its rows may be of the next partition.
+                "public.p2b"
             ]
         );
         let p = public(&catalog, "p");

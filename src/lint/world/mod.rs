@@ -1,0 +1,271 @@
+//! What is known of the database before a statement, followed statement by statement.
+
+mod follow;
+mod shape;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::body;
+use crate::catalog::{Catalog, QName, Table};
+use crate::plan::forms::created;
+use crate::plan::work::constrained_domain;
+use crate::sql::RelName;
+use crate::sql::ddl::{Action, AlterOpKind};
+use shape::blank;
+
+/// Indexes, constraints and columns of a table that are followed; no real one has so many.
+const MOST: usize = 500;
+
+/// Rows of a table whose number is not known.
+const UNKNOWN: i64 = -1;
+
+/// The database as far as it is known: from a server or a snapshot, from the files before, and
+/// from the statements before in the same file.
+#[derive(Debug, Clone)]
+pub struct World {
+    catalog: Catalog,
+    /// The catalog was loaded: sizes are known, and what it does not have does not exist.
+    loaded: Option<Box<Catalog>>,
+    /// Tables made in this file.
+    fresh: BTreeSet<QName>,
+    /// Other objects made in this file: functions, views, types, indexes, by name.
+    objects: BTreeSet<String>,
+    /// Types made in this file.
+    types: BTreeSet<String>,
+    /// Columns made in this file.
+    columns: BTreeSet<(QName, String)>,
+    /// Indexes of the constraints of tables made in this file.
+    indexes: BTreeSet<String>,
+    /// Indexes dropped in this file.
+    dropped: BTreeSet<String>,
+    /// Functions that some file made, and whether they are volatile.
+    functions: BTreeMap<String, bool>,
+    /// Tables of which nothing but the name is known, with what the files say of them.
+    partial: BTreeSet<QName>,
+    /// A lock timeout is set.
+    pub(in crate::lint) lock_timeout: bool,
+}
+
+impl World {
+    /// A world of which nothing is known.
+    pub fn unknown(major: u32) -> Self {
+        Self::of(
+            Catalog {
+                version: major * 10_000,
+                database: String::new(),
+                role: String::new(),
+                search_path: vec!["public".to_owned()],
+                tables: BTreeMap::new(),
+                relations: BTreeMap::new(),
+                constrained_domains: BTreeSet::new(),
+                views: BTreeMap::new(),
+                functions: BTreeMap::new(),
+                domains: Vec::new(),
+                links: None,
+                utc: false,
+            },
+            None,
+        )
+    }
+
+    /// The world of a catalog that was loaded.
+    pub fn known(mut catalog: Catalog, major: Option<u32>) -> Self {
+        if let Some(major) = major {
+            catalog.version = major * 10_000;
+        }
+        let loaded = Some(Box::new(catalog.clone()));
+        Self::of(catalog, loaded)
+    }
+
+    fn of(catalog: Catalog, loaded: Option<Box<Catalog>>) -> Self {
+        Self {
+            catalog,
+            loaded,
+            fresh: BTreeSet::new(),
+            objects: BTreeSet::new(),
+            types: BTreeSet::new(),
+            columns: BTreeSet::new(),
+            indexes: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            functions: BTreeMap::new(),
+            partial: BTreeSet::new(),
+            lock_timeout: false,
+        }
+    }
+
+    /// What is known, as a catalog.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Major version of the server.
+    pub fn major(&self) -> u32 {
+        self.catalog.major()
+    }
+
+    /// Begins another file: what the last one made is in use now, its settings are gone. Where
+    /// the catalog was loaded, it is what counts; of the files only the tables that it does not
+    /// have are kept.
+    pub fn next_file(&mut self) {
+        if let Some(loaded) = &self.loaded {
+            let mut catalog = (**loaded).clone();
+            for (name, table) in std::mem::take(&mut self.catalog.tables) {
+                catalog.tables.entry(name).or_insert(table);
+            }
+            self.catalog = catalog;
+        } else {
+            self.catalog.search_path = vec!["public".to_owned()];
+            self.catalog.utc = false;
+        }
+        // How many rows are in it by the time of the next file is not known.
+        for name in std::mem::take(&mut self.fresh) {
+            let there = self
+                .loaded
+                .as_ref()
+                .is_some_and(|l| l.tables.contains_key(&name));
+            if let Some(table) = self.catalog.tables.get_mut(&name).filter(|_| !there) {
+                table.rows = UNKNOWN;
+                self.partial.insert(name);
+            }
+        }
+        self.objects.clear();
+        self.types.clear();
+        self.columns.clear();
+        self.indexes.clear();
+        self.dropped.clear();
+        self.lock_timeout = false;
+    }
+
+    /// The table, as far as anything is known of it.
+    pub fn table(&self, name: &RelName) -> Option<&Table> {
+        self.catalog.table(name.schema.as_deref(), &name.name)
+    }
+
+    /// True for a table that this file made: nobody uses it.
+    pub fn is_fresh(&self, name: &RelName) -> bool {
+        match self.table(name) {
+            Some(table) => self.fresh.contains(&table.name),
+            None => self.objects.contains(&name.name),
+        }
+    }
+
+    /// True for an object other than a table that this file made.
+    pub fn made(&self, name: &str) -> bool {
+        self.objects.contains(name)
+    }
+
+    /// True for a type that this file made.
+    pub fn made_type(&self, name: &str) -> bool {
+        self.types.contains(name)
+    }
+
+    /// True for a column that this file added.
+    pub(super) fn is_fresh_column(&self, table: &RelName, column: &str) -> bool {
+        let key = (self.qname(table), column.to_owned());
+        self.columns.contains(&key)
+    }
+
+    /// Whether a function is volatile, where a file made it.
+    pub(super) fn is_volatile(&self, function: &str) -> Option<bool> {
+        self.functions.get(function).copied()
+    }
+
+    /// True for an index that this file dropped.
+    pub(super) fn dropped(&self, index: &str) -> bool {
+        self.dropped.contains(index)
+    }
+
+    /// Rows and bytes, where the catalog tells.
+    pub fn size(&self, name: &RelName) -> Option<(i64, i64)> {
+        let table = self.table(name)?;
+        (table.rows != UNKNOWN && self.loaded.is_some() && !self.fresh.contains(&table.name))
+            .then_some((table.rows, table.bytes))
+    }
+
+    /// The index of this name was made in this file, or is on a table that was.
+    pub fn is_fresh_index(&self, name: &RelName) -> bool {
+        self.objects.contains(&name.name) || self.indexes.contains(&name.name)
+    }
+
+    fn qname(&self, name: &RelName) -> QName {
+        if let Some(table) = self.table(name) {
+            return table.name.clone();
+        }
+        let created = created(&self.catalog, name);
+        QName::new(
+            created.schema.unwrap_or_else(|| "public".to_owned()),
+            created.name,
+        )
+    }
+
+    /// Makes the tables that the statement is about known by name, if they are not.
+    pub(super) fn meet(&mut self, action: &Action) {
+        for name in tables_of(action) {
+            if self.table(name).is_none()
+                && !self.objects.contains(&name.name)
+                && name.name != body::DYNAMIC
+            {
+                let qname = self.qname(name);
+                self.partial.insert(qname.clone());
+                self.catalog
+                    .tables
+                    .insert(qname.clone(), blank(qname, UNKNOWN));
+            }
+        }
+    }
+}
+
+/// The tables that a statement names as tables.
+pub(super) fn tables_of(action: &Action) -> Vec<&RelName> {
+    match action {
+        Action::AlterTable { name, ops, .. } => {
+            let mut all = vec![name];
+            for op in ops {
+                match &op.kind {
+                    AlterOpKind::AddColumn(def) => {
+                        all.extend(def.constraints.iter().filter_map(|c| c.references.as_ref()));
+                    }
+                    AlterOpKind::AddConstraint(def) => all.extend(&def.references),
+                    AlterOpKind::AttachPartition { partition, .. }
+                    | AlterOpKind::DetachPartition { partition, .. } => all.push(partition),
+                    _ => {}
+                }
+            }
+            all
+        }
+        Action::CreateTable {
+            partition_of,
+            references,
+            inherits,
+            ..
+        } => partition_of
+            .iter()
+            .chain(references)
+            .chain(inherits)
+            .collect(),
+        Action::DropTable { names, .. } => names.iter().collect(),
+        Action::Truncate { tables, .. }
+        | Action::LockTable { tables, .. }
+        | Action::Vacuum { tables, .. } => tables.iter().collect(),
+        Action::CreateIndex { table, .. }
+        | Action::CreateTrigger { table, .. }
+        | Action::DropOnTable { table, .. }
+        | Action::AlterOnTable { table, .. }
+        | Action::CreatePolicy { table, .. }
+        | Action::CreateRule { table, .. }
+        | Action::Insert { table }
+        | Action::Update { table }
+        | Action::Delete { table }
+        | Action::Merge { table }
+        | Action::Copy {
+            table: Some(table), ..
+        }
+        | Action::Cluster { table: Some(table) } => vec![table],
+        _ => Vec::new(),
+    }
+}
+
+/// True where the type is a domain with constraints, as far as is known.
+pub(super) fn is_constrained(world: &World, type_text: &str) -> bool {
+    constrained_domain(type_text, &world.catalog)
+}
