@@ -247,7 +247,7 @@ fn estimate(action: &Action, catalog: &Catalog) -> Estimate {
 }
 
 fn existing_locks(action: &Action, catalog: &Catalog, created: &BTreeSet<RelName>) -> Vec<LockOn> {
-    all_locks(action, catalog)
+    locks(action, catalog)
         .into_iter()
         .filter(|l| l.relation.as_ref().is_none_or(|r| !created.contains(r)))
         .collect()
@@ -319,36 +319,6 @@ fn strongest(locks: &mut Vec<LockOn>, lock: LockOn) {
     }
 }
 
-/// The locks of a statement, with those of ATTACH and DETACH PARTITION on the DEFAULT partition and
-/// on both ends of foreign keys: those that the partition takes over are made anew.
-fn all_locks(action: &Action, catalog: &Catalog) -> Vec<LockOn> {
-    let mut all = locks(action, catalog);
-    let Action::AlterTable { name, ops, .. } = action else {
-        return all;
-    };
-    let Some(parent) = forms::table(catalog, name) else {
-        return all;
-    };
-    for op in ops {
-        let (AlterOpKind::AttachPartition { partition, .. }
-        | AlterOpKind::DetachPartition { partition, .. }) = &op.kind
-        else {
-            continue;
-        };
-        if let Some(default) = &parent.partitioning.default {
-            strongest(&mut all, lock_on(default, LockMode::AccessExclusive));
-        }
-        let known = forms::table(catalog, partition);
-        let of_parent = referenced(parent, catalog).map(|t| (t, LockMode::ShareRowExclusive));
-        let own = known.into_iter().flat_map(|t| referenced(t, catalog));
-        let own = own.map(|t| (t, LockMode::AccessExclusive));
-        for (table, mode) in of_parent.chain(own) {
-            strongest(&mut all, lock_on(&table.name, mode));
-        }
-    }
-    all
-}
-
 /// The way back as steps.
 pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
     match inverse {
@@ -362,7 +332,7 @@ pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
                         return concurrent(Phase::Revert, &s.sql, catalog);
                     }
                     let action = understand(&s.sql);
-                    let locks = all_locks(&action, catalog);
+                    let locks = locks(&action, catalog);
                     let title = if s.also.is_empty() {
                         title(&action, &s.sql)
                     } else {
