@@ -183,6 +183,49 @@ pub struct Leaf {
     pub rows: i64,
 }
 
+/// How a table is partitioned, and its place in what it is a partition of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partitioning {
+    /// `pg_get_partkeydef`: `RANGE (created)`.
+    pub key: Option<String>,
+    /// The default partition.
+    pub default: Option<QName>,
+    /// As a partition: `FOR VALUES …` or `DEFAULT`.
+    pub bound: Option<String>,
+    /// As a partition: `pg_get_partition_constraintdef`, the condition that all its rows meet.
+    pub check: Option<String>,
+}
+
+/// Settings that ALTER TABLE changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableSettings {
+    /// Storage parameters, `name=value` (`reloptions`).
+    pub options: Vec<String>,
+    /// ROW LEVEL SECURITY is enabled.
+    pub row_security: bool,
+    /// … and forced on the owner.
+    pub force_row_security: bool,
+    /// `DEFAULT`, `FULL`, `NOTHING` or `USING INDEX name`, as SQL text; empty where not known.
+    pub replica_identity: String,
+}
+
+/// A view, as the statements that make it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// CREATE VIEW, its owner, rights and comment; empty where it has more than those (triggers,
+    /// rules, rights or comments of columns), or where another view stands upon it.
+    pub recreate: Vec<String>,
+}
+
+/// A function or procedure.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Function {
+    /// `pg_get_function_identity_arguments`: `x integer, VARIADIC y text[]`.
+    pub arguments: String,
+    /// `pg_get_functiondef`; empty for an aggregate.
+    pub definition: String,
+}
+
 /// A table with all that planning reads of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
@@ -206,6 +249,12 @@ pub struct Table {
     pub inherited: bool,
     /// Is a partition of this table.
     pub partition_of: Option<QName>,
+    /// How it is partitioned, and its place in what it is a partition of.
+    #[serde(default)]
+    pub partitioning: Partitioning,
+    /// Settings that ALTER TABLE changes.
+    #[serde(default)]
+    pub settings: TableSettings,
     /// Comment.
     pub comment: Option<String>,
     /// Columns in order.
@@ -279,6 +328,12 @@ pub struct Catalog {
     /// Domains with constraints, their base type's included: a column of one cannot be added
     /// without writing the table anew.
     pub constrained_domains: BTreeSet<QName>,
+    /// Those of `relations` that are views.
+    #[serde(default)]
+    pub views: BTreeMap<QName, View>,
+    /// Functions and procedures of the names that the migration creates, of any arguments.
+    #[serde(default)]
+    pub functions: BTreeMap<QName, Vec<Function>>,
     /// Every domain with the SQL text of the type that it is over.
     #[serde(default)]
     pub domains: Vec<(QName, String)>,

@@ -25,10 +25,17 @@ pub fn facts(catalog: &Catalog) -> BTreeMap<String, String> {
     facts.insert("search_path".to_owned(), path);
     facts.insert("server version".to_owned(), catalog.major().to_string());
     for (name, kind) in &catalog.relations {
-        facts.insert(
-            format!("relation {}", qualified(name)),
-            kind_text(*kind).to_owned(),
-        );
+        let mut fact = kind_text(*kind).to_owned();
+        for statement in catalog.views.get(name).iter().flat_map(|v| &v.recreate) {
+            let _ = write!(fact, "; {statement}");
+        }
+        facts.insert(format!("relation {}", qualified(name)), fact);
+    }
+    for (name, overloads) in &catalog.functions {
+        for function in overloads {
+            let key = format!("function {}({})", qualified(name), function.arguments);
+            facts.insert(key, function.definition.clone());
+        }
     }
     for table in catalog.tables.values() {
         table_facts(table, &mut facts);
@@ -56,6 +63,35 @@ fn table_facts(table: &Table, facts: &mut BTreeMap<String, String>) {
         "does not apply"
     };
     add("row security".to_owned(), row_security.to_owned());
+    let parts = &table.partitioning;
+    let default = parts.default.as_ref().map(qualified);
+    for (what, value) in [
+        ("partition key", parts.key.as_ref()),
+        ("default partition", default.as_ref()),
+        ("bound", parts.bound.as_ref()),
+    ] {
+        if let Some(value) = value {
+            add(what.to_owned(), value.clone());
+        }
+    }
+    let settings = &table.settings;
+    if !settings.options.is_empty() {
+        add("options".to_owned(), settings.options.join(", "));
+    }
+    if settings.row_security {
+        let forced = if settings.force_row_security {
+            "forced"
+        } else {
+            "enabled"
+        };
+        add("row level security".to_owned(), forced.to_owned());
+    }
+    if !matches!(settings.replica_identity.as_str(), "" | "DEFAULT") {
+        add(
+            "replica identity".to_owned(),
+            settings.replica_identity.clone(),
+        );
+    }
     if table.inherited {
         add("inheritance children".to_owned(), "yes".to_owned());
     }

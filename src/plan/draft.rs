@@ -10,6 +10,7 @@ use crate::sql::ddl::{Action, AlterOpKind, ColumnDef, RelName};
 use crate::sql::dml::{self, Assignment, Piece, TableRef};
 use crate::sql::{Diagnostic, Source, Span};
 
+use super::fill::{self, Fill};
 use super::sections::{Known, Sections};
 
 /// A column that the expand section adds to an existing table.
@@ -59,6 +60,9 @@ pub struct Draft<'a> {
     pub sections: Sections<'a>,
     /// Columns that expand adds to existing tables.
     pub new_columns: BTreeMap<(QName, String), NewColumn>,
+    /// Those of them whose values the server would compute while it locks the table: each has a
+    /// backfill of its own, before those of the file.
+    pub fills: BTreeMap<(QName, String), Fill>,
     /// Backfill statements.
     pub backfills: Vec<DraftStatement<'a>>,
     /// Reverse statements.
@@ -71,6 +75,10 @@ pub fn wanted(migration: &Migration) -> Vec<(Option<String>, String)> {
     let mut names: Vec<RelName> = Vec::new();
     for known in sections.statements() {
         names.extend(relations(&known.action));
+        names.extend(fill::wanted(&known.action));
+        if let Action::CreateFunction { name, .. } = &known.action {
+            names.push(name.clone());
+        }
     }
     names.sort();
     names.dedup();
@@ -187,6 +195,7 @@ impl<'a> Draft<'a> {
             migration,
             catalog,
             new_columns: BTreeMap::new(),
+            fills: BTreeMap::new(),
             backfills: Vec::new(),
             reverses: Vec::new(),
             sections: Sections::default(),
@@ -213,6 +222,14 @@ impl<'a> Draft<'a> {
             }
             draft.reverses.push(statement);
         }
+        let mut backfills = Vec::new();
+        for (fill, statement) in fill::collect(&draft, &sections.expand) {
+            let column = statement.assignments[0].column.clone();
+            draft.fills.insert((statement.table.clone(), column), fill);
+            backfills.push(statement);
+        }
+        backfills.append(&mut draft.backfills);
+        draft.backfills = backfills;
         draft.sections = sections;
         Ok(draft)
     }

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use super::build::{MovedDefault, line};
+use super::build::{MovedDefault, line, lock_on};
 use super::draft::Draft;
+use super::fill;
+use super::follow::follow;
+use super::forms;
 use super::probe::Probed;
 use super::sections::Known;
 use super::statements::{attach_reverts, ordinary, text_steps};
 use super::step::{Phase, Step, Undo, Work};
 use super::sync;
+use super::title::title;
 use crate::catalog::{Catalog, Column, QName, Table};
 use crate::error::{Error, Result};
+use crate::lock::LockMode;
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, Generated, RelName, understand};
 use crate::sql::lex::{ident_value, is_keyword, lex_code};
@@ -123,6 +128,8 @@ impl Builder<'_, '_> {
                 // IF NOT EXISTS of one that exists creates nothing.
                 if draft.table(name).is_none() {
                     self.out.created.insert(name.clone());
+                    let full = forms::created(draft.catalog, name);
+                    self.out.created.insert(full);
                 }
                 self.whole(known)?
             }
@@ -198,14 +205,16 @@ impl Builder<'_, '_> {
         names(text).any(|name| self.is_filled(table, &name))
     }
 
-    fn whole(&self, known: &Known<'_>) -> Result<Vec<Step>> {
-        ordinary(
+    fn whole(&mut self, known: &Known<'_>) -> Result<Vec<Step>> {
+        let steps = ordinary(
             self.draft,
             &self.out.after,
             known,
             Phase::Expand,
             &self.out.created,
-        )
+        )?;
+        self.learn(&steps);
+        Ok(steps)
     }
 
     /// ALTER TABLE of an existing table, divided where parts of it belong elsewhere.
@@ -221,9 +230,19 @@ impl Builder<'_, '_> {
         });
         let (mut early, mut late, mut divided) = (Vec::new(), Vec::new(), false);
         let mut bare = false;
+        let mut fills = Vec::new();
         for op in ops {
             let text = op.span.of(sql);
             match &op.kind {
+                AlterOpKind::AddColumn(def)
+                    if let Some(fill) =
+                        draft.fills.get(&(table.name.clone(), def.name.clone())) =>
+                {
+                    let parts = fill::parts(&self.out.after, table, def, fill, sql);
+                    early.extend(parts.add.iter().cloned());
+                    fills.push((def.name.clone(), parts));
+                    divided = true;
+                }
                 AlterOpKind::AddColumn(def)
                     if def.default.is_some() && self.is_synced(&table.name, &def.name) =>
                 {
@@ -255,25 +274,33 @@ impl Builder<'_, '_> {
         };
         let head = head.of(sql);
         let mut steps = Vec::new();
-        for part in [early, late] {
-            if part.is_empty() {
+        for (_, parts) in &fills {
+            steps.extend(before_fill(parts));
+        }
+        for (at, part) in [early, late].into_iter().enumerate() {
+            if !part.is_empty() {
+                let text = if divided {
+                    format!("{head} {}", part.join(", "))
+                } else {
+                    sql.clone()
+                };
+                steps.extend(self.part(&text, span)?);
+            }
+            if at > 0 {
                 continue;
             }
-            let text = if divided {
-                format!("{head} {}", part.join(", "))
-            } else {
-                sql.clone()
-            };
-            let of_part = text_steps(
-                draft,
-                &self.out.after,
-                &text,
-                span,
-                Phase::Expand,
-                &self.out.created,
-            )?;
-            steps.extend(of_part);
-            self.learn(&text, table);
+            // What a later part of the statement needs is there before it.
+            for (_, parts) in &fills {
+                steps.extend(after_fill(parts, table));
+            }
+            for (column, parts) in &fills {
+                steps.extend(self.finish_fill(head, column, parts, span, table)?);
+            }
+        }
+        if let Some((_, parts)) = fills.first()
+            && let Some(step) = steps.first_mut()
+        {
+            step.notes.push(format!("rewritten: {}", parts.why));
         }
         if bare && let Some(first) = steps.first_mut() {
             first.notes.push(
@@ -281,6 +308,59 @@ impl Builder<'_, '_> {
                  insert must leave the column null for the sync trigger"
                     .to_owned(),
             );
+        }
+        Ok(steps)
+    }
+
+    /// The steps of a part of an ALTER TABLE.
+    fn part(&mut self, text: &str, span: Span) -> Result<Vec<Step>> {
+        let steps = text_steps(
+            self.draft,
+            &self.out.after,
+            text,
+            span,
+            Phase::Expand,
+            &self.out.created,
+        )?;
+        self.learn(&steps);
+        Ok(steps)
+    }
+
+    /// What comes after the backfill of a column that is filled.
+    fn finish_fill(
+        &mut self,
+        head: &str,
+        column: &str,
+        parts: &fill::Parts,
+        span: Span,
+        table: &Table,
+    ) -> Result<Vec<Step>> {
+        let mut steps = Vec::new();
+        if let Some(not_null) = &parts.not_null {
+            steps.extend(self.part(&format!("{head} {not_null}"), span)?);
+        }
+        if let Some((there, back)) = &parts.identity {
+            let locks = vec![lock_on(&table.name, LockMode::AccessExclusive)];
+            let undo = Step::sql(
+                Phase::Revert,
+                format!("make {}.{column} an ordinary column again", table.name),
+                back.clone(),
+            );
+            steps.push(
+                Step::sql(
+                    Phase::Validate,
+                    format!("make {}.{column} an identity column", table.name),
+                    there.clone(),
+                )
+                .locks(locks.clone())
+                .undo(Undo::steps(vec![undo.locks(locks)])),
+            );
+        }
+        for constraint in &parts.constraints {
+            steps.extend(self.part(&format!("{head} {constraint}"), span)?);
+        }
+        for step in &mut steps {
+            step.phase = Phase::Validate;
         }
         Ok(steps)
     }
@@ -344,38 +424,13 @@ impl Builder<'_, '_> {
         }
     }
 
-    /// The columns that a statement adds are there for those after it.
-    fn learn(&mut self, sql: &str, table: &Table) {
-        let Action::AlterTable { ops, .. } = understand(sql) else {
-            return;
-        };
-        for op in ops {
-            let AlterOpKind::AddColumn(def) = op.kind else {
-                continue;
-            };
-            let column = self.column(&table.name, &def);
-            if let Some(table) = self.out.after.tables.get_mut(&table.name)
-                && table.column(&def.name).is_none()
-            {
-                table.columns.push(column);
-            }
-        }
-    }
-
-    fn column(&self, table: &QName, def: &ColumnDef) -> Column {
-        let key = (table.clone(), def.name.clone());
-        let probed = self.probed.types.get(&key).cloned();
-        let (type_name, has_equality) = probed.unwrap_or_else(|| (def.type_text.clone(), true));
-        Column {
-            name: def.name.clone(),
-            type_name,
-            not_null: def.not_null,
-            default: def.default.clone(),
-            generated: def.generated.is_some(),
-            is_virtual: matches!(def.generated, Some((Generated::Virtual, _))),
-            identity: def.identity.then(|| "BY DEFAULT".to_owned()),
-            has_equality,
-            comment: None,
+    /// What the steps of a statement make is there for the statements after it.
+    fn learn(&mut self, steps: &[Step]) {
+        let probed = self.probed;
+        for sql in steps.iter().flat_map(sql_of) {
+            follow(&mut self.out.after, sql, |table, def| {
+                column(probed, table, def)
+            });
         }
     }
 }
@@ -401,6 +456,55 @@ fn belongs_to_contract(draft: &Draft<'_>, span: Span) -> Error {
         "this removes something that the old application version may use",
         "put it into the `-- pgshift: contract` section",
     )
+}
+
+/// The sequence that a new column takes its numbers from.
+fn before_fill(parts: &fill::Parts) -> Option<Step> {
+    let first = parts.before.first()?;
+    let undo = Step::sql(
+        Phase::Revert,
+        "drop the sequence, where it is still there",
+        parts.before_undo.clone(),
+    );
+    Some(
+        Step::sql(
+            Phase::Expand,
+            title(&understand(first), first),
+            parts.before.clone(),
+        )
+        .undo(Undo::steps(vec![undo])),
+    )
+}
+
+/// The sequence goes with the column.
+fn after_fill(parts: &fill::Parts, table: &Table) -> Option<Step> {
+    let first = parts.after.first()?;
+    Some(
+        Step::sql(
+            Phase::Expand,
+            title(&understand(first), first),
+            parts.after.clone(),
+        )
+        .locks(vec![lock_on(&table.name, LockMode::AccessShare)]),
+    )
+}
+
+/// The column of a definition; its type as the server says it, where it was asked.
+fn column(probed: &Probed, table: &QName, def: &ColumnDef) -> Column {
+    let key = (table.clone(), def.name.clone());
+    let asked = probed.types.get(&key).cloned();
+    let (type_name, has_equality) = asked.unwrap_or_else(|| (def.type_text.clone(), true));
+    Column {
+        name: def.name.clone(),
+        type_name,
+        not_null: def.not_null,
+        default: def.default.clone(),
+        generated: def.generated.is_some(),
+        is_virtual: matches!(def.generated, Some((Generated::Virtual, _))),
+        identity: def.identity.then(|| "BY DEFAULT".to_owned()),
+        has_equality,
+        comment: None,
+    }
 }
 
 /// Every name in a text.

@@ -8,6 +8,9 @@ pub mod build;
 mod contract;
 pub mod draft;
 mod expand;
+mod fill;
+pub mod fix;
+mod follow;
 pub mod forms;
 pub mod inverse;
 pub mod locks;
@@ -29,5 +32,6 @@ pub mod work;
 
 pub use build::build;
 pub use draft::{Draft, wanted};
+pub use fill::{Fill, FillFrom};
 pub use revert::revert_steps;
 pub use step::{Estimate, PLAN_FORMAT, Phase, Plan, Step, Undo, Work};

@@ -15,6 +15,7 @@ use crate::sql::mapped::MappedSql;
 use crate::sql::quote::{ident, qname};
 
 use super::draft::{Draft, DraftStatement};
+use super::fill::Fill;
 
 /// All questions about one migration.
 #[derive(Debug, Clone, Default)]
@@ -136,6 +137,14 @@ pub fn probe(draft: &Draft<'_>) -> Probe {
             probe
                 .prelude
                 .push((known.statement.sql.clone(), known.statement.span));
+        }
+    }
+    for statement in &draft.backfills {
+        let column = statement.assignments.first().map(|a| a.column.clone());
+        let key = (statement.table.clone(), column.unwrap_or_default());
+        if let Some(sequence) = draft.fills.get(&key).and_then(Fill::sequence) {
+            let sql = format!("CREATE SEQUENCE {}", qname(sequence));
+            probe.prelude.push((sql, statement.statement.span));
         }
     }
     // Also of tables that are not backfilled: the type of every new column is checked.

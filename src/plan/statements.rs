@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::build::line;
+use super::build::{line, lock_on};
 use super::draft::{Draft, relations};
 use super::forms;
 use super::inverse::{Inverse, inverse};
@@ -12,7 +12,7 @@ use super::sections::Known;
 use super::step::{Estimate, Phase, Step, Undo, Work};
 use super::title::title;
 use super::work::{self, rewrites_or_scans};
-use crate::catalog::{Catalog, QName};
+use crate::catalog::{Catalog, QName, Table};
 use crate::error::Result;
 use crate::lock::{LockMode, LockOn};
 use crate::sql::Span;
@@ -50,7 +50,7 @@ pub(super) fn text_steps(
     let undo = if goes_with_its_table(&action, created) {
         Undo::Nothing
     } else {
-        undo_of(inverse(&action, catalog), catalog)
+        undo_of_created(&action, catalog)
     };
     match safe_form(sql, &action, catalog) {
         Safe::AsIs => {
@@ -66,6 +66,7 @@ pub(super) fn text_steps(
         Safe::Rewritten { steps, why } => {
             let mut all = Vec::new();
             let mut phase = phase;
+            let mut added = BTreeSet::new();
             let aids = aids(steps.iter().map(|s| s.sql.as_str()));
             for safe in &steps {
                 let action = understand(&safe.sql);
@@ -80,8 +81,13 @@ pub(super) fn text_steps(
                 };
                 step.locks = existing_locks(&action, catalog, created);
                 step.estimate = estimate(&action, catalog);
-                step.undo = aid_undo(&action, &aids, catalog)
-                    .unwrap_or_else(|| undo_of(inverse(&action, catalog), catalog));
+                step.undo = if goes_with_a_column(&action, &added) {
+                    Undo::Nothing
+                } else {
+                    aid_undo(&action, &aids, catalog)
+                        .unwrap_or_else(|| undo_of_created(&action, catalog))
+                };
+                added.extend(columns_added(&action));
                 all.push(step);
             }
             if let Some(first) = all.first_mut() {
@@ -91,6 +97,26 @@ pub(super) fn text_steps(
         }
         Safe::Refused { why, way_out } => Err(draft.refused(span, why, &way_out)),
     }
+}
+
+fn columns_added(action: &Action) -> Vec<String> {
+    let Action::AlterTable { ops, .. } = action else {
+        return Vec::new();
+    };
+    ops.iter()
+        .filter_map(|op| match &op.kind {
+            AlterOpKind::AddColumn(def) => Some(def.name.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A default of a column that a step before adds is gone with the column.
+fn goes_with_a_column(action: &Action, added: &BTreeSet<String>) -> bool {
+    matches!(action, Action::AlterTable { ops, .. } if ops.iter().all(|op| matches!(
+        &op.kind,
+        AlterOpKind::SetDefault { column, .. } if added.contains(column)
+    )))
 }
 
 /// Constraints that a safe form adds and drops again.
@@ -227,6 +253,72 @@ fn existing_locks(action: &Action, catalog: &Catalog, created: &BTreeSet<RelName
         .collect()
 }
 
+/// The way back as steps, with the locks on what only this statement binds the table to, of which
+/// the catalog before knows nothing: what new foreign keys reference, the parent of a partition.
+fn undo_of_created(action: &Action, catalog: &Catalog) -> Undo {
+    let mut undo = undo_of(inverse(action, catalog), catalog);
+    let Undo::Steps { steps, .. } = &mut undo else {
+        return undo;
+    };
+    let bound: Vec<&Table> = match action {
+        Action::CreateTable {
+            references,
+            partition_of,
+            like,
+            ..
+        } => {
+            let direct = references.iter().chain(partition_of);
+            let direct = direct.filter_map(|name| forms::table(catalog, name));
+            // A partition has the foreign keys of its parent, and keeps them when it is detached.
+            let parents = partition_of.iter().chain(like);
+            let parents = parents.filter_map(|name| forms::table(catalog, name));
+            direct
+                .chain(parents.flat_map(|t| referenced(t, catalog)))
+                .collect()
+        }
+        Action::AlterTable { ops, .. } => {
+            let names = ops.iter().flat_map(|op| match &op.kind {
+                AlterOpKind::AddColumn(def) => def
+                    .constraints
+                    .iter()
+                    .filter_map(|c| c.references.as_ref())
+                    .collect(),
+                AlterOpKind::AddConstraint(def) => def.references.iter().collect::<Vec<_>>(),
+                _ => Vec::new(),
+            });
+            names
+                .filter_map(|name| forms::table(catalog, name))
+                .collect()
+        }
+        _ => Vec::new(),
+    };
+    for step in steps {
+        for table in &bound {
+            strongest(
+                &mut step.locks,
+                lock_on(&table.name, LockMode::AccessExclusive),
+            );
+        }
+    }
+    undo
+}
+
+/// The tables that the foreign keys of a table reference.
+fn referenced<'c>(table: &'c Table, catalog: &'c Catalog) -> impl Iterator<Item = &'c Table> {
+    let names = table
+        .constraints
+        .iter()
+        .filter_map(|c| c.references.as_ref());
+    names.filter_map(|name| catalog.tables.get(name))
+}
+
+fn strongest(locks: &mut Vec<LockOn>, lock: LockOn) {
+    match locks.iter_mut().find(|l| l.relation == lock.relation) {
+        Some(held) => held.mode = held.mode.max(lock.mode),
+        None => locks.push(lock),
+    }
+}
+
 /// The way back as steps.
 pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
     match inverse {
@@ -247,7 +339,14 @@ pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
                         }
                         return concurrent(Phase::Revert, &s.sql, catalog).locks(locks);
                     }
-                    Step::sql(Phase::Revert, title(&action, &s.sql), vec![s.sql]).locks(locks)
+                    let title = if s.also.is_empty() {
+                        title(&action, &s.sql)
+                    } else {
+                        format!("{}, and what it had", title(&action, &s.sql))
+                    };
+                    let mut statements = vec![s.sql];
+                    statements.extend(s.also);
+                    Step::sql(Phase::Revert, title, statements).locks(locks)
                 })
                 .collect(),
         ),

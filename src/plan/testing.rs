@@ -80,6 +80,8 @@ pub(crate) fn table(name: &str, columns: Vec<Column>) -> Table {
         row_security: false,
         inherited: false,
         partition_of: None,
+        partitioning: crate::catalog::Partitioning::default(),
+        settings: crate::catalog::TableSettings::default(),
         comment: None,
         columns,
         indexes: vec![Index {
@@ -216,6 +218,8 @@ pub(crate) fn catalog(major: u32) -> Catalog {
         ]
         .into(),
         constrained_domains: [QName::new("public", "positive")].into(),
+        views: BTreeMap::new(),
+        functions: BTreeMap::new(),
         domains: Vec::new(),
         links: None,
         utc: false,

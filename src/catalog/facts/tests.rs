@@ -29,6 +29,8 @@ fn table(schema: &str, name: &str) -> Table {
         row_security: false,
         inherited: false,
         partition_of: None,
+        partitioning: crate::catalog::Partitioning::default(),
+        settings: crate::catalog::TableSettings::default(),
         comment: None,
         columns: vec![
             Column {
@@ -95,6 +97,8 @@ fn catalog() -> Catalog {
         tables: BTreeMap::from([(orders.name.clone(), orders)]),
         relations: BTreeMap::from([(QName::new("public", "totals"), RelKind::View)]),
         constrained_domains: std::collections::BTreeSet::new(),
+        views: BTreeMap::new(),
+        functions: BTreeMap::new(),
         domains: Vec::new(),
         links: None,
         utc: false,

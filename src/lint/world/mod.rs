@@ -58,6 +58,8 @@ impl World {
                 tables: BTreeMap::new(),
                 relations: BTreeMap::new(),
                 constrained_domains: BTreeSet::new(),
+                views: BTreeMap::new(),
+                functions: BTreeMap::new(),
                 domains: Vec::new(),
                 links: None,
                 utc: false,

@@ -23,6 +23,8 @@ pub(super) fn blank(name: QName, rows: i64) -> Table {
         row_security: false,
         inherited: false,
         partition_of: None,
+        partitioning: crate::catalog::Partitioning::default(),
+        settings: crate::catalog::TableSettings::default(),
         comment: None,
         columns: Vec::new(),
         indexes: Vec::new(),

@@ -5,6 +5,7 @@
 //! newer versions) take ACCESS SHARE, so they would wait behind ACCESS EXCLUSIVE; a lock timeout
 //! bounds that.
 
+mod definitions;
 mod links;
 mod parts;
 mod relations;
@@ -172,11 +173,14 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
         tables: BTreeMap::new(),
         relations: BTreeMap::new(),
         constrained_domains: relations::constrained_domains(client).await?,
+        views: BTreeMap::new(),
+        functions: definitions::functions(client, wanted).await?,
         domains: relations::domains(client).await?,
         links: None,
         utc: is_utc(&get::<String>(&server, "time_zone")?),
     };
     let mut mentioned = BTreeSet::new();
+    let mut views = Vec::new();
     for relation in resolved {
         match relation.kind {
             RelKind::Table
@@ -186,11 +190,15 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
                 mentioned.insert(relation.oid);
             }
             kind => {
+                if kind == RelKind::View {
+                    views.push(relation.oid);
+                }
                 mentioned.extend(relation.table);
                 catalog.relations.insert(relation.name, kind);
             }
         }
     }
+    catalog.views = definitions::views(client, &views).await?;
     catalog.links = Some(links::links(client, wanted).await?);
     let mentioned: Vec<u32> = mentioned.into_iter().collect();
     let oids = relations::closure(client, &mentioned).await?;

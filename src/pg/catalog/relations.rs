@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Row};
 
 use super::super::read::{failed, get};
 use super::{Wanted, query};
-use crate::catalog::{Leaf, QName, RelKind, Table};
+use crate::catalog::{Leaf, Partitioning, QName, RelKind, Table, TableSettings};
 use crate::error::Result;
 
 /// What a wanted name turned out to be.
@@ -159,8 +159,22 @@ SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::tex
        EXISTS (SELECT FROM pg_inherits i JOIN pg_class k ON k.oid = i.inhrelid
                WHERE i.inhparent = c.oid AND NOT k.relispartition) AS inherited,
        pn.nspname::text AS parent_schema, p.relname::text AS parent_name,
-       obj_description(c.oid, 'pg_class') AS comment
+       obj_description(c.oid, 'pg_class') AS comment,
+       CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END AS partition_key,
+       dn.nspname::text AS default_schema, d.relname::text AS default_name,
+       CASE WHEN c.relispartition THEN pg_get_expr(c.relpartbound, c.oid) END AS bound,
+       CASE WHEN c.relispartition THEN pg_get_partition_constraintdef(c.oid) END AS bound_check,
+       coalesce(c.reloptions, '{}') AS options,
+       c.relrowsecurity AS row_security_enabled, c.relforcerowsecurity AS row_security_forced,
+       CASE c.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING' WHEN 'd' THEN 'DEFAULT'
+           ELSE (SELECT 'USING INDEX ' || quote_ident(ri.relname::text)
+                 FROM pg_index x JOIN pg_class ri ON ri.oid = x.indexrelid
+                 WHERE x.indrelid = c.oid AND x.indisreplident) END AS replica_identity
 FROM pg_class c
+LEFT JOIN (pg_partitioned_table t
+           JOIN pg_class d ON d.oid = t.partdefid
+           JOIN pg_namespace dn ON dn.oid = d.relnamespace)
+       ON t.partrelid = c.oid
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN (pg_inherits i
            JOIN pg_class p ON p.oid = i.inhparent
@@ -180,6 +194,11 @@ pub(super) async fn tables(client: &Client, oids: &[u32]) -> Result<BTreeMap<u32
                 Some(schema) => Some(QName::new(schema, get::<String>(row, "parent_name")?)),
                 None => None,
             };
+            let default: Option<String> = get(row, "default_schema")?;
+            let default = match default {
+                Some(schema) => Some(QName::new(schema, get::<String>(row, "default_name")?)),
+                None => None,
+            };
             let table = Table {
                 oid,
                 name: name(row)?,
@@ -191,6 +210,19 @@ pub(super) async fn tables(client: &Client, oids: &[u32]) -> Result<BTreeMap<u32
                 row_security: get::<Option<bool>>(row, "row_security")?.unwrap_or(false),
                 inherited: get(row, "inherited")?,
                 partition_of,
+                partitioning: Partitioning {
+                    key: get(row, "partition_key")?,
+                    default,
+                    bound: get(row, "bound")?,
+                    check: get(row, "bound_check")?,
+                },
+                settings: TableSettings {
+                    options: get(row, "options")?,
+                    row_security: get(row, "row_security_enabled")?,
+                    force_row_security: get(row, "row_security_forced")?,
+                    replica_identity: get::<Option<String>>(row, "replica_identity")?
+                        .unwrap_or_default(),
+                },
                 comment: get(row, "comment")?,
                 columns: Vec::new(),
                 indexes: Vec::new(),

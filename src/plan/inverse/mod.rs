@@ -7,6 +7,7 @@ mod tests;
 use super::forms::{concurrently, created, existing, kind, table};
 use crate::catalog::{Catalog, RelKind};
 use crate::sql::ddl::{Action, AlterOpKind, CommentTarget, NameChange};
+use crate::sql::lex::lex_code;
 use crate::sql::{RelName, quote};
 
 /// The way back of a statement.
@@ -25,6 +26,8 @@ pub enum Inverse {
 pub struct InverseStep {
     /// The statement.
     pub sql: String,
+    /// Further statements of the same transaction.
+    pub also: Vec<String>,
     /// It must run outside a transaction block.
     pub concurrent: bool,
     /// The table of an index that the catalog does not have yet.
@@ -35,6 +38,7 @@ impl InverseStep {
     fn new(sql: impl Into<String>) -> Self {
         Self {
             sql: sql.into(),
+            also: Vec::new(),
             concurrent: false,
             on: None,
         }
@@ -42,9 +46,8 @@ impl InverseStep {
 
     fn concurrent(sql: impl Into<String>) -> Self {
         Self {
-            sql: sql.into(),
             concurrent: true,
-            on: None,
+            ..Self::new(sql)
         }
     }
 }
@@ -129,10 +132,9 @@ impl Context<'_> {
                 if_not_exists,
                 ..
             } => {
-                if *or_replace && self.is_there(&created(self.before, name)) {
-                    return give_revert(format!(
-                        "the definition that the view {name} had is not kept"
-                    ));
+                let found = created(self.before, name);
+                if *or_replace && self.is_there(&found) {
+                    return self.view_again(&found, true);
                 }
                 let object = if *materialized {
                     "MATERIALIZED VIEW"
@@ -173,9 +175,7 @@ impl Context<'_> {
                 or_replace,
                 signature,
             } => match signature {
-                _ if *or_replace => give_revert(format!(
-                    "what {name} was before CREATE OR REPLACE is not kept"
-                )),
+                Some(signature) if *or_replace => self.replaced_function(object, name, signature),
                 None => give_revert(format!("the parameters of {name} are not understood")),
                 Some(signature) => sql(format!("DROP {object} {}{signature}", self.created(name))),
             },
@@ -259,6 +259,19 @@ impl Context<'_> {
                         .rev(),
                 )
             }
+            Action::DropView {
+                names,
+                materialized: false,
+                if_exists,
+                cascade: false,
+            } => Self::each(names, |name| {
+                let found = existing(self.before, name);
+                if *if_exists && !self.is_there(name) {
+                    Inverse::Nothing
+                } else {
+                    self.view_again(&found, false)
+                }
+            }),
             Action::DropTable {
                 names, if_exists, ..
             }
@@ -326,6 +339,50 @@ impl Context<'_> {
             return Inverse::Nothing;
         }
         sql(format!("DROP {object} {}", name.sql()))
+    }
+
+    /// The view as it was, in one transaction: CREATE OR REPLACE cannot take a column away again.
+    fn view_again(self, name: &RelName, replaced: bool) -> Inverse {
+        let known = name.schema.as_ref().and_then(|schema| {
+            let name = crate::catalog::QName::new(schema.as_str(), name.name.as_str());
+            self.before.views.get(&name)
+        });
+        let Some(recreate) = known.map(|view| &view.recreate).filter(|r| !r.is_empty()) else {
+            return give_revert(format!(
+                "the view {name} has more than its definition, owner and rights, or another view \
+                 stands upon it"
+            ));
+        };
+        let mut all = Vec::new();
+        if replaced {
+            all.push(format!("DROP VIEW {}", name.sql()));
+        }
+        all.extend(recreate.iter().cloned());
+        let mut step = InverseStep::new(all.remove(0));
+        step.also = all;
+        Inverse::Sql(vec![step])
+    }
+
+    /// The function as it was, where it is sure which one was replaced.
+    fn replaced_function(self, object: &str, name: &RelName, signature: &str) -> Inverse {
+        let found = created(self.before, name);
+        let overloads = found.schema.as_ref().and_then(|schema| {
+            let name = crate::catalog::QName::new(schema.as_str(), name.name.as_str());
+            self.before.functions.get(&name)
+        });
+        let Some(overloads) = overloads else {
+            return sql(format!("DROP {object} {}{signature}", found.sql()));
+        };
+        let wanted = arguments(signature);
+        let same = overloads
+            .iter()
+            .find(|f| !f.definition.is_empty() && arguments(&f.arguments) == wanted);
+        match same {
+            Some(old) => sql(old.definition.clone()),
+            None => give_revert(format!(
+                "there are other functions {name}, and which one this replaces is not understood"
+            )),
+        }
     }
 
     fn create_schema(self, name: Option<&str>, if_not_exists: bool, elements: bool) -> Inverse {
@@ -547,6 +604,36 @@ impl Context<'_> {
             _ => give_revert(format!("what {name} was before is not kept")),
         }
     }
+}
+
+/// The text of a function's parameters, with the server's names of the types.
+fn arguments(text: &str) -> String {
+    let words: Vec<String> = lex_code(text)
+        .into_iter()
+        .map(|t| t.text(text).to_ascii_lowercase())
+        .collect();
+    let inside = match words.as_slice() {
+        [first, inside @ .., last] if first == "(" && last == ")" => inside,
+        all => all,
+    };
+    let mut out: Vec<&str> = Vec::new();
+    for word in inside {
+        let word = match word.as_str() {
+            "in" => continue,
+            "int" | "int4" => "integer",
+            "int8" => "bigint",
+            "int2" => "smallint",
+            "bool" => "boolean",
+            "varchar" => "character varying",
+            "float8" => "double precision",
+            "float4" => "real",
+            "decimal" => "numeric",
+            "timestamptz" => "timestamp with time zone",
+            other => other,
+        };
+        out.push(word);
+    }
+    out.join(" ")
 }
 
 fn renamed_back(object: &str, was: &RelName, to: &str) -> String {

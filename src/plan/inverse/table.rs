@@ -169,11 +169,73 @@ impl Context<'_> {
             AlterOpKind::SetType { column, .. } => give_revert(format!(
                 "values of the new type of {column} may not fit the old one"
             )),
-            AlterOpKind::DetachPartition { partition, .. } => give_revert(format!(
-                "the bounds of the partition {partition} are not kept"
-            )),
+            AlterOpKind::DetachPartition { partition, .. } => {
+                self.attach_again(head, table, partition)
+            }
+            AlterOpKind::SetOptions { names } => {
+                let (mut set, mut reset) = (Vec::new(), Vec::new());
+                for name in names {
+                    let is = |o: &&String| o.split_once('=').is_some_and(|(n, _)| n == name);
+                    match table.settings.options.iter().find(is) {
+                        Some(old) => set.push(old.replacen('=', " = ", 1)),
+                        None => reset.push(name.clone()),
+                    }
+                }
+                let parts = [("SET", set), ("RESET", reset)].map(|(word, parts)| {
+                    (!parts.is_empty()).then(|| format!("{word} ({})", parts.join(", ")))
+                });
+                let parts: Vec<String> = parts.into_iter().flatten().collect();
+                sql(format!("{head} {}", parts.join(", ")))
+            }
+            AlterOpKind::RowSecurity => {
+                let word =
+                    |is: bool, yes: &'static str, no: &'static str| if is { yes } else { no };
+                sql(format!(
+                    "{head} {} ROW LEVEL SECURITY, {} ROW LEVEL SECURITY",
+                    word(table.settings.row_security, "ENABLE", "DISABLE"),
+                    word(table.settings.force_row_security, "FORCE", "NO FORCE"),
+                ))
+            }
+            AlterOpKind::ReplicaIdentity if !table.settings.replica_identity.is_empty() => {
+                sql(format!(
+                    "{head} REPLICA IDENTITY {}",
+                    table.settings.replica_identity
+                ))
+            }
             _ => give_revert("the setting that was there before is not kept"),
         }
+    }
+
+    /// ATTACH PARTITION without a scan: a CHECK proves the bound first.
+    fn attach_again(self, head: &str, parent: &Table, partition: &RelName) -> Inverse {
+        let Some(part) = crate::plan::forms::table(self.before, partition) else {
+            return give_revert(format!("the partition {partition} is not known"));
+        };
+        let (Some(bound), Some(check)) = (&part.partitioning.bound, &part.partitioning.check)
+        else {
+            return give_revert(format!(
+                "what a default partition like {partition} may hold depends on the others"
+            ));
+        };
+        if parent.partitioning.default.is_some() {
+            return give_revert(format!(
+                "rows of {partition}'s bound may go to the default partition meanwhile"
+            ));
+        }
+        let name = quote::qname(&part.name);
+        let aid = quote::ident(&quote::derived_name(
+            "pgshift_",
+            &format!("{}_bound", part.name.name),
+            &format!("{} bound", part.name),
+        ));
+        Inverse::Sql(vec![
+            InverseStep::new(format!(
+                "ALTER TABLE {name} ADD CONSTRAINT {aid} CHECK ({check}) NOT VALID"
+            )),
+            InverseStep::new(format!("ALTER TABLE {name} VALIDATE CONSTRAINT {aid}")),
+            InverseStep::new(format!("{head} ATTACH PARTITION {name} {bound}")),
+            InverseStep::new(format!("ALTER TABLE {name} DROP CONSTRAINT {aid}")),
+        ])
     }
 
     /// SET NOT NULL without a scan that blocks. The statement that dropped it is taken back in a

@@ -113,7 +113,12 @@ impl Context<'_> {
     fn op(&self, op: &AlterOp) -> Safe {
         let work = op_work(&op.kind, Some(self.table), self.catalog);
         if work == Work::None {
-            return Safe::AsIs;
+            return match &op.kind {
+                AlterOpKind::AddConstraint(constraint) if constraint.name.is_none() => {
+                    self.named(constraint)
+                }
+                _ => Safe::AsIs,
+            };
         }
         let table = self.name;
         match &op.kind {
@@ -227,6 +232,44 @@ impl Context<'_> {
             .collect()
     }
 
+    /// A constraint without a name cannot be taken back: it gets the one that the server would
+    /// give it.
+    fn named(&self, constraint: &ConstraintDef) -> Safe {
+        let Some(name) = self.name_of(constraint) else {
+            return Safe::AsIs;
+        };
+        Safe::Rewritten {
+            steps: vec![self.add_named(constraint, &name)],
+            why: "named, so that it can be taken back".to_owned(),
+        }
+    }
+
+    fn add_named(&self, constraint: &ConstraintDef, name: &str) -> SafeStep {
+        SafeStep::plain(self.statement(&format!(
+            "ADD CONSTRAINT {} {}",
+            quote::ident(name),
+            constraint.body.of(self.text)
+        )))
+    }
+
+    /// The name that the server would choose; `None` where it is not known.
+    fn name_of(&self, constraint: &ConstraintDef) -> Option<String> {
+        let of = |columns: &[String], suffix| Some(constraint_name(self.table, columns, suffix));
+        match constraint.kind {
+            // Without a name a constraint takes its index's.
+            ConstraintKind::Unique | ConstraintKind::PrimaryKey => constraint.using_index.clone(),
+            ConstraintKind::ForeignKey => of(&constraint.columns, "fkey"),
+            ConstraintKind::NotNull => of(&constraint.columns, "not_null"),
+            ConstraintKind::Check => {
+                let columns = self.columns_in(constraint.body.of(self.text));
+                // As the server does: the column's name only where there is just one.
+                let one = columns.len() == 1;
+                of(if one { &columns } else { &[] }, "check")
+            }
+            _ => None,
+        }
+    }
+
     fn add_constraint(&self, op: &AlterOp, constraint: &ConstraintDef) -> Safe {
         match constraint.kind {
             ConstraintKind::NotNull => self.add_not_null(op, constraint),
@@ -269,18 +312,7 @@ impl Context<'_> {
                 SafeStep::validate(self.statement(&validate)),
             ]
         } else {
-            let name = if foreign {
-                constraint_name(self.table, &constraint.columns, "fkey")
-            } else {
-                let columns = self.columns_in(constraint.body.of(self.text));
-                // As the server does: the column's name only where there is just one.
-                let columns = if columns.len() == 1 {
-                    &columns[..]
-                } else {
-                    &[]
-                };
-                constraint_name(self.table, columns, "check")
-            };
+            let name = self.name_of(constraint).unwrap_or_default();
             self.not_valid_then_validate(&name, constraint.body.of(self.text))
         };
         Safe::Rewritten {
@@ -384,7 +416,10 @@ impl Context<'_> {
             if steps.is_empty() {
                 return Safe::AsIs;
             }
-            steps.push(SafeStep::plain(self.statement(op.span.of(self.text))));
+            steps.push(match &constraint.name {
+                Some(_) => SafeStep::plain(self.statement(op.span.of(self.text))),
+                None => self.add_named(constraint, index),
+            });
             return Safe::Rewritten {
                 steps,
                 why: NOT_NULL_WHY.to_owned(),

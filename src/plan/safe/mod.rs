@@ -6,6 +6,7 @@
 
 mod alter;
 mod column;
+mod partition;
 #[cfg(test)]
 mod tests;
 
@@ -89,6 +90,14 @@ fn refused(why: impl Into<String>, way_out: impl Into<String>) -> Safe {
 pub fn safe_form(text: &str, action: &Action, catalog: &Catalog) -> Safe {
     match action {
         Action::AlterTable { .. } => alter::safe_form(text, action, catalog),
+        Action::CreateTable {
+            name,
+            partition_of: Some(parent),
+            partition: Some(definition),
+            temporary: false,
+            foreign: false,
+            ..
+        } => partition::safe_form(text, name, parent, definition, catalog),
         Action::CreateIndex {
             table: on,
             name,

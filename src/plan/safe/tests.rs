@@ -453,3 +453,66 @@ proptest! {
         let _ = locks(&action, &catalog);
     }
 }
+
+#[test]
+fn what_has_no_name_gets_one() {
+    check(
+        15,
+        "ALTER TABLE orders ADD CHECK (total > 0) NOT VALID",
+        &[
+            "> ALTER TABLE orders ADD CONSTRAINT \"orders_total_check1\" CHECK (total > 0) NOT VALID",
+        ],
+    );
+    check(
+        15,
+        "ALTER TABLE orders ADD UNIQUE USING INDEX orders_total_idx",
+        &[
+            "> ALTER TABLE orders ADD CONSTRAINT \"orders_total_idx\" UNIQUE USING INDEX orders_total_idx",
+        ],
+    );
+}
+
+fn partition(default_rows: Option<i64>, key: &str, text: &str) -> String {
+    let mut catalog = catalog(15);
+    let name = crate::catalog::QName::new("public", "events");
+    let events = catalog.tables.get_mut(&name).expect("events");
+    events.partitioning.key = Some(key.to_owned());
+    if let Some(rows) = default_rows {
+        let mut leaf = events.leaves[0].clone();
+        leaf.name = crate::catalog::QName::new("public", "events_d");
+        (leaf.rows, leaf.blocks) = (rows, rows);
+        events.partitioning.default = Some(leaf.name.clone());
+        events.leaves.push(leaf);
+    }
+    match safe_form(text, &understand(text), &catalog) {
+        Safe::AsIs => "=".to_owned(),
+        Safe::Refused { why, .. } => format!("! {why}"),
+        Safe::Rewritten { steps, .. } => steps.into_iter().map(|s| s.sql + "\n").collect(),
+    }
+}
+
+#[test]
+fn a_new_partition_is_attached() {
+    let like = "(LIKE \"public\".\"events\" INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING \
+                CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)";
+    let text = "CREATE TABLE e2 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO (MAXVALUE) WITH (fillfactor = 70)";
+    let attach = "ALTER TABLE \"public\".\"events\" ATTACH PARTITION \"app\".\"e2\" FOR VALUES FROM ('2026-01-01') TO (MAXVALUE)\n";
+    let plain = format!("CREATE TABLE \"app\".\"e2\" {like} WITH (fillfactor = 70)\n{attach}");
+    assert_eq!(partition(None, "RANGE (at)", text), plain);
+    assert_eq!(partition(Some(0), "RANGE (at)", text), plain);
+    let proven = partition(Some(9), "RANGE (at)", text);
+    assert!(proven.contains(&plain), "{proven}");
+    assert!(
+        proven.contains(
+            "CHECK (NOT ((\"at\" IS NOT NULL) AND (\"at\" >= CAST('2026-01-01' AS date)))) NOT VALID"
+        ),
+        "{proven}"
+    );
+    assert!(proven.trim_end().contains("DROP CONSTRAINT"), "{proven}");
+    for key in ["RANGE (at, id)", "RANGE (lower(at))", "HASH (id)"] {
+        let form = partition(Some(9), key, text);
+        assert!(form.starts_with("! a new partition makes"), "{key}: {form}");
+    }
+    let own = "CREATE TABLE e2 PARTITION OF events (at DEFAULT now()) DEFAULT";
+    assert_eq!(partition(None, "RANGE (at)", own), "=");
+}

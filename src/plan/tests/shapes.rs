@@ -370,7 +370,7 @@ expand | INSERT INTO users VALUES (2, 'y')
   INSERT INTO users VALUES (2, 'y')
 contract | DROP VIEW report
   DROP VIEW report
-  no way back: what is dropped is not kept; give a revert section
+  no way back: the view public.report has more than its definition, owner and rights, or another view stands upon it; give a revert section
 "#);
 }
 

@@ -31,6 +31,16 @@ pub struct ColumnDef {
     pub generated: Option<(Generated, String)>,
     /// GENERATED … AS IDENTITY.
     pub identity: bool,
+    /// Where the expression of `default` is.
+    pub default_span: Option<Span>,
+    /// `GENERATED … AS IDENTITY`, without its options.
+    pub identity_span: Option<Span>,
+    /// The parenthesised options of the identity's sequence.
+    pub identity_options: Option<Span>,
+    /// `CONSTRAINT name` of NOT NULL; kept by the server since 18.
+    pub not_null_name: Option<String>,
+    /// COLLATE, STORAGE, COMPRESSION and OPTIONS: what belongs to the bare column.
+    pub attributes: Vec<Span>,
     /// CHECK, REFERENCES, UNIQUE and PRIMARY KEY in the definition.
     pub constraints: Vec<InlineConstraint>,
     /// From the name to the end of the definition.
@@ -65,6 +75,9 @@ pub struct InlineConstraint {
     pub span: Span,
     /// From its key word: `CHECK (…)`, `REFERENCES t (id) ON DELETE CASCADE`.
     pub body: Span,
+    /// Where a table constraint would have its columns: one past `UNIQUE NULLS NOT DISTINCT` or
+    /// `PRIMARY KEY`; of other kinds the end.
+    pub columns_at: usize,
 }
 
 /// A table constraint, from ADD CONSTRAINT.
@@ -169,6 +182,11 @@ pub(super) fn column_def(c: &mut Cursor<'_>, if_not_exists: bool) -> Option<Colu
         default: None,
         generated: None,
         identity: false,
+        default_span: None,
+        identity_span: None,
+        identity_options: None,
+        not_null_name: None,
+        attributes: Vec::new(),
         constraints: Vec::new(),
         definition: Span::default(),
     };
@@ -188,8 +206,10 @@ fn column_constraint(c: &mut Cursor<'_>, def: &mut ColumnDef) -> Option<()> {
     };
     let body_start = c.offset();
     let mut references = None;
+    let mut columns_at = None;
     let kind = if c.eat("not null") {
         def.not_null = true;
+        def.not_null_name.clone_from(&name);
         None
     } else if c.eat("null")
         || c.eat("no inherit")
@@ -200,28 +220,34 @@ fn column_constraint(c: &mut Cursor<'_>, def: &mut ColumnDef) -> Option<()> {
         None
     } else if c.eat("collate") {
         c.rel()?;
+        def.attributes.push(c.span_from(start));
         None
     } else if c.eat("storage") || c.eat("compression") {
         c.ident()?;
+        def.attributes.push(c.span_from(start));
         None
     } else if c.eat("options") {
         c.parens()?;
+        def.attributes.push(c.span_from(start));
         None
     } else if c.eat("default") {
         let span = skip_item(c, starts_column_constraint)?;
         def.default = Some(c.text_of(span).to_owned());
+        def.default_span = Some(span);
         None
     } else if c.eat("generated") {
-        generated(c, def)?;
+        generated(c, def, body_start)?;
         None
     } else if c.eat("check") {
         c.parens()?;
         Some(ConstraintKind::Check)
     } else if c.eat("unique") {
         let _ = c.eat("nulls not distinct") || c.eat("nulls distinct");
+        columns_at = Some(c.end_behind());
         index_parameters(c, None)?;
         Some(ConstraintKind::Unique)
     } else if c.eat("primary key") {
+        columns_at = Some(c.end_behind());
         index_parameters(c, None)?;
         Some(ConstraintKind::PrimaryKey)
     } else if c.eat("references") {
@@ -238,17 +264,22 @@ fn column_constraint(c: &mut Cursor<'_>, def: &mut ColumnDef) -> Option<()> {
             references,
             span: c.span_from(start),
             body: c.span_from(body_start),
+            columns_at: columns_at.unwrap_or(c.end_behind()),
         });
     }
     Some(())
 }
 
-fn generated(c: &mut Cursor<'_>, def: &mut ColumnDef) -> Option<()> {
+fn generated(c: &mut Cursor<'_>, def: &mut ColumnDef, start: usize) -> Option<()> {
     if !c.eat("always as") && !c.eat("by default as") {
         return None;
     }
     if c.eat("identity") {
-        let _ = c.parens();
+        def.identity_span = Some(c.span_from(start));
+        let options = c.offset();
+        if c.parens().is_some() {
+            def.identity_options = Some(c.span_from(options));
+        }
         def.identity = true;
         return Some(());
     }

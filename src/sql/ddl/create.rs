@@ -1,7 +1,7 @@
 //! CREATE.
 
 use super::column::{column_def, table_constraint};
-use super::{Action, ColumnDef, ConstraintDef, Cursor, RelName};
+use super::{Action, ColumnDef, ConstraintDef, Cursor, PartitionDef, RelName};
 use crate::sql::lex::{TokenKind, lex_code};
 
 /// What a CREATE TABLE says of its columns and constraints.
@@ -215,9 +215,8 @@ fn table(c: &mut Cursor<'_>, temporary: bool, foreign: bool) -> Option<Action> {
     }
     let mut like = Vec::new();
     let mut references = Vec::new();
-    if c.kind() == Some(TokenKind::LParen)
-        && let Some(group) = c.group()
-    {
+    let elements = c.kind() == Some(TokenKind::LParen);
+    if elements && let Some(group) = c.group() {
         for mut element in group.split_commas() {
             if element.eat("like") {
                 like.extend(element.rel());
@@ -237,8 +236,14 @@ fn table(c: &mut Cursor<'_>, temporary: bool, foreign: bool) -> Option<Action> {
     {
         inherits = group.rels()?;
     }
+    let partition = if partition_of.is_some() {
+        partition(c, elements)
+    } else {
+        None
+    };
     c.skip_to(|c| c.is("as"));
     Some(Action::CreateTable {
+        partition,
         name,
         if_not_exists,
         partition_of,
@@ -248,6 +253,32 @@ fn table(c: &mut Cursor<'_>, temporary: bool, foreign: bool) -> Option<Action> {
         as_select: c.is("as"),
         temporary,
         foreign,
+    })
+}
+
+/// The bound of a partition and what follows it.
+fn partition(c: &mut Cursor<'_>, elements: bool) -> Option<PartitionDef> {
+    let start = c.offset();
+    if c.eat("for values") {
+        if c.eat("from") {
+            c.parens()?;
+            if !c.eat("to") {
+                return None;
+            }
+        } else if !c.eat("in") && !c.eat("with") {
+            return None;
+        }
+        c.parens()?;
+    } else if !c.eat("default") {
+        return None;
+    }
+    let bound = c.span_from(start);
+    let start = c.end_behind();
+    c.finish();
+    Some(PartitionDef {
+        elements,
+        bound,
+        rest: c.span_from(start),
     })
 }
 

@@ -90,6 +90,8 @@ pub enum Action {
         if_not_exists: bool,
         /// PARTITION OF this table.
         partition_of: Option<RelName>,
+        /// What follows PARTITION OF.
+        partition: Option<PartitionDef>,
         /// INHERITS these tables.
         inherits: Vec<RelName>,
         /// LIKE these tables.
@@ -480,6 +482,17 @@ pub enum Action {
         /// The leading words, upper case; empty where there is none.
         leading: String,
     },
+}
+
+/// What follows PARTITION OF and the name of the parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionDef {
+    /// It has column options or constraints of its own.
+    pub elements: bool,
+    /// `FOR VALUES …` or `DEFAULT`.
+    pub bound: Span,
+    /// What follows the bound: PARTITION BY, USING, WITH, TABLESPACE.
+    pub rest: Span,
 }
 
 /// What a REINDEX rebuilds.

@@ -125,6 +125,7 @@ pub(super) fn select(mut c: Cursor<'_>) -> Action {
                 name,
                 if_not_exists: false,
                 partition_of: None,
+                partition: None,
                 inherits: Vec::new(),
                 like: Vec::new(),
                 references: Vec::new(),

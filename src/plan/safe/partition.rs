@@ -1,0 +1,197 @@
+//! CREATE TABLE … PARTITION OF a table that is in use.
+//!
+//! It takes ACCESS EXCLUSIVE on the parent; ATTACH PARTITION takes SHARE UPDATE EXCLUSIVE, so the
+//! application goes on (docs, "Partition Maintenance"). Where there is a default partition, both
+//! read it to see that no row of it belongs to the new one, unless a CHECK proves it.
+
+use super::{Safe, SafeStep, refused, sql_name};
+use crate::catalog::{Catalog, QName, Table};
+use crate::plan::forms::{created, kind, table};
+use crate::sql::ddl::PartitionDef;
+use crate::sql::lex::{TokenKind, ident_value, lex_code};
+use crate::sql::{RelName, quote};
+
+const WHY: &str = "CREATE TABLE … PARTITION OF blocks reads and writes of the whole parent; a \
+                   table of its own, attached, does not";
+
+/// The safe form of CREATE TABLE `name` PARTITION OF `parent`.
+pub(super) fn safe_form(
+    text: &str,
+    name: &RelName,
+    parent: &RelName,
+    partition: &PartitionDef,
+    catalog: &Catalog,
+) -> Safe {
+    let Some(on) = table(catalog, parent) else {
+        return Safe::AsIs;
+    };
+    // One that is there already is left as it is by IF NOT EXISTS.
+    if kind(catalog, &created(catalog, name)).is_some() {
+        return Safe::AsIs;
+    }
+    let bound = partition.bound.of(text);
+    let default = on.partitioning.default.as_ref().filter(|d| rows(on, d) > 0);
+    if partition.elements {
+        return match default {
+            // For a moment only.
+            None => Safe::AsIs,
+            Some(default) => refused(
+                format!(
+                    "this reads every row of the default partition {default} while it blocks \
+                     reads and writes of {parent}"
+                ),
+                "leave the columns and constraints in parentheses out, and add them to the new \
+                 partition afterwards",
+            ),
+        };
+    }
+    let aid = match default {
+        None => None,
+        Some(default) => {
+            let Some(condition) = condition(on, bound) else {
+                return refused(
+                    format!(
+                        "a new partition makes the server read every row of the default partition \
+                         {default} under a lock that blocks reads and writes"
+                    ),
+                    format!(
+                        "in a migration before this one, add to {default} a CHECK (NOT (…)) with \
+                         the condition of the new partition, as pg_get_partition_constraintdef \
+                         writes it for the others (it is made NOT VALID and then validated); then \
+                         CREATE TABLE {name} (LIKE {parent} INCLUDING ALL), ALTER TABLE {parent} \
+                         ATTACH PARTITION, and drop the CHECK"
+                    ),
+                );
+            };
+            let aid = quote::ident(&quote::derived_name(
+                "pgshift_",
+                &format!("{}_not_{}", default.name, name.name),
+                &format!("{default} without {name}"),
+            ));
+            Some((quote::qname(default), aid, condition))
+        }
+    };
+    let made = created(catalog, name).sql();
+    let head = sql_name(catalog, parent);
+    let mut steps = Vec::new();
+    if let Some((default, aid, condition)) = &aid {
+        steps.push(SafeStep::plain(format!(
+            "ALTER TABLE {default} ADD CONSTRAINT {aid} CHECK (NOT ({condition})) NOT VALID"
+        )));
+        // Not in the phase that validates: the partition is to be there when expand is done.
+        steps.push(SafeStep::plain(format!(
+            "ALTER TABLE {default} VALIDATE CONSTRAINT {aid}"
+        )));
+    }
+    steps.push(SafeStep::plain(format!(
+        "CREATE TABLE {made} (LIKE {head} INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING \
+         CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION){}",
+        partition.rest.of(text)
+    )));
+    steps.push(SafeStep::plain(format!(
+        "ALTER TABLE {head} ATTACH PARTITION {made} {bound}"
+    )));
+    if let Some((default, aid, _)) = &aid {
+        steps.push(SafeStep::plain(format!(
+            "ALTER TABLE {default} DROP CONSTRAINT {aid}"
+        )));
+    }
+    Safe::Rewritten {
+        steps,
+        why: WHY.to_owned(),
+    }
+}
+
+fn rows(parent: &Table, partition: &QName) -> i64 {
+    let leaf = parent.leaves.iter().find(|l| l.name == *partition);
+    // One that is itself partitioned is none of the leaves.
+    leaf.map_or(1, |l| l.rows.max(l.blocks))
+}
+
+/// The condition of a partition, in the shape that the server gives it, for a key of one plain
+/// column; `None` for what is not that simple.
+fn condition(parent: &Table, bound: &str) -> Option<String> {
+    let key = parent.partitioning.key.as_deref()?;
+    let tokens = lex_code(key);
+    let (method, column) = match tokens.as_slice() {
+        [method, open, column, close]
+            if open.kind == TokenKind::LParen && close.kind == TokenKind::RParen =>
+        {
+            (method.text(key), ident_value(*column, key)?)
+        }
+        _ => return None,
+    };
+    let known = parent.column(&column)?;
+    let column = quote::ident(&column);
+    let value = |text: &str| format!("CAST({text} AS {})", known.type_name);
+    let mut conditions = vec![format!("{column} IS NOT NULL")];
+    let groups = groups(bound)?;
+    match (method.to_ascii_uppercase().as_str(), groups.as_slice()) {
+        ("RANGE", [from, to]) => {
+            for (operator, values, open) in [(">=", from, "MINVALUE"), ("<", to, "MAXVALUE")] {
+                let [one] = values.as_slice() else {
+                    return None;
+                };
+                if one.eq_ignore_ascii_case(open) {
+                    continue;
+                }
+                if one.eq_ignore_ascii_case("minvalue") || one.eq_ignore_ascii_case("maxvalue") {
+                    return None;
+                }
+                conditions.push(format!("{column} {operator} {}", value(one)));
+            }
+        }
+        ("LIST", [values]) => {
+            if values.iter().any(|v| v.eq_ignore_ascii_case("null")) {
+                return None;
+            }
+            conditions.push(match values.as_slice() {
+                [one] => format!("{column} = {}", value(one)),
+                many => {
+                    let many: Vec<_> = many.iter().map(|v| value(v)).collect();
+                    format!("{column} = ANY (ARRAY[{}])", many.join(", "))
+                }
+            });
+        }
+        _ => return None,
+    }
+    Some(
+        conditions
+            .iter()
+            .map(|c| format!("({c})"))
+            .collect::<Vec<_>>()
+            .join(" AND "),
+    )
+}
+
+/// The values in each pair of outermost parentheses.
+fn groups(bound: &str) -> Option<Vec<Vec<&str>>> {
+    let (mut groups, mut depth, mut start): (Vec<Vec<&str>>, usize, usize) = (Vec::new(), 0, 0);
+    for token in lex_code(bound) {
+        match token.kind {
+            TokenKind::LParen => {
+                if depth == 0 {
+                    groups.push(Vec::new());
+                    start = token.span.end;
+                }
+                depth += 1;
+            }
+            TokenKind::RParen => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    groups
+                        .last_mut()?
+                        .push(bound[start..token.span.start].trim());
+                }
+            }
+            TokenKind::Comma if depth == 1 => {
+                groups
+                    .last_mut()?
+                    .push(bound[start..token.span.start].trim());
+                start = token.span.end;
+            }
+            _ => {}
+        }
+    }
+    Some(groups)
+}
