@@ -60,7 +60,7 @@ pub(crate) static PSQL_COMMAND: Rule = Rule {
 pub(crate) static UNRECOGNISED: Rule = Rule {
     id: "PS805",
     slug: "unrecognised-statement",
-    severity: Severity::Note,
+    severity: Severity::Warning,
     since: 14,
     summary: "A statement is not recognised, so it is not judged.",
     why: "It may be of an extension, of a newer server, or wrong. Nothing is known of its locks.",
