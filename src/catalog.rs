@@ -329,10 +329,10 @@ pub struct Catalog {
     /// without writing the table anew.
     pub constrained_domains: BTreeSet<QName>,
     /// Those of `relations` that are views.
-    #[serde(default)]
+    #[serde(default, with = "snapshot::named")]
     pub views: BTreeMap<QName, View>,
     /// Functions and procedures of the names that the migration creates, of any arguments.
-    #[serde(default)]
+    #[serde(default, with = "snapshot::named")]
     pub functions: BTreeMap<QName, Vec<Function>>,
     /// Every domain with the SQL text of the type that it is over.
     #[serde(default)]

@@ -148,6 +148,8 @@ fn steady(catalog: &mut Catalog) {
     let own = |name: &QName| name.schema == "pgshift";
     catalog.tables.retain(|name, _| !own(name));
     catalog.relations.retain(|name, _| !own(name));
+    catalog.views.retain(|name, _| !own(name));
+    catalog.functions.retain(|name, _| !own(name));
     catalog.domains.sort();
     if let Some(links) = &mut catalog.links {
         links.retain(|link| !own(&link.from) && !own(&link.to));

@@ -104,14 +104,55 @@ pub(super) mod relations {
     }
 }
 
+/// What belongs to names, as a list of `{"name": …, "value": …}`.
+pub(super) mod named {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::catalog::QName;
+
+    #[derive(Serialize, Deserialize)]
+    struct Named<T> {
+        name: QName,
+        value: T,
+    }
+
+    pub(in crate::catalog) fn serialize<T: Serialize, S: Serializer>(
+        all: &BTreeMap<QName, T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(all.iter().map(|(name, value)| Named {
+            name: name.clone(),
+            value,
+        }))
+    }
+
+    pub(in crate::catalog) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<QName, T>, D::Error> {
+        let all: Vec<Named<T>> = Vec::deserialize(from)?;
+        Ok(all.into_iter().map(|n| (n.name, n.value)).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::{Function, QName, View};
     use crate::plan::testing::catalog;
 
     #[test]
     fn what_is_written_is_read() {
-        let catalog = catalog(15);
+        let mut catalog = catalog(15);
+        let name = |name| QName::new("public", name);
+        let recreate = vec!["CREATE VIEW v AS SELECT 1".to_owned()];
+        catalog.views.insert(name("v"), View { recreate });
+        let function = Function {
+            arguments: "x integer".to_owned(),
+            definition: "CREATE FUNCTION f(x integer) …".to_owned(),
+        };
+        catalog.functions.insert(name("f"), vec![function]);
         let text = write(&catalog).expect("plain data");
         assert_eq!(read(&text), Ok(catalog));
     }
