@@ -39,7 +39,11 @@ pub(super) async fn run(app: &App, args: &SnapshotArgs) -> Result<Exit> {
     let catalog = load(&client, &wanted).await?;
     let roles = client
         .query(
-            "SELECT rolname::text FROM pg_roles WHERE rolname !~ '^pg_'",
+            "SELECT DISTINCT r.rolname::text FROM pg_roles r
+             WHERE r.rolname !~ '^pg_' AND (r.rolname = current_user OR EXISTS (
+                 SELECT FROM pg_shdepend d JOIN pg_database b ON b.oid = d.dbid
+                 WHERE b.datname = current_database() AND d.refobjid = r.oid
+                   AND d.refclassid = 'pg_authid'::regclass))",
             &[],
         )
         .await

@@ -354,10 +354,12 @@ pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
 }
 
 /// Gives the author's revert statements to the first step that has no known way back: they take
-/// back all such steps of their section.
+/// back all such steps of their section. Where all have one, they stand for those that put a
+/// definition of the catalog back: the author may want another.
 ///
 /// # Errors
-/// Where every step has a way back: both would run, and one would meet what the other left.
+/// Where every step has a way back of its own: both would run, and one would meet what the other
+/// left.
 pub(super) fn attach_reverts(
     draft: &Draft<'_>,
     steps: &mut [Step],
@@ -380,9 +382,16 @@ pub(super) fn attach_reverts(
                 .line(line(draft, known.statement.span))
         })
         .collect();
+    let irreversible = |step: &Step| matches!(step.undo, Undo::Irreversible { .. });
+    let any = steps.iter().any(irreversible);
     let mut undo = Some(undo);
     for step in steps.iter_mut() {
-        if let Undo::Irreversible { .. } = step.undo {
+        let theirs = if any {
+            irreversible(step)
+        } else {
+            puts_definition_back(step)
+        };
+        if theirs {
             step.undo = undo.take().map_or(Undo::Nothing, Undo::steps);
         }
     }
@@ -394,4 +403,27 @@ pub(super) fn attach_reverts(
         ));
     }
     Ok(())
+}
+
+/// The way back is what the catalog has now: the definition of a view or function, or settings.
+fn puts_definition_back(step: &Step) -> bool {
+    let Work::Sql { statements } = &step.work else {
+        return false;
+    };
+    match statements.first().map(|sql| understand(sql)) {
+        Some(Action::DropView { .. }) => true,
+        Some(Action::CreateView { or_replace, .. } | Action::CreateFunction { or_replace, .. }) => {
+            or_replace
+        }
+        Some(Action::AlterTable { ops, .. }) => ops.iter().all(|op| {
+            matches!(
+                op.kind,
+                AlterOpKind::SetOptions { .. }
+                    | AlterOpKind::RowSecurity
+                    | AlterOpKind::ReplicaIdentity
+                    | AlterOpKind::DetachPartition { .. }
+            )
+        }),
+        _ => false,
+    }
 }

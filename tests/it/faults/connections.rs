@@ -85,10 +85,14 @@ async fn a_run_has_no_more_connections_than_documented() {
     }
 }
 
-/// Others' sessions, of an ordinary role, until `left` more could be opened.
+/// Who comes and goes, by `application_name`.
+const GUEST: &str = "guest";
+
+/// Others' sessions, of an ordinary role, until `left` more could be opened, the guest not counted:
+/// whether it is there at this moment is chance.
 async fn fill(scene: &Scene, left: i64) -> Vec<Client> {
     let mut clients = Vec::new();
-    while free(scene).await > left {
+    while free_but_for(scene, GUEST).await > left {
         let url = role_url(&scene.db, "app");
         clients.push(connect(&url).await.expect("a free connection"));
     }
@@ -97,13 +101,19 @@ async fn fill(scene: &Scene, left: i64) -> Vec<Client> {
 
 /// Connections that an ordinary role could open; the tests' own are counted as others'.
 async fn free(scene: &Scene) -> i64 {
+    free_but_for(scene, "nobody").await
+}
+
+/// [`free`] if this client were not there.
+async fn free_but_for(scene: &Scene, name: &str) -> i64 {
     scene
-        .one(
+        .one(&format!(
             "SELECT current_setting('max_connections')::int
                   - current_setting('superuser_reserved_connections')::int
                   - count(*)
-             FROM pg_stat_activity WHERE backend_type = 'client backend'",
-        )
+             FROM pg_stat_activity
+             WHERE backend_type = 'client backend' AND application_name <> '{name}'"
+        ))
         .await
 }
 
@@ -112,10 +122,12 @@ fn comes_and_goes(url: String, stop: Arc<AtomicBool>) -> JoinHandle<Result<i64, 
     tokio::spawn(async move {
         let mut came = 0;
         while !stop.load(Ordering::Relaxed) {
-            let (client, connection) =
-                tokio_postgres::connect(&url, tokio_postgres::NoTls)
-                    .await
-                    .map_err(|e| format!("after {came} times: {}", message(&e)))?;
+            let mut config: tokio_postgres::Config = url.parse().expect("a URL");
+            let (client, connection) = config
+                .application_name(GUEST)
+                .connect(tokio_postgres::NoTls)
+                .await
+                .map_err(|e| format!("after {came} times: {}", message(&e)))?;
             came += 1;
             // Gone only when the server has closed it.
             drop(client);

@@ -389,9 +389,9 @@ async fn checkpoints_that_are_forced_hold() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_wal_rate_is_kept() {
-    const LIMIT: f64 = 2.0 * 1024.0 * 1024.0;
+    const LIMIT: f64 = 1024.0 * 1024.0;
     let (_cluster, scene) = alone("custom_wal").await;
-    let apply = scene.spawn(&["apply", "--duty", "1", "--throttle", "max-wal-rate=2MiB/s"]);
+    let apply = scene.spawn(&["apply", "--duty", "1", "--throttle", "max-wal-rate=1MiB/s"]);
     scene.backfilling().await;
     let lsn = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8";
     tokio::time::sleep(Duration::from_secs(3)).await;
