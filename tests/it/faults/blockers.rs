@@ -96,6 +96,11 @@ async fn a_reader_idle_in_transaction_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transactions_that_take_turns_do_not_starve_a_step() {
     let scene = Scene::orders("blockers_turns", ROWS).await;
+    // It would be waited for, for longer than for a transaction.
+    scene
+        .db
+        .execute("ALTER TABLE orders SET (autovacuum_enabled = false)")
+        .await;
     let url = scene.db.url();
     // Each holds its lock for 0.4 s or 0.8 s; eight of them, so that there is no gap.
     let turns = Workload::start(&url, 8, 8, |n| {
