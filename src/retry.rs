@@ -115,6 +115,21 @@ impl LockLadder {
     }
 }
 
+/// A queue that was shorter than this is not felt.
+const NOT_FELT: Duration = Duration::from_millis(20);
+
+/// Rest after a try that had its lock and took `took`, of it at most `lock_timeout` in the queue.
+/// The application's statements behind it are late by as much; without a rest the next step would
+/// queue before they have caught up, and they would wait for both.
+pub fn rest_after(took: Duration, lock_timeout: Duration) -> Duration {
+    let queued = took.min(lock_timeout);
+    if queued < NOT_FELT {
+        Duration::ZERO
+    } else {
+        queued
+    }
+}
+
 /// Pause before reconnecting for the `attempt`-th time (from 0): 0.1 s doubling to 5 s, jittered
 /// by ±50 %.
 pub fn reconnect_pause(attempt: u32, chance: f64) -> Duration {
@@ -126,6 +141,16 @@ pub fn reconnect_pause(attempt: u32, chance: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_that_was_felt_may_drain() {
+        let longest = Duration::from_secs(1);
+        let ms = Duration::from_millis;
+        assert_eq!(rest_after(ms(3), longest), Duration::ZERO);
+        assert_eq!(rest_after(ms(700), longest), ms(700));
+        // A scan under the lock that it had at once, for example.
+        assert_eq!(rest_after(Duration::from_mins(5), longest), longest);
+    }
 
     #[test]
     fn tries_grow_to_the_longest_and_end_with_the_budget() {

@@ -10,7 +10,7 @@ use crate::lock::{LockMode, LockOn, conflicts};
 use crate::pg::error::from_pg;
 use crate::pg::probes::{Blocker, would_block};
 use crate::plan::Step;
-use crate::retry::InTheWay;
+use crate::retry::{InTheWay, rest_after};
 use crate::store;
 
 /// The same blockers are told again after this time.
@@ -93,7 +93,12 @@ pub(super) async fn run(
             );
         }
         match result {
-            Ok(()) => return Ok(waited),
+            Ok(()) => {
+                let rest = rest_after(trying.elapsed(), lock_timeout);
+                session.ctx.sleep(rest).await;
+                session.ledger.add(LOCKS, rest);
+                return Ok(waited);
+            }
             Err(error) if refused => {
                 tracing::debug!(migration = %session.migration, step = ordinal, "no lock: {error}");
                 session.ctx.emit(
