@@ -81,7 +81,11 @@ async fn a_run_has_no_more_connections_than_documented() {
         scene.done(&["revert", ID]).await;
         stop.store(true, Ordering::Relaxed);
         let most = most.await.expect("the count");
-        assert_eq!(most, workers + BESIDE_WORKERS, "--workers {workers}");
+        // A worker may have found nothing left to do before it had a connection.
+        assert!(
+            most <= workers + BESIDE_WORKERS && most > BESIDE_WORKERS,
+            "{most} with --workers {workers}"
+        );
     }
 }
 
