@@ -4,13 +4,14 @@ mod walk;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool};
 
 use super::control::{Control, LOOK_AGAIN, with_probes};
 use super::ddl::cancel_on_stop;
+use super::lock;
 use super::session::{Session, done_event, record_done};
 use super::tally::Tally;
 use crate::backfill::{BackfillSpec, BlockRange, Strategy, split_blocks};
@@ -287,8 +288,4 @@ impl Job<'_> {
             ..progress
         });
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::lock;
 use super::sampler::{self, Shared};
 use super::session::Session;
 use crate::error::{Error, Result};
@@ -50,7 +51,7 @@ impl Control {
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Says which relations (oids) the step works on.

@@ -1,9 +1,10 @@
 //! The account of the time that a step loses, by cause.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::lock;
 use crate::event::Lost;
 use crate::store::StepRow;
 
@@ -33,7 +34,7 @@ impl Account {
 
 impl Ledger {
     fn account(&self) -> MutexGuard<'_, Account> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Begins the account of a step on top of what is recorded of it.

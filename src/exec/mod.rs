@@ -214,6 +214,13 @@ impl Ctx {
     }
 }
 
+/// Locks, whoever panicked meanwhile: what is in it is valid after every statement.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

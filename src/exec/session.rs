@@ -1,14 +1,14 @@
 //! One run from wherever it stands to its end: step by step, and anew after every lost
 //! connection.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
 use super::lease::{self, Lease};
 use super::ledger::Ledger;
-use super::{Ctx, backfill, concurrent, ddl, ready, verify};
+use super::{Ctx, backfill, concurrent, ddl, lock, ready, verify};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Lost, Progress};
 use crate::pg::error::from_pg;
@@ -58,7 +58,7 @@ impl Session {
 
     /// Tells where a backfill or verify stands.
     pub(super) fn tell(&self, progress: Progress) {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress.clone());
+        *lock(&self.progress) = Some(progress.clone());
         self.ctx.emit(&self.migration, &Event::Progress(progress));
     }
 
@@ -69,13 +69,12 @@ impl Session {
             title: title.to_owned(),
             ..Progress::default()
         };
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+        *lock(&self.progress) = Some(progress);
     }
 
     /// The last progress that was told.
     pub(super) fn progress(&self) -> Option<Progress> {
-        let last = self.progress.lock();
-        last.unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.progress).clone()
     }
 
     /// Writes the account of the time lost, where it differs from what is written.

@@ -1,9 +1,10 @@
 //! What a backfill has done so far, counted by all its workers.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::lock;
 use crate::backfill::Pace;
 use crate::event::Progress;
 
@@ -28,7 +29,7 @@ pub(super) struct Tally {
 impl Tally {
     /// True where the last telling is long enough ago; counts as one.
     pub(super) fn is_time_to_tell(&self) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         if told.is_some_and(|at| at.elapsed() < TELL) {
             return false;
         }
@@ -47,7 +48,7 @@ impl Tally {
             (self.rows_before + rows) as f64 / total as f64
         }
         .clamp(0.0, 1.0);
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pace = lock(&self.pace);
         pace.note(elapsed, fraction, rows);
         Progress {
             fraction,

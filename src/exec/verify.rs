@@ -1,16 +1,16 @@
 //! Verify steps: every row of a table against what it should be, range by range, so that no
 //! snapshot is held for long.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::SimpleQueryMessage;
 
-use super::Ctx;
 use super::control::{Control, with_probes};
 use super::ddl::cancel_on_stop;
 use super::ledger::Ledger;
 use super::session::{Session, done_event, record_done};
+use super::{Ctx, lock};
 use crate::backfill::{ChunkSizer, Pace, VerifySpec};
 use crate::catalog::Leaf;
 use crate::error::{Error, ErrorKind, Result};
@@ -247,7 +247,7 @@ impl Scan<'_> {
         let done = self.blocks_before + next;
         let fraction = (done as f64 / self.blocks.max(1) as f64).min(1.0);
         let rows = (fraction * rows_total as f64) as i64;
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pace = lock(&self.pace);
         pace.note(self.begun.elapsed(), fraction, rows);
         self.control.tell(Progress {
             fraction,

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
 
-use super::{Job, lock};
+use super::Job;
 use crate::backfill::{ChunkFailure, ChunkSizer};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::exec::chunk::{self, Done, Outcome, Place, RowByRow, Span};
+use crate::exec::lock;
 use crate::store::checkpoints::{self, Checkpoint};
 
 /// WAL that a chunk should not exceed: an application's COMMIT behind it flushes it too.
@@ -51,10 +52,8 @@ impl Job<'_> {
         let place = self.place(range);
         let seat = self.control.seat();
         let target = self.session.ctx.settings.chunk_target;
-        let mut sizer = match self.spec.batch {
-            Some(rows) => ChunkSizer::fixed(self.blocks_for(range, rows)),
-            None => ChunkSizer::adaptive(FIRST_BLOCKS, MOST_BLOCKS, target, CHUNK_WAL),
-        };
+        let fixed = self.spec.batch.map(|rows| self.blocks_for(range, rows));
+        let mut sizer = sizer(fixed, FIRST_BLOCKS, MOST_BLOCKS, target);
         let mut next = range.blocks.next;
         let hi = range.blocks.hi;
         let mut worked = Duration::ZERO;
@@ -98,10 +97,8 @@ impl Job<'_> {
         let place = self.place(range);
         let seat = self.control.seat();
         let target = self.session.ctx.settings.chunk_target;
-        let mut sizer = match self.spec.batch {
-            Some(rows) => ChunkSizer::fixed(u64::from(rows)),
-            None => ChunkSizer::adaptive(FIRST_ROWS, MOST_ROWS, target, CHUNK_WAL),
-        };
+        let fixed = self.spec.batch.map(u64::from);
+        let mut sizer = sizer(fixed, FIRST_ROWS, MOST_ROWS, target);
         let mut cursor = range.cursor.clone();
         let mut worked = Duration::ZERO;
         loop {
@@ -298,6 +295,14 @@ impl Job<'_> {
         let density = self.tally.rows_total.load(Ordering::Relaxed) as f64 / all.max(blocks);
         (f64::from(rows) / density.max(1.0)).round().max(1.0) as u64
     }
+}
+
+/// Of the author's size, where the file says one; else it adapts.
+fn sizer(fixed: Option<u64>, first: u64, most: u64, target: Duration) -> ChunkSizer {
+    fixed.map_or_else(
+        || ChunkSizer::adaptive(first, most, target, CHUNK_WAL),
+        ChunkSizer::fixed,
+    )
 }
 
 /// A chunk of at most this many units is looked at row by row when it fails.

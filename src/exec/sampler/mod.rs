@@ -24,7 +24,7 @@ mod wal;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, join_all};
@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_postgres::Client;
 
-use super::{Ctx, lease};
+use super::{Ctx, lease, lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pg::error::from_pg;
 use crate::pg::probes;
@@ -133,10 +133,6 @@ pub(super) struct Shared {
     written_at_slots: AtomicU64,
     limits: watch::Sender<Limits>,
     scene: Mutex<Scene>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {

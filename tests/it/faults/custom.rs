@@ -4,11 +4,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pgshift::demo::{Cluster, ClusterOptions, Search};
+use pgshift::demo::Cluster;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::limits::cluster;
 use super::{ID, Scene, TOTAL_CENTS, orders};
 use crate::support::Db;
 
@@ -350,12 +351,7 @@ async fn the_later_of_four_places_wins() {
 }
 
 async fn alone(name: &str) -> (Cluster, Scene) {
-    let binaries = Search::new()
-        .env_dir(std::env::var_os("PGSHIFT_PG_BIN").map(Into::into))
-        .find()
-        .expect("PostgreSQL's programs");
-    let options = ClusterOptions::new(binaries).settings(&[("fsync", "off")]);
-    let cluster = Cluster::start(options).await.expect("a cluster");
+    let cluster = cluster(0, &[]).await;
     let db = Db::create_on(&cluster.url("postgres"), name).await;
     db.execute(&orders(ROWS)).await;
     (cluster, Scene::on(db, TOTAL_CENTS))

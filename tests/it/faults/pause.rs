@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pgshift::demo::{Cluster, ClusterOptions, Search};
-
+use super::limits::cluster;
 use super::{ID, Scene, TOTAL_CENTS, audit, ended_within, orders};
 use crate::support::{Db, connect};
 
@@ -103,17 +102,7 @@ async fn a_stop_is_heard_while_held() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_that_lags_holds_the_backfill() {
-    let binaries = Search::new()
-        .env_dir(std::env::var_os("PGSHIFT_PG_BIN").map(Into::into))
-        .find()
-        .expect("PostgreSQL's programs");
-    let cluster = Cluster::start(
-        ClusterOptions::new(binaries)
-            .standbys(1)
-            .settings(&[("fsync", "off")]),
-    )
-    .await
-    .expect("a cluster");
+    let cluster = cluster(1, &[]).await;
     let db = Db::create_on(&cluster.url("postgres"), "lag").await;
     db.execute(&orders(ROWS)).await;
     let scene = Scene::on(db, TOTAL_CENTS);
