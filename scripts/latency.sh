@@ -72,6 +72,7 @@ listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 shared_buffers = 512MB
 max_wal_size = 4GB
+min_wal_size = 3GB
 checkpoint_timeout = 15min
 EOF
 "${server[@]}" "$bin/pg_ctl" -D "$work/server/data" -w -l "$work/server/log" start >/dev/null
@@ -150,6 +151,19 @@ make_table() {
          SELECT 1 + n % 100000, (n % 100000) / 7.0, 'order ' || n FROM generate_series(1, $rows) n"
     sql "CREATE INDEX ON orders (customer)"
     sql "VACUUM (ANALYZE, FREEZE) orders"
+    recycle
+}
+
+# A server that has run for long has WAL segments to write anew; on a young one, whoever fills a
+# segment first writes 16 MB of zeros, and the application would wait for that.
+recycle() {
+    local n
+    for ((n = 0; n < 20; n++)); do
+        sql "CREATE TABLE segment (); DROP TABLE segment"
+        sql "SELECT pg_switch_wal()"
+    done
+    sql CHECKPOINT
+    sleep 1
     sql CHECKPOINT
 }
 

@@ -227,7 +227,9 @@ pub fn main() -> ExitCode {
     };
     let global = cli.global.clone();
     let result = App::new(&cli.global).and_then(|app| {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
+        // One thread: a run waits for the server, and every wake of another thread costs the machine
+        // (and, on the server's own machine, the application) more than it gains.
+        let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|e| crate::Error::internal(format!("no runtime: {e}")))?;

@@ -41,7 +41,7 @@ fn play(world: &World, limits: &Limits, seed: u64, seconds: usize) -> Vec<Second
         if t - read >= 0.5 {
             let share = recent_work / (t - read).clamp(0.001, 1e9);
             let rates = meter.note(at(t), lsn as u64, 1);
-            readings = rates.map_or_else(Vec::new, |r| wal::samples(r, limits));
+            readings = wal::samples(rates, limits);
             let waiting = (world.waiters * share * (0.5 + random.f64())).round();
             readings.push(samples::blocked(waiting as i64, limits));
             (read, recent_work) = (t, 0.0);

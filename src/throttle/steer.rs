@@ -26,6 +26,8 @@ pub(super) struct Steer {
     most: f64,
     duty: f64,
     peak: f64,
+    /// False until the first observation: there is nothing yet to come from gradually.
+    started: bool,
 }
 
 impl Steer {
@@ -35,6 +37,7 @@ impl Steer {
             most,
             duty: most,
             peak: 0.0,
+            started: false,
         }
     }
 
@@ -62,6 +65,10 @@ impl Steer {
         self.peak = load.max(faded);
         let free = ((1.0 - self.peak) / (1.0 - KNEE)).clamp(0.0, 1.0);
         let wanted = (least + (self.most - least) * free).min(room.max(least));
+        if !std::mem::replace(&mut self.started, true) {
+            self.duty = wanted;
+            return;
+        }
         let constant = if wanted < self.duty { DOWN } else { UP };
         let part = 1.0 - (-elapsed.as_secs_f64() / constant).exp();
         self.duty += (wanted - self.duty) * part;
@@ -140,6 +147,15 @@ mod tests {
             duties[610]
         );
         assert!(duties[900] > 0.45, "back within 30 s: {}", duties[900]);
+    }
+
+    #[test]
+    fn what_is_seen_first_counts_at_once() {
+        let mut steer = Steer::new(1.0);
+        steer.observe(Duration::ZERO, 0.1, 0.05);
+        assert!((steer.duty() - 0.05).abs() < 1e-9, "{}", steer.duty());
+        steer.observe(TICK, 0.1, 1.0);
+        assert!(steer.duty() < 0.1, "gradually from then on");
     }
 
     proptest! {

@@ -12,6 +12,9 @@ const WINDOW: Duration = Duration::from_secs(5);
 const LEAST_GAP: f64 = 0.05;
 /// Part of the limit that chunks aim at, so that the limit itself is not met at every reading.
 const AIM: f64 = 0.85;
+/// Duty until it is known what our chunks write: at full speed, the first seconds alone could use
+/// up the limit of many.
+const UNKNOWN_DUTY: f64 = 0.05;
 
 /// A chunk that committed: when (from any fixed start), and the log's insert positions around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +58,9 @@ impl WalMeter {
         self.chunks.push_back(chunk);
     }
 
-    /// Takes note of the log's insert position, and gives the rates since there are two of them.
-    /// `workers` is how many chunks can run at a time.
-    pub fn note(&mut self, at: Duration, lsn: u64, workers: u16) -> Option<WalRates> {
+    /// Takes note of the log's insert position, and gives the rates; they are zero until there are
+    /// two positions. `workers` is how many chunks can run at a time.
+    pub fn note(&mut self, at: Duration, lsn: u64, workers: u16) -> WalRates {
         // A failover may have put the log back.
         if self.positions.back().is_some_and(|(_, last)| lsn < *last) {
             self.positions.clear();
@@ -69,10 +72,14 @@ impl WalMeter {
         while self.positions.get(1).is_some_and(|(t, _)| old(*t)) {
             self.positions.pop_front();
         }
-        let (start, lsn_start) = *self.positions.front()?;
+        let (start, lsn_start) = self.positions.front().copied().unwrap_or((at, lsn));
         let time = at.saturating_sub(start).as_secs_f64();
         if time <= 0.0 {
-            return None;
+            return WalRates {
+                total: 0.0,
+                application: 0.0,
+                ours_at_full: self.ours_at_full,
+            };
         }
         self.chunks.retain(|c| c.to > start);
         let total = lsn.saturating_sub(lsn_start) as f64 / time;
@@ -98,11 +105,11 @@ impl WalMeter {
         if self.chunks.len() > 1 && duty > 0.001 {
             self.ours_at_full = Some((total - application) / duty);
         }
-        Some(WalRates {
+        WalRates {
             total,
             application,
             ours_at_full: self.ours_at_full,
-        })
+        }
     }
 }
 
@@ -135,10 +142,12 @@ pub fn samples(rates: WalRates, limits: &Limits) -> Vec<Reading> {
         let limit = limit as f64;
         total = total.bound(Some(Bound::Above(limit)));
         application = application.load(rates.application / limit);
-        if let Some(ours) = rates.ours_at_full.filter(|ours| *ours > 0.0) {
-            let left = limit * AIM - rates.application;
-            application.most_duty = Some((left / ours).clamp(0.0, 1.0));
-        }
+        let left = limit * AIM - rates.application;
+        application.most_duty = Some(match rates.ours_at_full {
+            None => UNKNOWN_DUTY,
+            Some(ours) if ours > 0.0 => (left / ours).clamp(0.0, 1.0),
+            Some(_) => 1.0,
+        });
     }
     vec![total.into(), application.into()]
 }
@@ -179,7 +188,7 @@ mod tests {
                 }
             }
             if n % 500 == 0 {
-                rates = meter.note(at, lsn as u64, workers);
+                rates = Some(meter.note(at, lsn as u64, workers));
             }
         }
         assert!(worked > 0.0 || duty < 0.01);
@@ -215,6 +224,17 @@ mod tests {
     }
 
     #[test]
+    fn until_our_part_is_known_it_begins_gently() {
+        let limits = Limits {
+            max_wal_rate: Some(1 << 20),
+            ..Limits::default()
+        };
+        let readings = samples(WalMeter::default().note(Duration::ZERO, 7, 1), &limits);
+        let application = readings[1].sample().expect("a sample");
+        assert_eq!(application.most_duty, Some(UNKNOWN_DUTY));
+    }
+
+    #[test]
     fn what_is_overlapped_is_counted_once() {
         assert!((union(vec![(0.0, 2.0), (1.0, 3.0), (5.0, 6.0), (9.0, 8.0)]) - 4.0).abs() < 1e-9);
     }
@@ -223,13 +243,9 @@ mod tests {
     fn a_log_that_was_put_back_begins_anew() {
         let mut meter = WalMeter::default();
         let s = Duration::from_secs;
-        assert_eq!(meter.note(s(1), 1000, 1), None);
-        assert!(
-            meter
-                .note(s(2), 2000, 1)
-                .is_some_and(|r| (r.total - 1000.0).abs() < 1.0)
-        );
-        assert_eq!(meter.note(s(3), 500, 1), None);
+        assert!(meter.note(s(1), 1000, 1).total < 1.0);
+        assert!((meter.note(s(2), 2000, 1).total - 1000.0).abs() < 1.0);
+        assert!(meter.note(s(3), 500, 1).total < 1.0);
     }
 
     proptest! {
@@ -249,10 +265,9 @@ mod tests {
                     lsn_from: lsn.saturating_sub(chunk_bytes),
                     lsn_to: lsn,
                 });
-                if let Some(rates) = meter.note(at, lsn, workers) {
-                    prop_assert!(rates.application >= 0.0 && rates.application <= rates.total + 1e-6);
-                    prop_assert!(rates.ours_at_full.is_none_or(|o| o >= -1e-6 && o.is_finite()));
-                }
+                let rates = meter.note(at, lsn, workers);
+                prop_assert!(rates.application >= 0.0 && rates.application <= rates.total + 1e-6);
+                prop_assert!(rates.ours_at_full.is_none_or(|o| o >= -1e-6 && o.is_finite()));
             }
         }
     }

@@ -33,7 +33,7 @@ impl Signal for WalRate {
                 self.meter.wrote(chunk);
             }
             let rates = self.meter.note(ask.at, lsn, ask.scene.workers);
-            Ok(rates.map_or_else(Vec::new, |rates| samples(rates, ask.limits)))
+            Ok(samples(rates, ask.limits))
         }
         .boxed()
     }

@@ -351,9 +351,13 @@ async fn the_later_of_four_places_wins() {
 }
 
 async fn alone(name: &str) -> (Cluster, Scene) {
+    alone_with(name, ROWS).await
+}
+
+async fn alone_with(name: &str, rows: u32) -> (Cluster, Scene) {
     let cluster = cluster(0, &[]).await;
     let db = Db::create_on(&cluster.url("postgres"), name).await;
-    db.execute(&orders(ROWS)).await;
+    db.execute(&orders(rows)).await;
     (cluster, Scene::on(db, TOTAL_CENTS))
 }
 
@@ -386,7 +390,7 @@ async fn checkpoints_that_are_forced_hold() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_wal_rate_is_kept() {
     const LIMIT: f64 = 1024.0 * 1024.0;
-    let (_cluster, scene) = alone("custom_wal").await;
+    let (_cluster, scene) = alone_with("custom_wal", 4 * ROWS).await;
     let apply = scene.spawn(&["apply", "--duty", "1", "--throttle", "max-wal-rate=1MiB/s"]);
     scene.backfilling().await;
     let lsn = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8";
