@@ -223,5 +223,6 @@ pub(crate) fn catalog(major: u32) -> Catalog {
         domains: Vec::new(),
         links: None,
         utc: false,
+        places: crate::catalog::Places::default(),
     }
 }

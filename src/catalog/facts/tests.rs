@@ -102,6 +102,7 @@ fn catalog() -> Catalog {
         domains: Vec::new(),
         links: None,
         utc: false,
+        places: crate::catalog::Places::default(),
     }
 }
 

@@ -178,6 +178,7 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
         domains: relations::domains(client).await?,
         links: None,
         utc: is_utc(&get::<String>(&server, "time_zone")?),
+        places: crate::catalog::Places::default(),
     };
     let mut mentioned = BTreeSet::new();
     let mut views = Vec::new();
