@@ -1,5 +1,6 @@
 //! Integration tests: they need real servers, which `scripts/test.sh` starts.
 
+mod allow;
 mod cases;
 mod catalog;
 mod check;
@@ -10,6 +11,7 @@ mod examples;
 mod faults;
 mod lifecycle;
 mod lint;
+mod lint_fix;
 mod observe;
 mod pooler;
 mod saved_plan;
