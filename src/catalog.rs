@@ -5,6 +5,7 @@
 
 pub mod facts;
 mod links;
+mod object;
 mod places;
 pub mod shape;
 pub mod snapshot;
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use links::{Link, LinkKind};
+pub use object::{DefaultRights, Granted, OBJECT_CLASSES, Object, ObjectClass};
 pub use places::Places;
 
 /// A schema-qualified name, unquoted and case-exact.
@@ -87,6 +89,33 @@ pub struct Column {
     pub has_equality: bool,
     /// Comment.
     pub comment: Option<String>,
+    /// How its values are kept and counted.
+    #[serde(default)]
+    pub settings: ColumnSettings,
+}
+
+/// Settings that ALTER COLUMN changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnSettings {
+    /// `attstattarget`; `None` for the server's default.
+    pub statistics: Option<i32>,
+    /// `PLAIN`, `EXTERNAL`, `EXTENDED` or `MAIN`; empty where not known.
+    pub storage: String,
+    /// That is not the storage of its type.
+    pub own_storage: bool,
+    /// `pglz` or `lz4`; empty for the server's default.
+    pub compression: String,
+    /// Attribute options, `name=value` (`attoptions`).
+    pub options: Vec<String>,
+    /// SQL text of its collation, where that is not its type's own.
+    pub collation: Option<String>,
+}
+
+impl ColumnSettings {
+    /// They were read from a server.
+    pub(crate) fn known(&self) -> bool {
+        !self.storage.is_empty()
+    }
 }
 
 /// An index.
@@ -343,6 +372,12 @@ pub struct Catalog {
     /// that was not read.
     #[serde(default)]
     pub links: Option<Vec<Link>>,
+    /// Objects of which the migration changes rights, comments or options.
+    #[serde(default)]
+    pub objects: Vec<Object>,
+    /// Rights that new objects get, where the migration changes those.
+    #[serde(default)]
+    pub default_rights: Vec<DefaultRights>,
     /// `TimeZone` is UTC: `timestamp` and `timestamptz` are the same bytes.
     #[serde(default)]
     pub utc: bool,

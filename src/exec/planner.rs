@@ -7,7 +7,7 @@ use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lint::rules;
 use crate::migration::Migration;
-use crate::pg::catalog::{Wanted, load};
+use crate::pg::catalog::{Wanted, load, load_objects};
 use crate::plan::{self, Draft, PLAN_FORMAT, Plan};
 
 /// Loads the part of the catalog that a migration names.
@@ -16,7 +16,11 @@ pub async fn catalog(client: &Client, migration: &Migration) -> Result<Catalog> 
         .into_iter()
         .map(|(schema, name)| Wanted { schema, name })
         .collect();
-    load(client, &wanted).await
+    let mut catalog = load(client, &wanted).await?;
+    let objects = plan::wanted_objects(migration);
+    let (names, schemas) = (&objects.names, &objects.schemas);
+    load_objects(client, &mut catalog, names, schemas, objects.defaults).await?;
+    Ok(catalog)
 }
 
 /// Plans a migration: catalog, draft, the server's answers, steps. Nothing is changed, and no

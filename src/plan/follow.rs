@@ -12,7 +12,9 @@ pub(super) fn follow(
     sql: &str,
     column: impl Fn(&QName, &ColumnDef) -> Column,
 ) {
-    match understand(sql) {
+    let action = understand(sql);
+    super::objects::follow(catalog, &action);
+    match action {
         Action::AlterTable { name, ops, .. } => {
             let Some(found) = found(catalog, &name) else {
                 return;
@@ -29,6 +31,11 @@ pub(super) fn follow(
                     AlterOpKind::AddConstraint(def) => {
                         add_constraint(catalog, &found, &def, sql);
                         catalog.note_places(&found);
+                    }
+                    AlterOpKind::DropDefault { column } => {
+                        for column in table.columns.iter_mut().filter(|c| c.name == column) {
+                            column.default = None;
+                        }
                     }
                     AlterOpKind::ValidateConstraint { name } => validate(table, &name),
                     AlterOpKind::DropConstraint { name, .. } => {

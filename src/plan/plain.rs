@@ -110,9 +110,10 @@ fn needs(statement: &Known<'_>, above: &Known<'_>, place: Place) -> bool {
                 _ => false,
             }
         }
-        (Place::Contract, Action::DropTable { names: dropped, .. }) => {
-            dropped.iter().any(|t| names.contains(&t.name))
-        }
+        (
+            Place::Contract,
+            Action::DropTable { names: dropped, .. } | Action::DropSequence { names: dropped, .. },
+        ) => dropped.iter().any(|t| names.contains(&t.name)),
         (Place::Contract, Action::AlterTable { name, ops, .. }) => {
             names.contains(&name.name)
                 && ops.iter().any(|op| match &op.kind {

@@ -18,6 +18,7 @@ use crate::lock::{LockMode, LockOn};
 use crate::migration::Allow;
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOpKind, RelName, understand};
+use crate::sql::lex::{is_keyword, lex_code};
 use crate::sql::quote::ident;
 
 /// The steps of one statement that nothing special is done about.
@@ -48,6 +49,12 @@ pub(super) fn text_steps(
     created: &BTreeSet<RelName>,
 ) -> Result<Vec<Step>> {
     let action = understand(sql);
+    if let Some(sql) = repeatable(sql, &action) {
+        let steps = text_steps(draft, catalog, &sql, span, phase, created)?;
+        let why = "rewritten: a value stays after a revert, so IF NOT EXISTS lets the file run \
+                   again; one that is there already is no error";
+        return Ok(steps.into_iter().map(|s| s.note(why)).collect());
+    }
     let undo = if goes_with_its_table(&action, created) {
         Undo::Nothing
     } else {
@@ -383,8 +390,9 @@ pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
     match inverse {
         Inverse::Nothing => Undo::Nothing,
         Inverse::Irreversible(reason) => Undo::Irreversible { reason },
-        Inverse::Sql(steps) => Undo::steps(
-            steps
+        Inverse::Sql(steps) => {
+            let lost: Vec<String> = steps.iter().filter_map(|s| s.lost.clone()).collect();
+            let steps = steps
                 .into_iter()
                 .map(|s| {
                     let action = understand(&s.sql);
@@ -398,7 +406,15 @@ pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
                         }
                         return concurrent(Phase::Revert, &s.sql, catalog).locks(locks);
                     }
-                    let title = if s.also.is_empty() {
+                    if let Some(read) = s.reads {
+                        locks = vec![LockOn {
+                            relation: Some(read),
+                            mode: LockMode::AccessShare,
+                        }];
+                    }
+                    let title = if let Some(title) = s.title {
+                        title
+                    } else if s.also.is_empty() {
                         title(&action, &s.sql)
                     } else {
                         format!("{}, and what it had", title(&action, &s.sql))
@@ -407,8 +423,9 @@ pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
                     statements.extend(s.also);
                     Step::sql(Phase::Revert, title, statements).locks(locks)
                 })
-                .collect(),
-        ),
+                .collect();
+            Undo::Steps { steps, lost }
+        }
     }
 }
 
@@ -470,7 +487,17 @@ fn puts_definition_back(step: &Step) -> bool {
         return false;
     };
     match statements.first().map(|sql| understand(sql)) {
-        Some(Action::DropView { .. }) => true,
+        Some(
+            Action::DropView { .. }
+            | Action::Grant { .. }
+            | Action::Revoke { .. }
+            | Action::DefaultPrivileges { .. }
+            | Action::Comment { .. }
+            | Action::AlterFunction { .. }
+            | Action::AlterRelation { .. }
+            | Action::AlterType { .. }
+            | Action::AlterDomain { .. },
+        ) => true,
         Some(Action::CreateView { or_replace, .. } | Action::CreateFunction { or_replace, .. }) => {
             or_replace
         }
@@ -481,8 +508,31 @@ fn puts_definition_back(step: &Step) -> bool {
                     | AlterOpKind::RowSecurity
                     | AlterOpKind::ReplicaIdentity
                     | AlterOpKind::DetachPartition { .. }
+                    | AlterOpKind::SetType { .. }
+                    | AlterOpKind::SetStatistics { .. }
+                    | AlterOpKind::SetStorage { .. }
+                    | AlterOpKind::SetColumnOptions { .. }
+                    | AlterOpKind::Owner { .. }
             )
         }),
         _ => false,
     }
+}
+
+/// `ADD VALUE IF NOT EXISTS`: a value stays when the rest is taken back, so that it is there when
+/// the file is run again.
+fn repeatable(sql: &str, action: &Action) -> Option<String> {
+    let Action::AlterTypeAddValue {
+        if_not_exists: false,
+        ..
+    } = action
+    else {
+        return None;
+    };
+    let tokens = lex_code(sql);
+    let value = tokens
+        .windows(2)
+        .find(|two| is_keyword(two[0], sql, "ADD") && is_keyword(two[1], sql, "VALUE"))?;
+    let (before, after) = sql.split_at(value[1].span.end);
+    Some(format!("{before} IF NOT EXISTS{after}"))
 }

@@ -64,6 +64,8 @@ impl World {
                 functions: BTreeMap::new(),
                 domains: Vec::new(),
                 links: None,
+                objects: Vec::new(),
+                default_rights: Vec::new(),
                 utc: false,
                 places: crate::catalog::Places::default(),
             },

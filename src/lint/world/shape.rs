@@ -115,6 +115,7 @@ pub(super) fn add_column(table: &mut Table, def: &ColumnDef, catalog: &Catalog) 
         identity: def.identity.then(|| "ALWAYS".to_owned()),
         has_equality: true,
         comment: None,
+        settings: crate::catalog::ColumnSettings::default(),
     });
     let columns = vec![def.name.clone()];
     for inline in &def.constraints {
@@ -273,6 +274,7 @@ pub(super) fn alter(table: &mut Table, op: &AlterOpKind, sql: &str, catalog: &Ca
                     identity: None,
                     has_equality: true,
                     comment: None,
+                    settings: crate::catalog::ColumnSettings::default(),
                 });
             }
             set_column(table, column, |c| c.type_name.clone_from(type_text));

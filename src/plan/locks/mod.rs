@@ -326,6 +326,7 @@ impl Locks<'_> {
                 CommentTarget::Other {
                     table: Some(table),
                     object,
+                    ..
                 } => {
                     let of_table = matches!(
                         object.as_str(),
@@ -571,7 +572,7 @@ impl Locks<'_> {
                     ShareUpdateExclusive
                 }
                 // INCREMENT, RESTART, OWNED BY …: nextval waits for it.
-                (RelKind::Sequence, AlterOpKind::Other { .. }) => ShareRowExclusive,
+                (RelKind::Sequence, AlterOpKind::SequenceOptions { .. }) => ShareRowExclusive,
                 _ => mode(&op.kind),
             };
             self.existing(name, mode);
