@@ -17,6 +17,7 @@ pub mod locks;
 pub mod objects;
 mod plain;
 pub mod probe;
+pub mod retype;
 mod revert;
 pub mod safe;
 pub mod sections;

@@ -14,6 +14,7 @@ mod lint;
 mod lint_fix;
 mod observe;
 mod pooler;
+mod retype;
 mod saved_plan;
 mod support;
 mod sync_sql;
