@@ -62,6 +62,7 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
         );
     }
     steps.sort_by_key(|s| s.phase);
+    super::bound::add_locks(&mut steps, draft.catalog);
     if let Some(longest) = draft.migration.options.lock_timeout {
         for step in &mut steps {
             step.set_lock_timeout(longest);

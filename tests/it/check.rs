@@ -199,6 +199,7 @@ async fn a_wrong_way_back_is_found_with_what_differs() {
         "public.big rule",
         "    - ",
         "    + ",
+        "1 migration tried on",
         "1 finding",
     ] {
         assert!(human.stdout.contains(part), "{part} in\n{}", human.stdout);
@@ -259,6 +260,13 @@ async fn what_fails_on_rows_is_found_at_its_place() {
             .contains("1_small")
     );
 
+    let human = ci.run(&["--no-lint"]).await.expect(1);
+    assert!(
+        human.stdout.contains("1 of 2 migrations tried"),
+        "{}",
+        human.stdout
+    );
+
     // With rows of one's own it passes.
     ci.cli.file(
         "rows.sql",
@@ -282,6 +290,22 @@ async fn what_fails_on_rows_is_found_at_its_place() {
         "{report:#}"
     );
     assert_eq!(report["migrations"].as_array().map(Vec::len), Some(1));
+}
+
+/// What a new table is bound to by the same file is locked as well when it is dropped again.
+#[tokio::test]
+async fn new_tables_that_hang_together_come_and_go_as_predicted() {
+    let ci = Ci::new(SHOP);
+    ci.cli.migration(
+        "1_tables",
+        "CREATE TABLE a (id int PRIMARY KEY, parent int REFERENCES a);\n\
+         CREATE TABLE b (id int PRIMARY KEY, a int REFERENCES a, \"order\" bigint);\n\
+         ALTER TABLE b ADD FOREIGN KEY (\"order\") REFERENCES orders;\n\
+         CREATE TABLE p (at date NOT NULL, a int REFERENCES a) PARTITION BY RANGE (at);\n\
+         CREATE TABLE p1 PARTITION OF p FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');\n",
+    );
+    let report = ci.check(&["--no-lint"], 0).await;
+    assert_eq!(outcome(&report, 0, "purge"), "ok", "{report:#}");
 }
 
 #[tokio::test]
