@@ -68,6 +68,7 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
         let line = step.line.map_or(String::new(), |l| format!("line {l}: "));
         warnings.extend(allowed(step).map(|note| format!("{line}{note}")));
     }
+    super::bound::add_locks(&mut steps, draft.catalog);
     if let Some(longest) = draft.migration.options.lock_timeout {
         for step in &mut steps {
             step.set_lock_timeout(longest);

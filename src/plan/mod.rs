@@ -4,6 +4,7 @@
 //! ([`probe`]).
 
 pub mod backfills;
+mod bound;
 pub mod build;
 mod contract;
 pub mod draft;
