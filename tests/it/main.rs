@@ -11,6 +11,7 @@ mod faults;
 mod lifecycle;
 mod lint;
 mod observe;
+mod points;
 mod pooler;
 mod saved_plan;
 mod support;

@@ -81,6 +81,32 @@ impl Db {
         Self { name, base, client }
     }
 
+    /// Ends its sessions, so that [`Self::copy`] can be made of it; it cannot be asked any more.
+    pub(crate) async fn into_template(self) -> Self {
+        let admin = connect(&self.base).await.expect("the test primary");
+        let end = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
+            self.name
+        );
+        while !admin.query(&end, &[]).await.expect(&end).is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        self
+    }
+
+    /// A new database with all that this one, a template, has.
+    pub(crate) async fn copy(&self) -> Self {
+        let (base, name) = (
+            self.base.clone(),
+            format!("{}_{:08x}", self.name, fastrand::u32(..)),
+        );
+        let admin = connect(&base).await.expect("the test primary");
+        let create = format!("CREATE DATABASE {name} TEMPLATE {}", self.name);
+        admin.batch_execute(&create).await.expect(&create);
+        let client = connect(&on(&base, &name)).await.expect("the new database");
+        Self { name, base, client }
+    }
+
     /// A new database in which these statements have run.
     pub(crate) async fn with(test_name: &str, sql: &str) -> Self {
         let db = Self::create(test_name).await;
