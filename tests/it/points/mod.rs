@@ -8,7 +8,7 @@
 mod case;
 pub(crate) mod history;
 mod reference;
-mod table;
+pub(crate) mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -24,15 +24,9 @@ pub(crate) use table::Row;
 use crate::examples;
 
 /// Runs at a time; each is a process of pgshift that waits for its server most of the time.
-const ABREAST: usize = 3;
+const ABREAST: usize = 4;
 /// Pairs of points in the short form.
 const PAIRS: usize = 8;
-
-/// Points that an undisturbed run of an example need not pass, and the test that has them.
-const ELSEWHERE: [&str; 2] = [
-    "heartbeat", // runs of an example are over before the first
-    "leftover",  // only where an index was left unfinished
-];
 
 pub(crate) fn seed() -> u64 {
     let seed = std::env::var_os("PGSHIFT_TEST_SEED")
@@ -66,6 +60,17 @@ fn places(references: &[Reference]) -> Places {
             for (point, times) in station.passings() {
                 let of = places.entry(point.to_owned()).or_default();
                 of.push((example, *leg, times));
+            }
+            // Undisturbed runs of examples end before the first sign of life, and leave no index
+            // unfinished: `case` brings about that these are passed.
+            let passes = |write: &str| station.passed.contains(&format!("{write}.before"));
+            let waits = passes("step_ddl") || passes("chunk");
+            let builds = *leg == Leg::Apply && passes("concurrent");
+            for (write, there) in [(case::HEARTBEAT, waits), (case::LEFTOVER, builds)] {
+                for side in fault::Side::ALL.into_iter().filter(|_| there) {
+                    let point = format!("{write}.{}", side.name());
+                    places.entry(point).or_default().push((example, *leg, 1));
+                }
             }
         }
     }
@@ -179,13 +184,12 @@ async fn all(
         .buffer_unordered(ABREAST);
     while let Some((case, verdict)) = runs.next().await {
         let Verdict {
-            met,
             reverted,
             wrong,
             lost,
             story,
+            ..
         } = &verdict;
-        assert!(*met > 0);
         let row = rows.entry(case.kind()).or_default();
         row.count(*reverted, wrong.len(), lost.len());
         if !verdict.good() {
@@ -211,11 +215,6 @@ async fn at_every_point_nothing_is_lost() {
     let never: Vec<&String> = points
         .iter()
         .filter(|point| !passed.contains(point.as_str()))
-        .filter(|point| {
-            !ELSEWHERE
-                .iter()
-                .any(|write| point.starts_with(&format!("{write}.")))
-        })
         .collect();
     assert!(never.is_empty(), "no example passes {never:?}");
     let cases = short(&mut rng, &places, references.len());

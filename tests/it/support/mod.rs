@@ -7,6 +7,7 @@
 
 mod cli;
 mod dump;
+mod network;
 mod pgbouncer;
 mod workload;
 
@@ -17,6 +18,7 @@ use tokio_postgres::{Client, NoTls};
 
 pub(crate) use cli::{Cli, Output, Running};
 pub(crate) use dump::schema_dump;
+pub(crate) use network::Network;
 pub(crate) use pgbouncer::PgBouncer;
 pub(crate) use workload::{Machine, Report, Workload};
 
