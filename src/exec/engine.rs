@@ -384,7 +384,17 @@ pub(super) async fn begin(client: &Client) -> Result<()> {
 pub(super) async fn commit_or_roll_back<T>(client: &Client, result: Result<T>) -> Result<T> {
     match result {
         Ok(value) => {
-            fault::around(Write::RunOpen, commit(client)).await?;
+            let committed = fault::around(Write::RunOpen, commit(client)).await;
+            committed.map_err(|error| {
+                if !error.is_connection() {
+                    return error;
+                }
+                error
+                    .left(
+                        "it is not known whether the beginning was recorded; nothing else was done",
+                    )
+                    .hint("`pgshift status` tells it, and what to do next")
+            })?;
             Ok(value)
         }
         Err(error) => {

@@ -13,6 +13,7 @@ mod lint;
 mod observe;
 mod points;
 mod pooler;
+mod promises;
 mod saved_plan;
 mod support;
 mod sync_sql;

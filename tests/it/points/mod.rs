@@ -100,6 +100,7 @@ fn one(rng: &mut Rng, point: &str, (example, leg, times): (usize, Leg, u64)) -> 
         leg,
         faults: vec![format!("{point}:{}", some(rng, times))],
         way: way(rng),
+        on: rng.bool(),
     }
 }
 
