@@ -14,6 +14,7 @@ use crate::backfill::{
 };
 use crate::catalog::QName;
 use crate::error::{Error, Result};
+use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
 use crate::plan::sync::{WRITER_BACKFILL, WRITER_SETTING};
 use crate::store::checkpoints::{ADVANCE_BLOCKS_SQL, ADVANCE_KEYS_SQL, FailedRow};
@@ -237,7 +238,7 @@ async fn commit(
 ) -> Result<()> {
     let (run, ordinal, rows) = (place.session.run_id(), place.ordinal as i32, rows as i64);
     let worked_ms = worked.as_secs_f64() * 1000.0;
-    let (advanced, committed) = match span {
+    let advanced = match span {
         Span::Blocks { hi, last, .. } => {
             let advance = client
                 .prepare_cached(ADVANCE_BLOCKS_SQL)
@@ -245,11 +246,7 @@ async fn commit(
                 .map_err(from_pg)?;
             let params: [&(dyn ToSql + Sync); 7] =
                 [&run, &ordinal, &place.range_no, hi, last, &rows, &worked_ms];
-            tokio::join!(
-                biased;
-                client.execute(&advance, &params),
-                client.batch_execute("COMMIT")
-            )
+            fault::around(Write::Chunk, advance_and_commit(client, &advance, &params)).await?
         }
         Span::Keys { upto, .. } => {
             let advance = client
@@ -266,15 +263,9 @@ async fn commit(
                 &rows,
                 &worked_ms,
             ];
-            tokio::join!(
-                biased;
-                client.execute(&advance, &params),
-                client.batch_execute("COMMIT")
-            )
+            fault::around(Write::Chunk, advance_and_commit(client, &advance, &params)).await?
         }
     };
-    let advanced = advanced.map_err(from_pg)?;
-    committed.map_err(from_pg)?;
     if advanced == 1 {
         return Ok(());
     }
@@ -282,6 +273,22 @@ async fn commit(
     Err(Error::connection(
         "the checkpoint's row is gone; the state is read anew",
     ))
+}
+
+/// Gives the number of checkpoints that were advanced.
+async fn advance_and_commit(
+    client: &Object,
+    advance: &tokio_postgres::Statement,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<u64> {
+    let (advanced, committed) = tokio::join!(
+        biased;
+        client.execute(advance, params),
+        client.batch_execute("COMMIT")
+    );
+    let advanced = advanced.map_err(from_pg)?;
+    committed.map_err(from_pg)?;
+    Ok(advanced)
 }
 
 async fn rollback(client: &Object) -> Result<()> {

@@ -3,10 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::commit;
 use super::ledger::LOCKS;
 use super::session::{Session, done_event, record_done};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::fault::{self, Write};
 use crate::lock::{LockMode, LockOn, conflicts};
 use crate::pg::error::from_pg;
 use crate::pg::probes::{Blocker, would_block};
@@ -264,7 +266,7 @@ async fn attempt_once(
             &event,
         )
         .await?;
-        client.batch_execute("COMMIT").await.map_err(from_pg)
+        fault::around(Write::StepDdl, commit(client)).await
     };
     let result = cancel_on_stop(session, work).await;
     if result.as_ref().is_err_and(|e| !e.is_connection()) {
