@@ -3,9 +3,11 @@
 //! Loaded by `pg::catalog`, or built by hand in tests. Names are as stored in the catalog:
 //! unquoted and case-exact.
 
+pub mod details;
 pub mod facts;
 mod links;
 mod object;
+mod places;
 pub mod shape;
 pub mod snapshot;
 
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use links::{Link, LinkKind};
 pub use object::{DefaultRights, Granted, OBJECT_CLASSES, Object, ObjectClass};
+pub use places::Places;
 
 /// A schema-qualified name, unquoted and case-exact.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -385,6 +388,9 @@ pub struct Catalog {
     /// `TimeZone` is UTC: `timestamp` and `timestamptz` are the same bytes.
     #[serde(default)]
     pub utc: bool,
+    /// Where indexes and foreign keys are, where the owner of the catalog keeps that.
+    #[serde(skip)]
+    pub places: Places,
 }
 
 impl Catalog {
@@ -415,11 +421,18 @@ impl Catalog {
 
     /// The table and index that a possibly unqualified index name means.
     pub fn index(&self, schema: Option<&str>, name: &str) -> Option<(&Table, &Index)> {
-        let in_schema = |schema: &str| {
-            self.tables
+        let known = self.places.of_index(name);
+        let in_schema = |schema: &str| match known {
+            Some(tables) => tables
+                .iter()
+                .filter(|t| t.schema == schema)
+                .filter_map(|t| self.tables.get(t))
+                .find_map(|t| t.index(name).map(|i| (t, i))),
+            None => self
+                .tables
                 .values()
                 .filter(|t| t.name.schema == schema)
-                .find_map(|t| t.index(name).map(|i| (t, i)))
+                .find_map(|t| t.index(name).map(|i| (t, i))),
         };
         match schema {
             Some(schema) => in_schema(schema),

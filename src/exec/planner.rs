@@ -5,6 +5,7 @@ use tokio_postgres::Client;
 use super::probe;
 use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lint::rules;
 use crate::migration::Migration;
 use crate::pg::catalog::{Wanted, load, load_objects};
 use crate::plan::{self, Draft, PLAN_FORMAT, Plan};
@@ -24,7 +25,13 @@ pub async fn catalog(client: &Client, migration: &Migration) -> Result<Catalog> 
 
 /// Plans a migration: catalog, draft, the server's answers, steps. Nothing is changed, and no
 /// table is locked beyond ACCESS SHARE.
+///
+/// # Errors
+/// An `allow` of a rule that does not exist, and all that planning refuses.
 pub async fn plan(client: &Client, migration: &Migration) -> Result<Plan> {
+    let migration = rules::resolve_allows(migration)
+        .map_err(|unknown| Error::at(&migration.source, unknown).left("nothing was changed"))?;
+    let migration = migration.as_ref();
     let catalog = catalog(client, migration).await?;
     let draft = Draft::new(migration, &catalog)?;
     let probed = probe::ask(client, &draft).await?;

@@ -4,6 +4,7 @@
 //! ([`probe`]).
 
 pub mod backfills;
+mod bound;
 pub mod build;
 mod contract;
 pub mod draft;
@@ -17,6 +18,7 @@ pub mod locks;
 pub mod objects;
 mod plain;
 pub mod probe;
+pub mod retype;
 mod revert;
 pub mod safe;
 pub mod sections;

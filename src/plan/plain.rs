@@ -97,6 +97,7 @@ fn needs(statement: &Known<'_>, above: &Known<'_>, place: Place) -> bool {
                 Action::Select { functions } => !functions.is_empty(),
                 Action::Insert { .. }
                 | Action::Merge { .. }
+                | Action::Writes { .. }
                 | Action::Copy { .. }
                 | Action::Refresh { .. }
                 | Action::Truncate { .. }

@@ -226,5 +226,6 @@ pub(crate) fn catalog(major: u32) -> Catalog {
         objects: Vec::new(),
         default_rights: Vec::new(),
         utc: false,
+        places: crate::catalog::Places::default(),
     }
 }

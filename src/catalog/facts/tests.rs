@@ -105,6 +105,7 @@ fn catalog() -> Catalog {
         objects: Vec::new(),
         default_rights: Vec::new(),
         utc: false,
+        places: crate::catalog::Places::default(),
     }
 }
 

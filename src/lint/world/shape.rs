@@ -119,6 +119,9 @@ pub(super) fn add_column(table: &mut Table, def: &ColumnDef, catalog: &Catalog) 
     });
     let columns = vec![def.name.clone()];
     for inline in &def.constraints {
+        if table.constraints.len() >= MOST {
+            break;
+        }
         let suffix = match inline.kind {
             ConstraintKind::PrimaryKey => "pkey",
             ConstraintKind::Unique => "key",
@@ -203,10 +206,13 @@ pub(super) fn add_constraint(table: &mut Table, def: &ConstraintDef, sql: &str, 
     } else {
         &columns
     };
-    let name = def
-        .name
-        .clone()
-        .unwrap_or_else(|| constraint_name(table, named, suffix));
+    let full = table.constraints.len() >= MOST;
+    let name = match &def.name {
+        Some(name) => name.clone(),
+        // It is not kept.
+        None if full => String::new(),
+        None => constraint_name(table, named, suffix),
+    };
     if def.kind == ConstraintKind::PrimaryKey
         || def.kind == ConstraintKind::NotNull && !def.not_valid
     {

@@ -6,6 +6,7 @@
 //! bounds that.
 
 mod definitions;
+pub mod details;
 mod links;
 mod objects;
 mod parts;
@@ -182,6 +183,7 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
         objects: Vec::new(),
         default_rights: Vec::new(),
         utc: is_utc(&get::<String>(&server, "time_zone")?),
+        places: crate::catalog::Places::default(),
     };
     let mut mentioned = BTreeSet::new();
     let mut views = Vec::new();

@@ -304,6 +304,7 @@ impl Context<'_> {
             | Action::Update { .. }
             | Action::Delete { .. }
             | Action::Merge { .. }
+            | Action::Writes { .. }
             | Action::Truncate { .. }
             | Action::Copy { .. } => give_revert("the data that it changes is not kept"),
             Action::Grant { rights } => self.rights(true, rights.as_deref()),

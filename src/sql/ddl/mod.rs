@@ -415,6 +415,12 @@ pub enum Action {
         /// Table.
         table: RelName,
     },
+    /// WITH whose queries change rows: INSERT, UPDATE, DELETE and MERGE in them, and in the main
+    /// part.
+    Writes {
+        /// Each with its place.
+        parts: Vec<(Self, Span)>,
+    },
     /// TRUNCATE.
     Truncate {
         /// Tables.
@@ -631,6 +637,7 @@ impl Action {
                 | Self::Update { .. }
                 | Self::Delete { .. }
                 | Self::Merge { .. }
+                | Self::Writes { .. }
                 | Self::Truncate { .. }
                 | Self::Copy { .. }
         )
