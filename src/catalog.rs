@@ -239,6 +239,12 @@ pub struct TableSettings {
     pub force_row_security: bool,
     /// `DEFAULT`, `FULL`, `NOTHING` or `USING INDEX name`, as SQL text; empty where not known.
     pub replica_identity: String,
+    /// Tablespace, where it is not the database's.
+    #[serde(default)]
+    pub tablespace: Option<String>,
+    /// Access method of a partitioned table, which its partitions take over (17).
+    #[serde(default)]
+    pub access_method: Option<String>,
 }
 
 /// A view, as the statements that make it again.

@@ -134,6 +134,14 @@ fn table_facts(table: &Table, facts: &mut BTreeMap<String, String>) {
         }
     }
     let settings = &table.settings;
+    for (what, value) in [
+        ("tablespace", &settings.tablespace),
+        ("access method", &settings.access_method),
+    ] {
+        if let Some(value) = value {
+            add(what.to_owned(), value.clone());
+        }
+    }
     if !settings.options.is_empty() {
         add("options".to_owned(), settings.options.join(", "));
     }
