@@ -148,7 +148,11 @@ async fn every_example_passes() {
         }
         let steps = report["migrations"][0]["steps"].as_array().expect("steps");
         let seen = |s: &Value| s["locks"].as_object().is_some_and(|l| !l.is_empty());
-        assert!(steps.iter().any(seen), "no lock was seen: {report:#}");
+        // DDL tells of its locks itself; chunks are only looked at, and are quick.
+        let ddl = |s: &Value| s["phase"] != "backfill" && s["phase"] != "verify";
+        if steps.iter().any(ddl) {
+            assert!(steps.iter().any(seen), "no lock was seen: {report:#}");
+        }
     }
     assert!(count >= 10);
 }
