@@ -8,6 +8,7 @@ mod connect;
 mod demo;
 mod examples;
 mod faults;
+mod integrity;
 mod lifecycle;
 mod lint;
 mod observe;

@@ -6,6 +6,7 @@ mod strategy;
 
 use std::collections::BTreeMap;
 
+use crate::backfill::verify::{Assigned, Back};
 use crate::backfill::{BackfillSpec, Verb, VerifySpec, spec::paren};
 use crate::catalog::{QName, Table};
 use crate::error::{Error, Result};
@@ -70,6 +71,23 @@ pub fn search_path(draft: &Draft<'_>) -> String {
     let mut all: Vec<String> = draft.catalog.search_path.iter().map(|s| ident(s)).collect();
     all.push("pg_temp".to_owned());
     all.join(", ")
+}
+
+fn assigned(target: &Target) -> Assigned {
+    Assigned {
+        column: target.column.clone(),
+        expr: target.expr.clone(),
+        volatile: target.volatile,
+    }
+}
+
+fn back(reverse: &Mapping) -> Back {
+    Back {
+        alias: reverse.alias.clone(),
+        from: reverse.from.clone(),
+        condition: reverse.condition.clone(),
+        set: reverse.targets.iter().map(assigned).collect(),
+    }
 }
 
 struct Decider<'d, 'a> {
@@ -346,6 +364,8 @@ impl Decider<'_, '_> {
             wrong,
             key: key.clone(),
             search_path: search_path(self.draft),
+            forward: mapping.targets.iter().map(assigned).collect(),
+            back: component.map_or_else(Vec::new, |c| c.reverse.iter().map(back).collect()),
         };
         let warnings = self.warnings(statement, sync, table);
         Ok(PlannedBackfill {
