@@ -3,9 +3,11 @@
 //! Each row is locked and looked at again before it is changed, and what became of it is recorded
 //! in the same transaction: a repair that was killed goes on where it was.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
 use super::chunk::STATEMENT_TIMEOUT;
@@ -30,8 +32,11 @@ use crate::run::State;
 use crate::store::verifications::{self, MOST_LISTED};
 use crate::store::{self, RunRow, StepState, WrongRow};
 
-/// Rows of a chunk.
-const MOST_AT_ONCE: u64 = 1_000;
+/// Rows of a chunk, which are locked to its end.
+const LEAST_AT_ONCE: u64 = 10;
+const MOST_AT_ONCE: u64 = 500;
+/// Working time that a chunk aims at: most of it is spent on the way to the server and back.
+const TARGET: Duration = Duration::from_millis(30);
 /// Rows that an event tells by key.
 const KEYS_TOLD: usize = 10;
 
@@ -64,6 +69,8 @@ struct Job<'a> {
     from: Side,
     /// Types of the key's columns.
     types: Vec<String>,
+    /// Statements of the session by their text.
+    prepared: tokio::sync::Mutex<HashMap<String, Statement>>,
 }
 
 enum Met {
@@ -133,6 +140,7 @@ impl Engine {
                     verification,
                     from,
                     types: types(&session, spec, from).await?,
+                    prepared: tokio::sync::Mutex::default(),
                 };
                 let repaired = job.run().await?;
                 all.push(Repaired {
@@ -317,14 +325,14 @@ impl Job<'_> {
             unfinished: false,
         };
         let rows = verifications::wrong_rows(client, id, "wrong", MOST_LISTED).await?;
-        let target = self.session.ctx.settings.chunk_target;
-        let mut sizer = ChunkSizer::adaptive(8, MOST_AT_ONCE, target, u64::MAX);
+        let mut sizer = ChunkSizer::adaptive(LEAST_AT_ONCE, MOST_AT_ONCE, TARGET, u64::MAX);
         let mut rows = rows.as_slice();
         let mut worked = Duration::ZERO;
         let mut blocked: Option<Instant> = None;
+        let mut least = LEAST_AT_ONCE;
         while !rows.is_empty() {
             control.gate(worked).await?;
-            let (now, later) = rows.split_at(rows.len().min(sizer.size() as usize));
+            let (now, later) = rows.split_at(rows.len().min(sizer.size().max(least) as usize));
             let begun = Instant::now();
             match self.chunk(now).await {
                 Ok(met) => {
@@ -351,6 +359,8 @@ impl Job<'_> {
                         return Err(error);
                     }
                     sizer.shrink(now.len() as u64);
+                    // One locked row must not keep its neighbours.
+                    least = 1;
                     let pause = Duration::from_millis(fastrand::u64(20..200));
                     self.session.ctx.sleep(pause).await;
                 }
@@ -486,6 +496,16 @@ impl Job<'_> {
         }
     }
 
+    async fn prepare(&self, sql: &str) -> Result<Statement> {
+        let mut prepared = self.prepared.lock().await;
+        if let Some(statement) = prepared.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.session.work.prepare(sql).await.map_err(from_pg)?;
+        prepared.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
     /// Where a row is now; `None` where it is gone.
     async fn locate(&self, row: &WrongRow, lock: bool) -> Result<Option<String>> {
         let sql = self.spec.locate_sql(&row.leaf, &self.types, lock);
@@ -494,13 +514,15 @@ impl Job<'_> {
         } else {
             row.key.iter().map(|k| k as &(dyn ToSql + Sync)).collect()
         };
-        let found = self.session.work.query_opt(&sql, &params).await;
+        let statement = self.prepare(&sql).await?;
+        let found = self.session.work.query_opt(&statement, &params).await;
         Ok(found.map_err(from_pg)?.map(|row| row.get(0)))
     }
 
     async fn is_wrong(&self, leaf: &QName, tid: &String, set: bool) -> Result<bool> {
         let sql = self.spec.is_wrong_sql(leaf, set);
-        let row = self.session.work.query_one(&sql, &[tid]).await;
+        let statement = self.prepare(&sql).await?;
+        let row = self.session.work.query_one(&statement, &[tid]).await;
         Ok(row.map_err(from_pg)?.get(0))
     }
 
@@ -516,7 +538,8 @@ impl Job<'_> {
             return Ok(Met::Left("it has no new value to map back".to_owned()));
         }
         for sql in self.spec.mend_sql(&row.leaf, self.from) {
-            let moved = self.session.work.query_opt(&sql, &[&tid]).await;
+            let statement = self.prepare(&sql).await?;
+            let moved = self.session.work.query_opt(&statement, &[&tid]).await;
             if let Some(moved) = moved.map_err(from_pg)? {
                 tid = moved.get(0);
             }

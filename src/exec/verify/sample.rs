@@ -22,6 +22,8 @@ use crate::store::WrongRow;
 
 /// Places that one transaction tries.
 const AT_ONCE: u64 = 2_000;
+/// So many times the places that the estimate asks for are tried at most.
+const MOST_TIMES: u64 = 50;
 /// Wrong rows that are kept to be told.
 const LISTED: usize = 1_000;
 
@@ -90,6 +92,14 @@ async fn draw(
     let per_block = places_per_block(u32::try_from(block_size).unwrap_or(8192));
     let blocks: i64 = table.leaves.iter().map(|l| l.blocks).sum();
     let mut left = places(size, table.rows, blocks, per_block);
+    // The estimate of the rows may be far too high: tried until they are met, but not for ever.
+    let wanted = match size {
+        Size::Rows(rows) => Some(i64::try_from(rows).unwrap_or(i64::MAX)),
+        Size::Share(_) => None,
+    };
+    if wanted.is_some() {
+        left = left.saturating_mul(MOST_TIMES);
+    }
     let mut found = Verified {
         table: spec.table.clone(),
         rows: 0,
@@ -99,7 +109,7 @@ async fn draw(
         unguarded: false,
     };
     let mut worked = Duration::ZERO;
-    while left > 0 && blocks > 0 {
+    while left > 0 && blocks > 0 && wanted.is_none_or(|wanted| found.rows < wanted) {
         control.gate(worked).await?;
         let begun = Instant::now();
         let now = left.min(AT_ONCE);

@@ -189,7 +189,7 @@ async fn every_kind_of_table_is_mended() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_repair_goes_on_and_mends_no_row_twice() {
-    let (db, cli) = ready("repair_killed", &plain(20_000), TWO_WAYS).await;
+    let (db, cli) = ready("repair_killed", &plain(6_000), TWO_WAYS).await;
     behind(&db, "UPDATE orders SET total_cents = 0 WHERE id % 2 = 0").await;
     cli.run(&["verify", ID, "--duty", "100%"]).await.expect(1);
     db.execute(
@@ -199,7 +199,7 @@ async fn a_killed_repair_goes_on_and_mends_no_row_twice() {
          CREATE TRIGGER audit AFTER UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION audit()",
     )
     .await;
-    for part in [500, 3_000] {
+    for part in [200, 1_000] {
         let running = cli.spawn(&["repair", ID, "--from", "old", "--duty", "30%"]);
         let sql = format!("SELECT count(*) >= {part} FROM audit");
         while !db.one::<bool>(&sql).await {
@@ -208,16 +208,16 @@ async fn a_killed_repair_goes_on_and_mends_no_row_twice() {
         running.kill().await;
     }
     let told = repair(&cli, 0, &["--from", "old", "--duty", "100%"]).await;
-    assert_eq!(told["tables"][0]["mended"], 10_000, "{told}");
+    assert_eq!(told["tables"][0]["mended"], 3_000, "{told}");
     let (all, different): (i64, i64) = (
         db.one("SELECT count(*) FROM audit").await,
         db.one("SELECT count(DISTINCT id) FROM audit").await,
     );
-    assert_eq!((all, different), (10_000, 10_000));
+    assert_eq!((all, different), (3_000, 3_000));
     let logged: i64 = db
         .one("SELECT sum((detail->>'rows')::int) FROM pgshift.event WHERE kind = 'repaired'")
         .await;
-    assert_eq!(logged, 10_000);
+    assert_eq!(logged, 3_000);
     cli.run(&["verify", ID, "--duty", "100%"]).await.expect(0);
     cli.run(&["log", "--verify"]).await.expect(0);
 }

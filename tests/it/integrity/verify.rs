@@ -155,13 +155,12 @@ fn counted() -> String {
 async fn stands_at(db: &Db, share: f64) {
     let sql = format!(
         "SELECT coalesce(sum(next) >= sum(blocks) * {share}, false) AND NOT coalesce(bool_and(done), true)
-         FROM pgshift.verify_range"
+         FROM pgshift.verify_range
+         WHERE verification_id = (SELECT max(id) FROM pgshift.verification WHERE NOT done)"
     );
     for _ in 0..3_000 {
         let there: bool = db
-            .one(&format!(
-                "SELECT to_regclass('pgshift.verify_range') IS NOT NULL"
-            ))
+            .one("SELECT to_regclass('pgshift.verify_range') IS NOT NULL")
             .await;
         if there && db.one(&sql).await {
             return;
@@ -182,7 +181,8 @@ async fn kill_at(db: &Db, running: Running, share: f64) {
 }
 
 const EVALUATIONS: &str = "SELECT last_value FROM evaluations";
-const DONE: &str = "SELECT sum(next)::bigint FROM pgshift.verify_range";
+const DONE: &str = "SELECT sum(next)::bigint FROM pgshift.verify_range
+    WHERE verification_id = (SELECT max(id) FROM pgshift.verification)";
 
 /// Verify in the run that applies: killed twice, each block is read once but for the range in hand.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
