@@ -21,7 +21,7 @@ use crate::catalog::QName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::pg::error::from_pg;
-use crate::plan::{Step, Work};
+use crate::plan::{Phase, Step, Work};
 use crate::store::WrongRow;
 use crate::store::runs::LOST;
 use crate::store::verifications;
@@ -97,7 +97,7 @@ pub(super) async fn run(
     let begun = Instant::now();
     let control = Control::new(session.clone(), step)?;
     let verified = find(session, ordinal, step, spec, &control, KEYS_TOLD as i64).await?;
-    judge(&verified)?;
+    judge(&verified, step.phase)?;
     let waited = session.ledger.of_session();
     let result = serde_json::json!({ "wrong": 0, LOST: session.ledger.total() });
     record_done(
@@ -206,7 +206,19 @@ async fn find(
 }
 
 /// Makes wrong rows an error.
-fn judge(found: &Verified) -> Result<()> {
+fn judge(found: &Verified, phase: Phase) -> Result<()> {
+    if found.wrong > 0 && phase == Phase::Revert {
+        return Err(Error::refused(format!(
+            "{} {} of {} {} a value that the old type cannot hold: {}",
+            found.wrong,
+            if found.wrong == 1 { "row" } else { "rows" },
+            found.table,
+            if found.wrong == 1 { "has" } else { "have" },
+            found.keys().join("; "),
+        ))
+        .left("nothing was taken back: the new type stands")
+        .hint("change or delete these rows and `pgshift resume`"));
+    }
     if found.wrong > 0 {
         let keys = found.keys();
         return Err(Error::new(

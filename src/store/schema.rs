@@ -3,6 +3,7 @@
 use tokio_postgres::Client;
 
 use crate::error::{Error, Result};
+use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
 
 /// The version that this pgshift writes.
@@ -109,6 +110,7 @@ pub async fn install(client: &mut Client) -> Result<Option<i32>> {
                 )
         })?;
     }
-    tx.commit().await.map_err(from_pg)?;
+    let commit = async { tx.commit().await.map_err(from_pg) };
+    fault::around(Write::StateUpgrade, commit).await?;
     Ok(before)
 }
