@@ -17,7 +17,7 @@ use crate::migration::Migration;
 use crate::pg::error::from_pg;
 use crate::pg::pooler::{First, Pooling};
 use crate::pg::session::supported_version;
-use crate::plan::{Phase, Plan};
+use crate::plan::Plan;
 use crate::run::{Input, RunKind, State, transition};
 use crate::store::{self, MigrationRow, RunRow, overrides, schema};
 
@@ -342,36 +342,6 @@ impl Engine {
         };
         session::execute(ctx, id, Some(lease)).await?;
         self.state(id).await.map(Some)
-    }
-
-    /// Verifies now what a migration backfilled, without changing its state. Gives the tables that
-    /// were checked.
-    pub async fn verify(&self, id: &str) -> Result<Vec<String>> {
-        let ctx = self.ready().await?;
-        let client = self.connect_initialised().await?;
-        let row = store::migrations::get(&client, id)
-            .await?
-            .ok_or_else(|| no_plan(id))?;
-        if !matches!(row.state, State::Ready | State::Applying) {
-            return Err(Error::refused(format!(
-                "{id} is {}: there is nothing to compare with",
-                row.state
-            ))
-            .hint(
-                "verify compares old and new columns while both are there: after the backfill \
-                   and before contract",
-            ));
-        }
-        let plan = row.plan.ok_or_else(|| no_plan(id))?;
-        sampler::check(&self.ctx).await?;
-        // From READY on the new application version writes too: the checks of contract.
-        let phase = if row.state == State::Ready {
-            Phase::Contract
-        } else {
-            Phase::Verify
-        };
-        let steps = plan.steps_of(&[phase]);
-        super::verify::alone(ctx, id, &steps).await
     }
 
     /// Marks migrations as applied without running them.

@@ -14,11 +14,12 @@ mod live;
 pub mod planner;
 mod probe;
 mod ready;
+pub mod repair;
 pub mod revert;
 mod sampler;
 pub mod session;
 mod tally;
-mod verify;
+pub mod verify;
 pub mod view;
 
 use std::collections::BTreeMap;

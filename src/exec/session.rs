@@ -252,7 +252,7 @@ pub(super) fn taken_over() -> Error {
 }
 
 /// Renews the lease until it is lost; gives the reason.
-async fn heartbeats(session: &Session) -> Error {
+pub(super) async fn heartbeats(session: &Session) -> Error {
     let ttl = session.ctx.settings.lease_ttl;
     let (mut beat, mut written) = (0, Lost::new());
     loop {

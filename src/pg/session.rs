@@ -35,6 +35,13 @@ pub async fn notice_silence(client: &Client) -> Result<(), tokio_postgres::Error
     }
 }
 
+/// Text that is read back as the same value, whatever the database's settings are: with others a
+/// time has the name of its zone, which need not be read as that zone, and digits are rounded.
+/// The author's expressions never run under these.
+pub const EXACT_TEXT: &str = "
+SELECT set_config('DateStyle', 'ISO', true), set_config('IntervalStyle', 'postgres', true),
+       set_config('extra_float_digits', '3', true), set_config('bytea_output', 'hex', true)";
+
 /// The server's version as a number: 150008 is 15.8.
 ///
 /// # Errors

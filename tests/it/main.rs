@@ -9,6 +9,7 @@ mod connect;
 mod demo;
 mod examples;
 mod faults;
+mod integrity;
 mod lifecycle;
 mod lint;
 mod lint_fix;
