@@ -98,7 +98,18 @@ impl Engine {
         if let Ok(enough) = tokio::time::timeout(LOOK, look).await {
             enough.map_err(|error| error.left("nothing was changed"))?;
         }
-        self.ready().await
+        let ctx = self.ready().await?;
+        self.upgrade().await?;
+        Ok(ctx)
+    }
+
+    /// Brings the state schema of an earlier pgshift up to date, where there is one.
+    pub(super) async fn upgrade(&self) -> Result<()> {
+        let mut client = self.connect().await?;
+        if schema::version(&client).await?.is_some() {
+            schema::install(&mut client).await?;
+        }
+        Ok(())
     }
 
     /// Installs or upgrades the state schema; true where it was not there.

@@ -13,9 +13,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Lost, Progress};
 use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
+use crate::plan::locks::in_tries;
 use crate::plan::{Step, Work};
 use crate::retry::reconnect_pause;
 use crate::run::{Input, transition};
+use crate::sql::ddl::understand;
 use crate::store::{self, RunRow, StepState};
 
 /// Time between heartbeats.
@@ -390,6 +392,9 @@ async fn execute_step(
 ) -> Result<Duration> {
     match &step.work {
         Work::Sql { statements } => ddl::run(session, ordinal, step, statements).await,
+        Work::Concurrent { sql, .. } if in_tries(&understand(sql)) => {
+            ddl::run(session, ordinal, step, std::slice::from_ref(sql)).await
+        }
         Work::Concurrent { sql, index, drops } => {
             let target = concurrent::Target {
                 sql,
