@@ -85,6 +85,9 @@ pub struct Column {
     pub has_equality: bool,
     /// Comment.
     pub comment: Option<String>,
+    /// SQL text of its collation, where that is not the one of its type.
+    #[serde(default)]
+    pub collation: Option<String>,
 }
 
 /// An index.
@@ -209,6 +212,32 @@ pub struct TableSettings {
     pub replica_identity: String,
 }
 
+/// A right on a table, or on a column of one, of a role that is not its owner.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Grant {
+    /// `SELECT`, `INSERT`, … (PostgreSQL docs, "Privileges").
+    pub privilege: String,
+    /// The column, where it is about one.
+    pub column: Option<String>,
+    /// The role; `None` is PUBLIC.
+    pub grantee: Option<String>,
+    /// WITH GRANT OPTION.
+    pub grantable: bool,
+}
+
+/// A function whose text names a table, or that is called by a trigger of it.
+///
+/// What names in a text mean is known only where it runs, so this is what it may be about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mention {
+    /// `schema.name(argument types)`, as `regprocedure` shows it.
+    pub function: String,
+    /// The trigger of the table that calls it.
+    pub trigger: Option<String>,
+    /// Columns of the table whose names are in its text.
+    pub columns: Vec<String>,
+}
+
 /// A view, as the statements that make it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
@@ -272,6 +301,12 @@ pub struct Table {
     /// Views, rules, policies, functions … that depend on a column: column → descriptions
     /// (`pg_describe_object`).
     pub dependents: BTreeMap<String, Vec<String>>,
+    /// Rights of roles other than the owner.
+    #[serde(default)]
+    pub grants: Vec<Grant>,
+    /// Functions whose text names the table, and those of its triggers.
+    #[serde(default)]
+    pub mentions: Vec<Mention>,
 }
 
 impl Table {

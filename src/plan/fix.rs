@@ -110,6 +110,7 @@ pub fn fix(text: &str, statements: &[Statement], catalog: &Catalog) -> Fixed {
                 identity: def.identity.then(|| "BY DEFAULT".to_owned()),
                 has_equality: true,
                 comment: None,
+                collation: None,
             });
         }
     }

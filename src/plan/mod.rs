@@ -16,6 +16,7 @@ pub mod inverse;
 pub mod locks;
 mod plain;
 pub mod probe;
+pub mod rename;
 mod revert;
 pub mod safe;
 pub mod sections;

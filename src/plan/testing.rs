@@ -18,6 +18,7 @@ pub(crate) fn column(name: &str, type_name: &str) -> Column {
         identity: None,
         has_equality: true,
         comment: None,
+        collation: None,
     }
 }
 
@@ -106,6 +107,8 @@ pub(crate) fn table(name: &str, columns: Vec<Column>) -> Table {
             rows: 1_000_000,
         }],
         dependents: BTreeMap::new(),
+        grants: Vec::new(),
+        mentions: Vec::new(),
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) fn blank(name: QName, rows: i64) -> Table {
             rows,
         }],
         dependents: BTreeMap::new(),
+        grants: Vec::new(),
+        mentions: Vec::new(),
         name,
     }
 }
@@ -115,6 +117,7 @@ pub(super) fn add_column(table: &mut Table, def: &ColumnDef, catalog: &Catalog) 
         identity: def.identity.then(|| "ALWAYS".to_owned()),
         has_equality: true,
         comment: None,
+        collation: None,
     });
     let columns = vec![def.name.clone()];
     for inline in &def.constraints {
@@ -267,6 +270,7 @@ pub(super) fn alter(table: &mut Table, op: &AlterOpKind, sql: &str, catalog: &Ca
                     identity: None,
                     has_equality: true,
                     comment: None,
+                    collation: None,
                 });
             }
             set_column(table, column, |c| c.type_name.clone_from(type_text));

@@ -25,8 +25,11 @@ WITH RECURSIVE own AS MATERIALIZED (
            pg_get_expr(d.adbin, d.adrelid) AS default_text,
            a.attgenerated <> '' AS generated, a.attgenerated = 'v' AS is_virtual,
            CASE a.attidentity WHEN 'a' THEN 'ALWAYS' WHEN 'd' THEN 'BY DEFAULT' END AS identity,
-           col_description(a.attrelid, a.attnum) AS comment
+           col_description(a.attrelid, a.attnum) AS comment,
+           CASE WHEN a.attcollation <> ty.typcollation
+               THEN a.attcollation::regcollation::text END AS collation
     FROM pg_attribute a
+    JOIN pg_type ty ON ty.oid = a.atttypid
     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped),
 dep(root, typ) AS (
@@ -75,6 +78,7 @@ pub(super) async fn columns(client: &Client, oids: &[u32]) -> Result<Vec<(u32, C
                 identity: get(row, "identity")?,
                 has_equality: get(row, "has_equality")?,
                 comment: get(row, "comment")?,
+                collation: get(row, "collation")?,
             };
             Ok((get(row, "attrelid")?, column))
         })
