@@ -204,7 +204,18 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
     let mentioned: Vec<u32> = mentioned.into_iter().collect();
     let oids = relations::closure(client, &mentioned).await?;
 
-    let (mut tables, leaves, columns, indexes, constraints, inbound, triggers, dependents, grants, mentions) = tokio::try_join!(
+    let (
+        mut tables,
+        leaves,
+        columns,
+        indexes,
+        constraints,
+        inbound,
+        triggers,
+        dependents,
+        grants,
+        mentions,
+    ) = tokio::try_join!(
         // In order of sending: the first error is the cause, those after it only say that the
         // transaction is aborted.
         biased;

@@ -258,21 +258,21 @@ fn copy_sql(index: &Index, table: &Table, from: &str, column: &str, name: &str) 
     }
     let text = index.definition.as_str();
     let tokens = lex_code(text);
-    let using = tokens
-        .iter()
-        .position(|t| is_keyword(*t, text, "USING"))?;
-    let open = using + tokens[using..]
-        .iter()
-        .position(|t| t.kind == TokenKind::LParen)?;
+    let using = tokens.iter().position(|t| is_keyword(*t, text, "USING"))?;
+    let open = using
+        + tokens[using..]
+            .iter()
+            .position(|t| t.kind == TokenKind::LParen)?;
     let mut depth = 0_usize;
-    let close = open + tokens[open..].iter().position(|t| {
-        match t.kind {
-            TokenKind::LParen => depth += 1,
-            TokenKind::RParen => depth -= 1,
-            _ => {}
-        }
-        depth == 0
-    })?;
+    let close = open
+        + tokens[open..].iter().position(|t| {
+            match t.kind {
+                TokenKind::LParen => depth += 1,
+                TokenKind::RParen => depth -= 1,
+                _ => {}
+            }
+            depth == 0
+        })?;
     let rest = &text[tokens[close].span.end..];
     if has_name(rest, from) {
         return None;
@@ -291,9 +291,9 @@ fn copy_sql(index: &Index, table: &Table, from: &str, column: &str, name: &str) 
     }
     list.push_str(&text[at..tokens[close].span.start]);
     // A constraint that is checked at the end of the transaction has no other index like it.
-    let deferrable = table
-        .constraint(&index.name)
-        .is_some_and(|c| c.definition.contains("DEFERRABLE") && !c.definition.contains("NOT DEFERRABLE"));
+    let deferrable = table.constraint(&index.name).is_some_and(|c| {
+        c.definition.contains("DEFERRABLE") && !c.definition.contains("NOT DEFERRABLE")
+    });
     let unique = if index.unique && !deferrable {
         "UNIQUE "
     } else {
@@ -308,8 +308,8 @@ fn copy_sql(index: &Index, table: &Table, from: &str, column: &str, name: &str) 
 
 /// The step that makes a copy of an index on `column`, or drops it.
 fn index_step(catalog: &Catalog, phase: Phase, sql: &str, table: &QName, index: &str) -> Step {
-    let mut step = concurrent(phase, sql, catalog)
-        .locks(vec![lock_on(table, LockMode::ShareUpdateExclusive)]);
+    let mut step =
+        concurrent(phase, sql, catalog).locks(vec![lock_on(table, LockMode::ShareUpdateExclusive)]);
     if let Work::Concurrent { index: at, .. } = &mut step.work {
         *at = Some(QName::new(table.schema.as_str(), index));
     }
@@ -342,10 +342,7 @@ pub(in crate::plan) fn index_steps(catalog: &Catalog, rename: &ColumnRename) -> 
                      contract",
                     index.name
                 ));
-            step.title = format!(
-                "create an index on {} like {}",
-                rename.to, index.name
-            );
+            step.title = format!("create an index on {} like {}", rename.to, index.name);
             step.estimate.rows = Some(table.rows);
             step.estimate.bytes = Some(table.bytes);
             step.estimate.basis = Some("builds an index".to_owned());
@@ -373,7 +370,11 @@ pub(in crate::plan) fn contract_steps(
     let migration = draft.migration.id.as_str();
     let on = qname(&table.name);
     let rename_sql = |from: &str, to: &str| {
-        format!("ALTER TABLE {on} RENAME COLUMN {} TO {}", ident(from), ident(to))
+        format!(
+            "ALTER TABLE {on} RENAME COLUMN {} TO {}",
+            ident(from),
+            ident(to)
+        )
     };
     let exclusive = || vec![lock_on(&table.name, LockMode::AccessExclusive)];
     let (mut sql, mut back, mut renamed) = (Vec::new(), Vec::new(), Vec::new());
@@ -494,7 +495,10 @@ pub(in crate::plan) fn warnings(draft: &Draft<'_>, rename: &ColumnRename) -> Vec
             without.join(", ")
         ));
     }
-    if table.column(from).is_some_and(|c| c.default.is_some()) {
+    if table
+        .column(from)
+        .is_some_and(|c| c.default.is_some() && !c.not_null)
+    {
         all.push(format!(
             "until contract a row that is inserted with a null {to} gets the default of {from}: a \
              trigger cannot tell the null from {to} left out"

@@ -114,7 +114,10 @@ pub(super) fn collect<'a>(draft: &Draft<'a>, sections: &Sections<'a>) -> Result<
                 continue;
             }
             check_old_triggers(draft, table, span)?;
-            if let Some(backfill) = sections.backfill.iter().find(|(k, _)| writes(k, draft, table))
+            if let Some(backfill) = sections
+                .backfill
+                .iter()
+                .find(|(k, _)| writes(k, draft, table))
             {
                 return Err(draft.refused(
                     span,

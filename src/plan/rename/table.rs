@@ -164,7 +164,11 @@ fn grant(grant: &Grant, view: &str) -> Option<String> {
 }
 
 /// The rename with its view, in one transaction. `step` is that of the author's statement alone.
-pub(in crate::plan) fn expand_step(draft: &Draft<'_>, rename: &TableRename, mut step: Step) -> Step {
+pub(in crate::plan) fn expand_step(
+    draft: &Draft<'_>,
+    rename: &TableRename,
+    mut step: Step,
+) -> Step {
     let table = &draft.catalog.tables[&rename.from];
     let columns: Vec<(&str, &str)> = table
         .columns
@@ -205,7 +209,11 @@ pub(in crate::plan) fn expand_step(draft: &Draft<'_>, rename: &TableRename, mut 
 }
 
 /// The old name goes.
-pub(in crate::plan) fn contract_step(draft: &Draft<'_>, after: &Catalog, rename: &TableRename) -> Step {
+pub(in crate::plan) fn contract_step(
+    draft: &Draft<'_>,
+    after: &Catalog,
+    rename: &TableRename,
+) -> Step {
     let table = &draft.catalog.tables[&rename.from];
     // Columns may have been renamed since, and stay in their order.
     let now = after.tables.get(&rename.to).unwrap_or(table);
