@@ -354,7 +354,7 @@ impl Builder<'_, '_> {
                         rename.to
                     ));
                 }
-                steps.extend(rename::column::index_steps(draft.catalog, rename));
+                steps.extend(rename::column::index_steps(draft, rename));
                 Ok(Some(steps))
             }
             _ => Ok(None),

@@ -5,7 +5,7 @@
 //! trigger makes right before they look. At contract the column takes the name over, and all that
 //! hangs on it goes with it: the catalog is that of a plain rename.
 
-use super::{ColumnRename, other_naming};
+use super::{ColumnRename, Renames, other_naming};
 use crate::catalog::{Catalog, Grant, Index, QName, RelKind, Table};
 use crate::error::Result;
 use crate::lock::LockMode;
@@ -230,7 +230,7 @@ pub(in crate::plan) fn grants(catalog: &Catalog, rename: &ColumnRename) -> Vec<S
 
 /// Indexes for the stand-in: those that begin with the column, and unique ones that have it, as ON
 /// CONFLICT needs them. (Index of the catalog, name of the copy.)
-fn copied<'c>(table: &'c Table, from: &str) -> Vec<(&'c Index, String)> {
+fn copied<'c>(renames: &Renames, table: &'c Table, from: &str) -> Vec<(&'c Index, String)> {
     if table.kind == RelKind::Partitioned {
         return Vec::new();
     }
@@ -242,7 +242,7 @@ fn copied<'c>(table: &'c Table, from: &str) -> Vec<(&'c Index, String)> {
             i.columns.first().is_some_and(|c| c == from)
                 || (i.unique && i.columns.iter().any(|c| c == from))
         })
-        .filter(|i| copy_sql(i, table, from, from, "i").is_some())
+        .filter(|i| copy_sql(i, table, &same_names(renames, table), "i").is_some())
         .map(|i| {
             let key = format!("{} {} {from}", table.name, i.name);
             (i, derived_name("_pgshift_rename_", &i.name, &key))
@@ -250,9 +250,16 @@ fn copied<'c>(table: &'c Table, from: &str) -> Vec<(&'c Index, String)> {
         .collect()
 }
 
-/// CREATE INDEX CONCURRENTLY of a copy, on `column` instead of `from`; `None` where that cannot be
-/// told from the definition: an expression may use a name as something else than a column.
-fn copy_sql(index: &Index, table: &Table, from: &str, column: &str, name: &str) -> Option<String> {
+/// The renamed columns of a table, (name, name), by the names that they have before.
+fn same_names<'r>(renames: &'r Renames, table: &Table) -> Vec<(&'r str, &'r str)> {
+    let of = renames.of(&table.name);
+    of.map(|r| (r.from.as_str(), r.from.as_str())).collect()
+}
+
+/// CREATE INDEX CONCURRENTLY of a copy, with these columns by other names, (name, its name then);
+/// `None` where that cannot be told from the definition: an expression may use a name as something
+/// else than a column.
+fn copy_sql(index: &Index, table: &Table, names: &[(&str, &str)], name: &str) -> Option<String> {
     if index.columns.iter().any(String::is_empty) {
         return None;
     }
@@ -274,7 +281,7 @@ fn copy_sql(index: &Index, table: &Table, from: &str, column: &str, name: &str) 
             depth == 0
         })?;
     let rest = &text[tokens[close].span.end..];
-    if has_name(rest, from) {
+    if names.iter().any(|(from, _)| has_name(rest, from)) {
         return None;
     }
     let keys = &text[tokens[using].span.start..tokens[open].span.end];
@@ -283,9 +290,13 @@ fn copy_sql(index: &Index, table: &Table, from: &str, column: &str, name: &str) 
     for (n, token) in tokens[open + 1..close].iter().enumerate() {
         let before = tokens[open + n].kind;
         let first = matches!(before, TokenKind::LParen | TokenKind::Comma);
-        if first && ident_value(*token, text).is_some_and(|name| name == from) {
+        let key = ident_value(*token, text).filter(|_| first);
+        if let Some((_, now)) = names
+            .iter()
+            .find(|(from, _)| key.as_ref().is_some_and(|k| k == from))
+        {
             list.push_str(&text[at..token.span.start]);
-            list.push_str(&ident(column));
+            list.push_str(&ident(now));
             at = token.span.end;
         }
     }
@@ -322,12 +333,19 @@ fn drop_sql(table: &QName, index: &str) -> String {
 }
 
 /// The indexes that queries by the new name need until contract.
-pub(in crate::plan) fn index_steps(catalog: &Catalog, rename: &ColumnRename) -> Vec<Step> {
+pub(in crate::plan) fn index_steps(draft: &Draft<'_>, rename: &ColumnRename) -> Vec<Step> {
+    let (catalog, renames) = (draft.catalog, &draft.renames);
     let table = &catalog.tables[&rename.table];
-    copied(table, &rename.from)
+    let mut names = same_names(renames, table);
+    for (from, now) in &mut names {
+        if *from == rename.from {
+            *now = &rename.to;
+        }
+    }
+    copied(renames, table, &rename.from)
         .into_iter()
         .filter_map(|(index, name)| {
-            let sql = copy_sql(index, table, &rename.from, &rename.to, &name)?;
+            let sql = copy_sql(index, table, &names, &name)?;
             let back = drop_sql(&table.name, &name);
             let mut step = index_step(catalog, Phase::Validate, &sql, &table.name, &name)
                 .undo(Undo::steps(vec![index_step(
@@ -395,8 +413,16 @@ pub(in crate::plan) fn contract_steps(
                 now: rename.to.clone(),
             },
         ]);
-        for (index, name) in copied(table, &rename.from) {
-            let Some(again) = copy_sql(index, table, &rename.from, &away, &name) else {
+        // The way back makes the index again while the columns have the new names.
+        let names: Vec<(&str, &str)> = renames
+            .iter()
+            .map(|r| {
+                let now = if r.from == rename.from { &away } else { &r.to };
+                (r.from.as_str(), now.as_str())
+            })
+            .collect();
+        for (index, name) in copied(&draft.renames, table, &rename.from) {
+            let Some(again) = copy_sql(index, table, &names, &name) else {
                 continue;
             };
             let drop = drop_sql(&table.name, &name);
@@ -479,7 +505,7 @@ pub(in crate::plan) fn warnings(draft: &Draft<'_>, rename: &ColumnRename) -> Vec
             table.name
         ));
     }
-    let copies = copied(table, from);
+    let copies = copied(&draft.renames, table, from);
     let without: Vec<&str> = table
         .indexes
         .iter()

@@ -130,7 +130,7 @@ pub(super) fn collect<'a>(draft: &Draft<'a>, sections: &Sections<'a>) -> Result<
             }
             match &op.kind {
                 AlterOpKind::RenameTable { to } => {
-                    let swap = takes_over(draft, sections, number, &table.name)
+                    let swap = takes_over(sections, number, &table.name)
                         || freed(draft, sections, number, table, to);
                     if serves(table) && !swap {
                         table::check(draft, sections, number, table, to, span)?;
@@ -172,10 +172,9 @@ fn serves(table: &Table) -> bool {
 }
 
 /// Something else of the file gets the name: the author's own view, or a table that replaces it.
-fn takes_over(draft: &Draft<'_>, sections: &Sections<'_>, number: usize, name: &QName) -> bool {
+fn takes_over(sections: &Sections<'_>, number: usize, name: &QName) -> bool {
     let is = |made: &RelName| {
-        let made = super::forms::created(draft.catalog, made);
-        made.name == name.name && made.schema.is_none_or(|s| s == name.schema)
+        made.name == name.name && made.schema.as_ref().is_none_or(|s| *s == name.schema)
     };
     let named = |made: &str| made == name.name;
     sections.expand[number + 1..]

@@ -20,6 +20,12 @@ use crate::sql::quote::{ident, literal, qname};
 /// First release where a view can run with the rights, and so the policies, of who uses it.
 const SECURITY_INVOKER: u32 = 15;
 
+/// Such a view asks for the right to every column that it shows (`selectedCols` of its query), so
+/// it does not serve a role that may read some of them: for that the view's own rights decide.
+fn runs_as_user(catalog: &Catalog, table: &Table) -> bool {
+    catalog.major() >= SECURITY_INVOKER && table.grants.iter().all(|g| g.column.is_none())
+}
+
 /// What a view of the old name does not do.
 pub(super) const NOT_THROUGH_A_VIEW: &str = "TRUNCATE, COPY other than of a query, ON CONFLICT ON \
      CONSTRAINT, MERGE (before 17), GROUP BY of the primary key alone, the columns ctid, xmin and \
@@ -59,6 +65,15 @@ pub(super) fn check<'a>(
             format!(
                 "{name} has row security, and before PostgreSQL 15 a view of the old name would \
                  show each role what its owner sees"
+            ),
+            by_hand,
+        );
+    }
+    if table.settings.row_security && !runs_as_user(draft.catalog, table) {
+        return refuse(
+            format!(
+                "{name} has row security and rights on single columns: a view of the old name \
+                 could keep to one of them only"
             ),
             by_hand,
         );
@@ -119,7 +134,8 @@ fn create_view(
             }
         })
         .collect();
-    let options = if catalog.major() >= SECURITY_INVOKER {
+    let as_user = runs_as_user(catalog, table);
+    let options = if as_user {
         " WITH (security_invoker = true)"
     } else {
         ""
@@ -133,6 +149,20 @@ fn create_view(
         all.push(format!(
             "ALTER VIEW {view} OWNER TO {}",
             ident(&table.owner)
+        ));
+    }
+    if !as_user {
+        // The view's rights alone decide, so it has none but the table's: not what ALTER DEFAULT
+        // PRIVILEGES gives to new relations.
+        all.push(format!(
+            "DO $pgshift$ DECLARE grantee oid; BEGIN\n\
+             FOR grantee IN SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) a\n\
+             \x20   WHERE c.oid = {}::regclass AND a.grantee <> c.relowner LOOP\n\
+             \x20 EXECUTE 'REVOKE ALL ON {} FROM ' ||\n\
+             \x20   CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END;\n\
+             END LOOP; END $pgshift$",
+            literal(&view),
+            view.replace('\'', "''")
         ));
     }
     all.extend(table.grants.iter().filter_map(|g| grant(g, &view)));
