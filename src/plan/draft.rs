@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use crate::catalog::{Catalog, Column, QName, RelKind, Table};
 use crate::error::{Error, ErrorKind, Result};
-use crate::migration::{BackfillOptions, Migration, Statement};
+use crate::migration::{Allow, BackfillOptions, Migration, Statement};
 use crate::sql::ddl::{Action, AlterOpKind, ColumnDef, RelName};
 use crate::sql::dml::{self, Assignment, Piece, TableRef};
 use crate::sql::{Diagnostic, Source, Span};
 
 use super::fill::{self, Fill};
 use super::rename::{self, Renames};
+use super::retype::{self, Retype};
 use super::sections::{Known, Sections};
 
 /// A column that the expand section adds to an existing table.
@@ -66,6 +67,9 @@ pub struct Draft<'a> {
     pub fills: BTreeMap<(QName, String), Fill>,
     /// Renames after which both names work.
     pub renames: Renames,
+    /// Columns whose type changes by way of another column, by table: each has a backfill of its
+    /// own too.
+    pub retypes: BTreeMap<QName, Vec<Retype>>,
     /// Backfill statements.
     pub backfills: Vec<DraftStatement<'a>>,
     /// Reverse statements.
@@ -163,6 +167,7 @@ pub fn relations(action: &Action) -> Vec<RelName> {
         | Action::Update { table }
         | Action::Delete { table }
         | Action::Merge { table } => one(table),
+        Action::Writes { parts } => parts.iter().flat_map(|(p, _)| relations(p)).collect(),
         Action::Cluster { table }
         | Action::Copy { table, .. }
         | Action::CreateStatistics { table, .. } => table.iter().cloned().collect(),
@@ -201,6 +206,7 @@ impl<'a> Draft<'a> {
             new_columns: BTreeMap::new(),
             fills: BTreeMap::new(),
             renames: Renames::default(),
+            retypes: BTreeMap::new(),
             backfills: Vec::new(),
             reverses: Vec::new(),
             sections: Sections::default(),
@@ -213,12 +219,25 @@ impl<'a> Draft<'a> {
             draft.collect_new_columns(known)?;
         }
         draft.renames = rename::collect(&draft, &sections)?;
+        for (retype, statement) in retype::collect(&draft, &sections.expand)? {
+            let table = statement.table.clone();
+            if let Some(def) = retype::added(&retype) {
+                let span = retype.span;
+                let key = (table.clone(), retype.shadow.clone());
+                draft.new_columns.insert(key, NewColumn { def, span });
+            }
+            draft.backfills.push(statement);
+            draft.retypes.entry(table).or_default().push(retype);
+        }
         for (known, options) in &sections.backfill {
             let statement = draft.statement(known, options)?;
             draft.backfills.push(statement);
         }
         for known in &sections.reverse {
-            let statement = draft.statement(known, &BackfillOptions::default())?;
+            let mut statement = draft.statement(known, &BackfillOptions::default())?;
+            if let Some(retypes) = draft.retypes.get(&statement.table) {
+                retype::read_shadows(&mut statement, retypes);
+            }
             if !draft.backfills.iter().any(|b| b.table == statement.table) {
                 return Err(draft.wrong(
                     known.statement.span,
@@ -259,6 +278,16 @@ impl<'a> Draft<'a> {
     pub fn refused(&self, span: Span, message: impl Into<String>, help: &str) -> Error {
         self.wrong(span, message, help)
             .with_kind(ErrorKind::Refused)
+    }
+
+    /// The rules that the statement at this place may break.
+    pub fn allows(&self, statement: Span) -> impl Iterator<Item = &'a Allow> {
+        self.migration
+            .sections
+            .iter()
+            .flat_map(|section| &section.statements)
+            .filter(move |s| s.span == statement)
+            .flat_map(|s| &s.allows)
     }
 
     /// The table that a name means.

@@ -4,36 +4,38 @@ use tokio_postgres::Client;
 
 use super::super::read::get;
 use super::query;
-use crate::catalog::{Grant, Mention};
+use crate::catalog::{Granted, Mention};
 use crate::error::Result;
 
 /// Rights of other roles than the owner, who has all of them.
 const GRANTS: &str = "
 SELECT c.oid, g.privilege_type AS privilege, NULL::text AS column,
        CASE WHEN g.grantee <> 0 THEN pg_get_userbyid(g.grantee)::text END AS grantee,
-       g.is_grantable AS grantable
+       g.is_grantable AS grantable, g.grantor = c.relowner AS by_owner
 FROM pg_class c
 CROSS JOIN LATERAL aclexplode(c.relacl) AS g
 WHERE c.oid = ANY ($1::oid[]) AND g.grantee <> c.relowner
 UNION ALL
 SELECT c.oid, g.privilege_type, a.attname::text,
-       CASE WHEN g.grantee <> 0 THEN pg_get_userbyid(g.grantee)::text END, g.is_grantable
+       CASE WHEN g.grantee <> 0 THEN pg_get_userbyid(g.grantee)::text END, g.is_grantable,
+       g.grantor = c.relowner
 FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 CROSS JOIN LATERAL aclexplode(a.attacl) AS g
 WHERE c.oid = ANY ($1::oid[]) AND g.grantee <> c.relowner
 ORDER BY 1, 4 NULLS FIRST, 3 NULLS FIRST, 2";
 
-pub(super) async fn grants(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Grant)>> {
+pub(super) async fn grants(client: &Client, oids: &[u32]) -> Result<Vec<(u32, Granted)>> {
     query(client, "rights", GRANTS, oids)
         .await?
         .iter()
         .map(|row| {
-            let grant = Grant {
+            let grant = Granted {
                 privilege: get(row, "privilege")?,
                 column: get(row, "column")?,
                 grantee: get(row, "grantee")?,
                 grantable: get(row, "grantable")?,
+                by_owner: get(row, "by_owner")?,
             };
             Ok((get(row, "oid")?, grant))
         })

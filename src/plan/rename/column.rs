@@ -6,7 +6,7 @@
 //! hangs on it goes with it: the catalog is that of a plain rename.
 
 use super::{ColumnRename, Renames, other_naming};
-use crate::catalog::{Catalog, Grant, Index, QName, RelKind, Table};
+use crate::catalog::{Catalog, Granted, Index, QName, RelKind, Table};
 use crate::error::Result;
 use crate::lock::LockMode;
 use crate::migration::BackfillOptions;
@@ -141,7 +141,7 @@ fn has_name(text: &str, name: &str) -> bool {
 }
 
 /// GRANT of a right on a table or view, or on this column of it.
-pub(super) fn grant_sql(grant: &Grant, column: Option<&str>, on: &str) -> String {
+pub(super) fn grant_sql(grant: &Granted, column: Option<&str>, on: &str) -> String {
     let column = column.map_or_else(String::new, |c| format!(" ({})", ident(c)));
     let to = grant
         .grantee
@@ -159,7 +159,7 @@ pub(super) fn grant_sql(grant: &Grant, column: Option<&str>, on: &str) -> String
 pub(in crate::plan) fn add_sql(catalog: &Catalog, rename: &ColumnRename) -> String {
     let table = &catalog.tables[&rename.table];
     let (type_name, collation) = table.column(&rename.from).map_or(("text", None), |c| {
-        (c.type_name.as_str(), c.collation.as_ref())
+        (c.type_name.as_str(), c.settings.collation.as_ref())
     });
     let collate = collation.map_or_else(String::new, |c| format!(" COLLATE {c}"));
     format!(

@@ -5,7 +5,7 @@
 //! to the table, whose defaults, constraints, triggers and policies hold as before.
 
 use super::{TableRename, other_naming};
-use crate::catalog::{Catalog, Grant, LinkKind, QName, Table};
+use crate::catalog::{Catalog, Granted, LinkKind, QName, Table};
 use crate::error::Result;
 use crate::lock::LockMode;
 use crate::plan::build::lock_on;
@@ -182,7 +182,7 @@ fn create_view(
 }
 
 /// GRANT of the same on the view; `None` for what means nothing there.
-fn grant(grant: &Grant, view: &str) -> Option<String> {
+fn grant(grant: &Granted, view: &str) -> Option<String> {
     if !["SELECT", "INSERT", "UPDATE", "DELETE"].contains(&grant.privilege.as_str()) {
         return None;
     }

@@ -1,7 +1,7 @@
 //! Renames after which both names work.
 
 use super::*;
-use crate::catalog::{Grant, Mention, QName};
+use crate::catalog::{Granted, Mention, QName};
 use crate::error::ErrorKind;
 use crate::plan::Phase;
 
@@ -52,11 +52,12 @@ fn a_table_leaves_a_view() {
         .get_mut(&QName::new("public", "orders"))
         .expect("orders");
     orders.owner = "boss".into();
-    let grant = |privilege: &str, column: Option<&str>, grantee: Option<&str>| Grant {
+    let grant = |privilege: &str, column: Option<&str>, grantee: Option<&str>| Granted {
         privilege: privilege.into(),
         column: column.map(str::to_owned),
         grantee: grantee.map(str::to_owned),
         grantable: privilege == "UPDATE",
+        by_owner: true,
     };
     orders.grants = vec![
         grant("SELECT", None, None),
