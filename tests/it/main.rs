@@ -17,6 +17,7 @@ mod observe;
 mod points;
 mod pooler;
 mod promises;
+mod renames;
 mod retype;
 mod saved_plan;
 mod support;
