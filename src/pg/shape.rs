@@ -39,6 +39,9 @@ WITH rel AS (
                  CASE WHEN relispartition THEN 'partition of' ELSE 'inherits' END,
                  inhparent::regclass, pg_get_expr(relpartbound, oid)), ', ' ORDER BY inhseqno)
              FROM pg_inherits WHERE inhrelid = oid),
+            'using ' || (SELECT amname FROM pg_am
+                         WHERE pg_am.oid = relam AND amname <> 'heap' AND relkind <> 'S'),
+            'tablespace ' || (SELECT spcname FROM pg_tablespace WHERE pg_tablespace.oid = reltablespace),
             'with ' || array_to_string(reloptions, ', ')) AS fact
     FROM rel
     UNION ALL
