@@ -207,6 +207,25 @@ fn table_facts(table: &Table, facts: &mut BTreeMap<String, String>) {
             "yes".to_owned(),
         );
     }
+    for grant in &table.grants {
+        let on = grant
+            .column
+            .as_ref()
+            .map_or_else(String::new, |c| format!(" of column {}", ident(c)));
+        let to = grant
+            .grantee
+            .as_ref()
+            .map_or_else(|| "PUBLIC".to_owned(), |role| ident(role));
+        let option = if grant.grantable {
+            "with grant option"
+        } else {
+            "yes"
+        };
+        add(
+            format!("right {}{on} of {to}", grant.privilege),
+            option.to_owned(),
+        );
+    }
     for trigger in &table.triggers {
         let mut text = trigger.definition.clone();
         if !trigger.enabled {

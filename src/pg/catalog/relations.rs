@@ -235,6 +235,8 @@ pub(super) async fn tables(client: &Client, oids: &[u32]) -> Result<BTreeMap<u32
                 triggers: Vec::new(),
                 leaves: Vec::new(),
                 dependents: BTreeMap::new(),
+                grants: Vec::new(),
+                mentions: Vec::new(),
             };
             Ok((oid, table))
         })
