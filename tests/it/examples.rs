@@ -420,3 +420,29 @@ fn every_example_is_tested_and_listed() {
     }
     assert!(count >= 8);
 }
+
+#[tokio::test]
+async fn bigint_key() {
+    live(
+        "bigint-key",
+        Life {
+            ready: &["SELECT count(*) = 3000 FROM events"],
+            complete: &[
+                "SELECT count(*) = 2 FROM pg_attribute WHERE attrelid = 'events'::regclass
+                     AND attname IN ('id', 'user_id') AND atttypid = 'bigint'::regtype",
+                "SELECT data_type = 'bigint'::regtype FROM pg_sequences
+                     WHERE sequencename = 'events_id_seq'",
+            ],
+            new_version: Some((
+                "INSERT INTO events (kind, user_id) VALUES ('old', 7)",
+                "INSERT INTO events (kind, user_id) VALUES ('new', 8)",
+                &[
+                    "SELECT array_agg(id || kind ORDER BY id) = '{3001old,3002new}' FROM events
+                     WHERE id > 3000",
+                ],
+            )),
+            ..Life::default()
+        },
+    )
+    .await;
+}
