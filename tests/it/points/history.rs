@@ -48,9 +48,7 @@ pub(crate) async fn wrong_with(db: &Db) -> Vec<String> {
         let rows = client.query(sql, &[]).await.expect(sql);
         wrong.extend(rows.iter().map(|row| row.get::<_, String>(0)));
     }
-    if !faults.is_empty() {
-        wrong.push(format!("the chain is broken at {faults:?}"));
-    }
+    wrong.extend(faults.iter().map(|fault| format!("the chain: {fault:?}")));
     wrong
 }
 
