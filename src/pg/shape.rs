@@ -39,6 +39,9 @@ WITH rel AS (
                  CASE WHEN relispartition THEN 'partition of' ELSE 'inherits' END,
                  inhparent::regclass, pg_get_expr(relpartbound, oid)), ', ' ORDER BY inhseqno)
              FROM pg_inherits WHERE inhrelid = oid),
+            'using ' || (SELECT amname FROM pg_am
+                         WHERE pg_am.oid = relam AND amname <> 'heap' AND relkind <> 'S'),
+            'tablespace ' || (SELECT spcname FROM pg_tablespace WHERE pg_tablespace.oid = reltablespace),
             'with ' || array_to_string(reloptions, ', ')) AS fact
     FROM rel
     UNION ALL
@@ -113,6 +116,8 @@ WITH rel AS (
     JOIN (SELECT 'pg_class'::regclass AS class, oid, oid AS relid FROM rel
           UNION ALL SELECT 'pg_class'::regclass, indexrelid, indrelid FROM pg_index
           UNION ALL SELECT 'pg_constraint'::regclass, oid, conrelid FROM pg_constraint
+          UNION ALL SELECT 'pg_policy'::regclass, oid, polrelid FROM pg_policy
+          UNION ALL SELECT 'pg_rewrite'::regclass, oid, ev_class FROM pg_rewrite
           UNION ALL SELECT 'pg_trigger'::regclass, oid, tgrelid FROM pg_trigger) o ON o.relid = rel.oid
     JOIN pg_description d ON d.classoid = o.class AND d.objoid = o.oid,
     pg_identify_object(d.classoid, d.objoid, d.objsubid) i
@@ -121,12 +126,14 @@ SELECT object, coalesce(fact, '') AS fact FROM lines ORDER BY object COLLATE "C"
 "#;
 
 /// What is not in a relation, each with the catalog and the name of its object.
-const OTHERS: [(&str, &str, &str); 5] = [
+const OTHERS: [(&str, &str, &str); 6] = [
     (
         "pg_namespace",
         "n.oid",
         "SELECT format('schema %I', n.nspname) AS object, \
-             'owner ' || pg_get_userbyid(n.nspowner) AS fact \
+             concat_ws(' ', 'owner', pg_get_userbyid(n.nspowner), \
+                 'rights ' || {rights of n nspacl nspowner}, \
+                 'comment ' || obj_description(n.oid, 'pg_namespace')) AS fact \
          FROM pg_namespace n WHERE {users}",
     ),
     (
@@ -143,7 +150,12 @@ const OTHERS: [(&str, &str, &str); 5] = [
               WHERE typtype = 'c' AND attrelid = typrelid AND attnum > 0 AND NOT attisdropped), \
              CASE WHEN typnotnull THEN 'not null' END, 'default ' || typdefault, \
              (SELECT string_agg(format('%I %s', conname, pg_get_constraintdef(oid)), ', ' \
-                 ORDER BY conname) FROM pg_constraint WHERE contypid = t.oid)) AS fact \
+                 ORDER BY conname) FROM pg_constraint WHERE contypid = t.oid), \
+             'owner', pg_get_userbyid(typowner), 'rights ' || {rights of T typacl typowner}, \
+             'comment ' || obj_description(t.oid, 'pg_type'), \
+             (SELECT string_agg(format('comment on %I %s', conname, obj_description(oid, \
+                 'pg_constraint')), ', ' ORDER BY conname) FROM pg_constraint \
+              WHERE contypid = t.oid AND obj_description(oid, 'pg_constraint') IS NOT NULL)) AS fact \
          FROM pg_type t JOIN pg_namespace n ON n.oid = typnamespace \
          WHERE {users} AND (typtype IN ('e', 'd', 'r') OR typtype = 'c' \
              AND (SELECT relkind FROM pg_class WHERE oid = typrelid) = 'c')",
@@ -154,7 +166,7 @@ const OTHERS: [(&str, &str, &str); 5] = [
         "SELECT 'function ' || p.oid::regprocedure AS object, \
              CASE WHEN prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) \
              ELSE 'aggregate' END || concat_ws(' ', '', 'owner', \
-             pg_get_userbyid(proowner), 'rights', proacl, 'comment', \
+             pg_get_userbyid(proowner), 'rights', {rights of f proacl proowner}, 'comment', \
              obj_description(p.oid, 'pg_proc')) AS fact \
          FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE {users}",
     ),
@@ -162,7 +174,8 @@ const OTHERS: [(&str, &str, &str); 5] = [
         "pg_statistic_ext",
         "s.oid",
         "SELECT format('statistics %I.%I', n.nspname, stxname) AS object, \
-             pg_get_statisticsobjdef(s.oid) AS fact \
+             pg_get_statisticsobjdef(s.oid) || coalesce(' comment ' || \
+                 obj_description(s.oid, 'pg_statistic_ext'), '') AS fact \
          FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = stxnamespace WHERE {users}",
     ),
     (
@@ -173,7 +186,44 @@ const OTHERS: [(&str, &str, &str); 5] = [
          JOIN pg_class c ON c.oid = prrelid JOIN pg_namespace n ON n.oid = relnamespace \
          WHERE {users} ORDER BY 1, 2",
     ),
+    (
+        "pg_default_acl",
+        "d.oid",
+        "SELECT format('default rights of %I on %s%s', pg_get_userbyid(defaclrole), defaclobjtype, \
+             coalesce(' in ' || quote_ident(n.nspname), '')) AS object, \
+             coalesce({rights of n defaclacl defaclrole}, 'none') AS fact \
+         FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = defaclnamespace \
+         WHERE n.oid IS NULL OR {users}",
+    ),
 ];
+
+/// The rights on an object, the default ones where none were ever granted, in a fixed order.
+const RIGHTS: &str = "(SELECT string_agg(concat_ws(' ', privilege_type, 'to', \
+     CASE grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(grantee)::text END, \
+     CASE WHEN is_grantable THEN 'with grant option' END), ', ' \
+     ORDER BY privilege_type, grantee, is_grantable) \
+     FROM aclexplode(coalesce({acl}, acldefault('{kind}', {owner}))))";
+
+/// Puts [`RIGHTS`] where a query says `{rights of kind acl owner}`.
+fn with_rights(query: &str) -> String {
+    let mut out = String::new();
+    let mut rest = query;
+    while let Some((before, after)) = rest.split_once("{rights of ") {
+        let (words, after) = after.split_once('}').unwrap_or((after, ""));
+        let mut words = words.split(' ');
+        let mut next = || words.next().unwrap_or_default();
+        let (kind, acl, owner) = (next(), next(), next());
+        out.push_str(before);
+        out.push_str(
+            &RIGHTS
+                .replace("{kind}", kind)
+                .replace("{acl}", acl)
+                .replace("{owner}", owner),
+        );
+        rest = after;
+    }
+    out + rest
+}
 
 /// Reads it in one read-only transaction of its own.
 ///
@@ -198,7 +248,7 @@ async fn facts(client: &Client) -> Result<Shape> {
     for (class, oid, query) in queries {
         let users = USERS.replace("{class}", class).replace("{oid}", oid);
         let rows = client
-            .query_typed(&query.replace("{users}", &users), &[])
+            .query_typed(&with_rights(query).replace("{users}", &users), &[])
             .await
             .map_err(from_pg)?;
         for row in &rows {

@@ -12,7 +12,9 @@ pub(super) fn follow(
     sql: &str,
     column: impl Fn(&QName, &ColumnDef) -> Column,
 ) {
-    match understand(sql) {
+    let action = understand(sql);
+    super::objects::follow(catalog, &action);
+    match action {
         Action::AlterTable { name, ops, .. } => {
             let Some(found) = found(catalog, &name) else {
                 return;
@@ -26,11 +28,30 @@ pub(super) fn follow(
                         table.columns.push(column(&found, &def));
                     }
                     AlterOpKind::SetNotNull { column } => set_not_null(table, &column),
-                    AlterOpKind::AddConstraint(def) => add_constraint(catalog, &found, &def, sql),
+                    AlterOpKind::AddConstraint(def) => {
+                        add_constraint(catalog, &found, &def, sql);
+                        catalog.note_places(&found);
+                    }
+                    AlterOpKind::DropDefault { column } => {
+                        for column in table.columns.iter_mut().filter(|c| c.name == column) {
+                            column.default = None;
+                        }
+                    }
                     AlterOpKind::ValidateConstraint { name } => validate(table, &name),
                     AlterOpKind::DropConstraint { name, .. } => {
                         table.constraints.retain(|c| c.name != name);
                         table.indexes.retain(|i| !i.constraint || i.name != name);
+                    }
+                    AlterOpKind::RenameColumn { from, to } => rename_column(table, &from, &to),
+                    // What the statement says of the table by another name does not follow it.
+                    AlterOpKind::RenameTable { to } => {
+                        let to = QName::new(found.schema.as_str(), to);
+                        if let Some(mut table) = catalog.tables.remove(&found) {
+                            table.name = to.clone();
+                            catalog.tables.insert(to.clone(), table);
+                            catalog.note_places(&to);
+                        }
+                        return;
                     }
                     _ => {}
                 }
@@ -42,8 +63,10 @@ pub(super) fn follow(
             unique,
             ..
         } => {
-            let found = found(catalog, &table);
-            let Some(table) = found.and_then(|found| catalog.tables.get_mut(&found)) else {
+            let Some(found) = found(catalog, &table) else {
+                return;
+            };
+            let Some(table) = catalog.tables.get_mut(&found) else {
                 return;
             };
             if table.index(&name.name).is_none() {
@@ -58,6 +81,7 @@ pub(super) fn follow(
                     constraint: false,
                     bytes: 0,
                 });
+                catalog.note_places(&found);
             }
         }
         _ => {}
@@ -68,6 +92,18 @@ fn found(catalog: &Catalog, name: &RelName) -> Option<QName> {
     catalog
         .table(name.schema.as_deref(), &name.name)
         .map(|t| t.name.clone())
+}
+
+fn rename_column(table: &mut Table, from: &str, to: &str) {
+    let put = |name: &mut String| {
+        if name == from {
+            to.clone_into(name);
+        }
+    };
+    table.columns.iter_mut().for_each(|c| put(&mut c.name));
+    let indexes = table.indexes.iter_mut().flat_map(|i| &mut i.columns);
+    let constraints = table.constraints.iter_mut().flat_map(|c| &mut c.columns);
+    indexes.chain(constraints).for_each(put);
 }
 
 fn set_not_null(table: &mut Table, column: &str) {

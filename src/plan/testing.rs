@@ -18,6 +18,7 @@ pub(crate) fn column(name: &str, type_name: &str) -> Column {
         identity: None,
         has_equality: true,
         comment: None,
+        settings: crate::catalog::ColumnSettings::default(),
     }
 }
 
@@ -106,6 +107,8 @@ pub(crate) fn table(name: &str, columns: Vec<Column>) -> Table {
             rows: 1_000_000,
         }],
         dependents: BTreeMap::new(),
+        grants: Vec::new(),
+        mentions: Vec::new(),
     }
 }
 
@@ -222,6 +225,9 @@ pub(crate) fn catalog(major: u32) -> Catalog {
         functions: BTreeMap::new(),
         domains: Vec::new(),
         links: None,
+        objects: Vec::new(),
+        default_rights: Vec::new(),
         utc: false,
+        places: crate::catalog::Places::default(),
     }
 }

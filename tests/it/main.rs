@@ -1,5 +1,6 @@
 //! Integration tests: they need real servers, which `scripts/test.sh` starts.
 
+mod allow;
 mod cases;
 mod catalog;
 mod check;
@@ -8,10 +9,15 @@ mod connect;
 mod demo;
 mod examples;
 mod faults;
+mod integrity;
 mod lifecycle;
 mod lint;
+mod lint_fix;
 mod observe;
+mod points;
 mod pooler;
+mod promises;
+mod renames;
 mod retype;
 mod saved_plan;
 mod support;

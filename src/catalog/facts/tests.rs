@@ -14,6 +14,7 @@ fn column(name: &str, type_name: &str) -> Column {
         identity: None,
         has_equality: true,
         comment: None,
+        settings: crate::catalog::ColumnSettings::default(),
     }
 }
 
@@ -83,6 +84,8 @@ fn table(schema: &str, name: &str) -> Table {
             rows: 10,
         }],
         dependents: BTreeMap::from([("total".to_owned(), vec!["view totals".to_owned()])]),
+        grants: Vec::new(),
+        mentions: Vec::new(),
         name,
     }
 }
@@ -101,7 +104,10 @@ fn catalog() -> Catalog {
         functions: BTreeMap::new(),
         domains: Vec::new(),
         links: None,
+        objects: Vec::new(),
+        default_rights: Vec::new(),
         utc: false,
+        places: crate::catalog::Places::default(),
     }
 }
 

@@ -7,16 +7,19 @@
 
 mod cli;
 mod dump;
+mod network;
 mod pgbouncer;
 mod workload;
 
 use std::sync::Once;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::types::FromSqlOwned;
 use tokio_postgres::{Client, NoTls};
 
 pub(crate) use cli::{Cli, Output, Running};
 pub(crate) use dump::schema_dump;
+pub(crate) use network::Network;
 pub(crate) use pgbouncer::PgBouncer;
 pub(crate) use workload::{Machine, Report, Workload};
 
@@ -81,6 +84,32 @@ impl Db {
         Self { name, base, client }
     }
 
+    /// Ends its sessions, so that [`Self::copy`] can be made of it; it cannot be asked any more.
+    pub(crate) async fn into_template(self) -> Self {
+        let admin = connect(&self.base).await.expect("the test primary");
+        let end = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
+            self.name
+        );
+        while !admin.query(&end, &[]).await.expect(&end).is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        self
+    }
+
+    /// A new database with all that this one, a template, has.
+    pub(crate) async fn copy(&self) -> Self {
+        let (base, name) = (
+            self.base.clone(),
+            format!("{}_{:08x}", self.name, fastrand::u32(..)),
+        );
+        let admin = connect(&base).await.expect("the test primary");
+        let create = format!("CREATE DATABASE {name} TEMPLATE {}", self.name);
+        admin.batch_execute(&create).await.expect(&create);
+        let client = connect(&on(&base, &name)).await.expect("the new database");
+        Self { name, base, client }
+    }
+
     /// A new database in which these statements have run.
     pub(crate) async fn with(test_name: &str, sql: &str) -> Self {
         let db = Self::create(test_name).await;
@@ -130,6 +159,31 @@ impl Db {
         let mut rows = self.rows(sql).await;
         assert_eq!(rows.len(), 1, "rows of: {sql}");
         rows.remove(0)
+    }
+
+    /// Waits until a query gives true.
+    pub(crate) async fn until(&self, limit: Duration, what: &str, sql: &str) {
+        let begun = Instant::now();
+        while self.rows::<Option<bool>>(sql).await != [Some(true)] {
+            assert!(begun.elapsed() < limit, "not in {limit:?}: {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until the first chunks of a backfill are committed, each part for `limit` at most.
+    pub(crate) async fn backfilling(&self, limit: Duration) {
+        self.until(
+            limit,
+            "the state schema",
+            "SELECT to_regclass('pgshift.checkpoint') IS NOT NULL",
+        )
+        .await;
+        self.until(
+            limit,
+            "the first chunks of the backfill",
+            "SELECT count(*) FILTER (WHERE chunks > 2) > 0 FROM pgshift.checkpoint",
+        )
+        .await;
     }
 
     /// The canonical text of its schema, see [`schema_dump`].
