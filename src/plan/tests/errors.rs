@@ -549,10 +549,6 @@ const ALLOWABLE: &[(&str, &str)] = &[
     ("rewrite-table", "VACUUM FULL orders"),
     ("rewrite-table", "ALTER TABLE orders SET TABLESPACE fast"),
     ("rewrite-table", "ALTER TABLE orders SET UNLOGGED"),
-    (
-        "change-column-type",
-        "ALTER TABLE orders ALTER total TYPE text",
-    ),
     ("refresh-blocking", "REFRESH MATERIALIZED VIEW daily"),
     ("create-index-blocking", "CREATE INDEX i ON events (id)"),
     (
