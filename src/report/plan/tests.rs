@@ -261,7 +261,7 @@ fn the_plan_for_people() {
     VERIFY  compares every row
 
       5. compare every row of public.orders
-           SELECT count(*), array_agg(k) FILTER (WHERE n <= 10) FROM (SELECT 'id=' || coalesce("orders"."id"::text, 'null') AS k, row_number() OVER () AS n FROM ONLY "public"."orders" AS "orders" WHERE (total_cents IS DISTINCT FROM round(total * 100)::bigint) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid) AS wrong
+           SELECT count(*), array_agg(t) FILTER (WHERE n <= 10000) FROM (SELECT "orders".ctid::text AS t, row_number() OVER () AS n FROM ONLY "public"."orders" AS "orders" WHERE (total_cents IS DISTINCT FROM round(total * 100)::bigint) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid) AS wrong
          locks     ACCESS SHARE on public.orders
          runs      reads only, in ranges of blocks
          cost      unknown
