@@ -13,6 +13,7 @@ mod outage;
 mod overrides;
 mod pause;
 mod phases;
+mod retype;
 mod reverse;
 mod runners;
 mod signals;
