@@ -1,5 +1,7 @@
 //! Asks the server a plan's questions, in one transaction that is rolled back.
 
+mod retype;
+
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -106,6 +108,10 @@ async fn in_transaction(client: &Client, draft: &Draft<'_>, probe: &Probe) -> Re
     }
     for question in &probe.questions {
         run(client, migration, question, &question.explain).await?;
+    }
+    for question in &probe.retypes {
+        let answer = retype::ask(client, draft, question).await?;
+        probed.retypes.insert(question.table.clone(), answer);
     }
     let mut serial = 0;
     for question in &probe.questions {

@@ -18,7 +18,7 @@ use crate::event::{Event, Progress};
 use crate::pg::catalog::{self, Wanted};
 use crate::pg::error::from_pg;
 use crate::pg::probes::relation_state;
-use crate::plan::{Step, Work};
+use crate::plan::{Phase, Step, Work};
 use crate::sql::quote::literal;
 use crate::store::runs::LOST;
 
@@ -101,6 +101,18 @@ async fn find(
             keys: found.keys.clone(),
         })
         .await?;
+    if found.wrong > 0 && step.phase == Phase::Revert {
+        return Err(Error::refused(format!(
+            "{} {} of {} {} a value that the old type cannot hold: {}",
+            found.wrong,
+            if found.wrong == 1 { "row" } else { "rows" },
+            spec.table,
+            if found.wrong == 1 { "has" } else { "have" },
+            found.keys.join("; "),
+        ))
+        .left("nothing was taken back: the new type stands")
+        .hint("change or delete these rows and `pgshift resume`"));
+    }
     if found.wrong > 0 {
         return Err(Error::new(
             ErrorKind::Findings,

@@ -45,6 +45,7 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
         after: &after,
         created: &created,
         defaults: &moved_defaults,
+        probed,
         plain_revert,
     };
     let contract = contract::build(draft, &before, &groups, verify)?;

@@ -11,6 +11,7 @@ use crate::sql::dml::{self, Assignment, Piece, TableRef};
 use crate::sql::{Diagnostic, Source, Span};
 
 use super::fill::{self, Fill};
+use super::retype::{self, Retype};
 use super::sections::{Known, Sections};
 
 /// A column that the expand section adds to an existing table.
@@ -63,6 +64,9 @@ pub struct Draft<'a> {
     /// Those of them whose values the server would compute while it locks the table: each has a
     /// backfill of its own, before those of the file.
     pub fills: BTreeMap<(QName, String), Fill>,
+    /// Columns whose type changes by way of another column, by table: each has a backfill of its
+    /// own too.
+    pub retypes: BTreeMap<QName, Vec<Retype>>,
     /// Backfill statements.
     pub backfills: Vec<DraftStatement<'a>>,
     /// Reverse statements.
@@ -196,6 +200,7 @@ impl<'a> Draft<'a> {
             catalog,
             new_columns: BTreeMap::new(),
             fills: BTreeMap::new(),
+            retypes: BTreeMap::new(),
             backfills: Vec::new(),
             reverses: Vec::new(),
             sections: Sections::default(),
@@ -207,12 +212,25 @@ impl<'a> Draft<'a> {
         for known in &sections.expand {
             draft.collect_new_columns(known)?;
         }
+        for (retype, statement) in retype::collect(&draft, &sections.expand)? {
+            let table = statement.table.clone();
+            if let Some(def) = retype::added(&retype) {
+                let span = retype.span;
+                let key = (table.clone(), retype.shadow.clone());
+                draft.new_columns.insert(key, NewColumn { def, span });
+            }
+            draft.backfills.push(statement);
+            draft.retypes.entry(table).or_default().push(retype);
+        }
         for (known, options) in &sections.backfill {
             let statement = draft.statement(known, options)?;
             draft.backfills.push(statement);
         }
         for known in &sections.reverse {
-            let statement = draft.statement(known, &BackfillOptions::default())?;
+            let mut statement = draft.statement(known, &BackfillOptions::default())?;
+            if let Some(retypes) = draft.retypes.get(&statement.table) {
+                retype::read_shadows(&mut statement, retypes);
+            }
             if !draft.backfills.iter().any(|b| b.table == statement.table) {
                 return Err(draft.wrong(
                     known.statement.span,

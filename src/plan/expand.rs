@@ -8,6 +8,7 @@ use super::fill;
 use super::follow::follow;
 use super::forms;
 use super::probe::Probed;
+use super::retype::{self, Retype, Side, swapped};
 use super::sections::Known;
 use super::statements::{attach_reverts, ordinary, text_steps};
 use super::step::{Phase, Step, Undo, Work};
@@ -63,6 +64,7 @@ pub(super) fn expand(
             .map(|b| b.table.clone())
             .collect(),
         waiting: BTreeSet::new(),
+        dressed: BTreeSet::new(),
         out: Expanded {
             steps: Vec::new(),
             moved_defaults: Vec::new(),
@@ -96,6 +98,8 @@ struct Builder<'d, 'a> {
     thinned: BTreeSet<QName>,
     /// Constraints and indexes that are made after the backfill.
     waiting: BTreeSet<String>,
+    /// Tables whose new columns have the steps that give them what the old ones have.
+    dressed: BTreeSet<QName>,
     out: Expanded,
 }
 
@@ -231,9 +235,16 @@ impl Builder<'_, '_> {
         let (mut early, mut late, mut divided) = (Vec::new(), Vec::new(), false);
         let mut bare = false;
         let mut fills = Vec::new();
+        let mut retypes = false;
         for op in ops {
             let text = op.span.of(sql);
             match &op.kind {
+                AlterOpKind::SetType { column, .. }
+                    if let Some(retype) = self.retype(&table.name, column) =>
+                {
+                    early.push(retype::add_column(retype));
+                    (divided, retypes) = (true, true);
+                }
                 AlterOpKind::AddColumn(def)
                     if let Some(fill) =
                         draft.fills.get(&(table.name.clone(), def.name.clone())) =>
@@ -302,6 +313,15 @@ impl Builder<'_, '_> {
         {
             step.notes.push(format!("rewritten: {}", parts.why));
         }
+        if retypes && let Some(first) = steps.first_mut() {
+            first.notes.push(
+                "rewritten: the server would write the table anew under a lock that blocks reads \
+                 and writes; a column of the new type is filled beside the old one, and takes its \
+                 place at contract"
+                    .to_owned(),
+            );
+            steps.extend(self.dress(table, span)?);
+        }
         if bare && let Some(first) = steps.first_mut() {
             first.notes.push(
                 "without its default, which is set at contract: until then an old application's \
@@ -310,6 +330,20 @@ impl Builder<'_, '_> {
             );
         }
         Ok(steps)
+    }
+
+    fn retype(&self, table: &QName, column: &str) -> Option<&Retype> {
+        let columns = self.draft.retypes.get(table)?;
+        columns.iter().find(|r| r.column == column)
+    }
+
+    /// What new columns get after their backfill; once for a table.
+    fn dress(&mut self, table: &Table, span: Span) -> Result<Vec<Step>> {
+        if !self.dressed.insert(table.name.clone()) {
+            return Ok(Vec::new());
+        }
+        let table = swapped(self.draft, self.probed, &table.name, line(self.draft, span))?;
+        Ok(table.dress(Side::New))
     }
 
     /// The steps of a part of an ALTER TABLE.

@@ -16,6 +16,7 @@ pub mod inverse;
 pub mod locks;
 mod plain;
 pub mod probe;
+pub mod retype;
 mod revert;
 pub mod safe;
 pub mod sections;

@@ -16,6 +16,7 @@ use crate::sql::quote::{ident, qname};
 
 use super::draft::{Draft, DraftStatement};
 use super::fill::Fill;
+use super::retype;
 
 /// All questions about one migration.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +30,8 @@ pub struct Probe {
     pub questions: Vec<Question>,
     /// Functions that the expressions call.
     pub functions: BTreeSet<String>,
+    /// Tables with columns that change their type.
+    pub retypes: Vec<retype::question::Question>,
 }
 
 /// A temporary copy of a table.
@@ -89,6 +92,8 @@ pub struct Probed {
     pub volatile: BTreeSet<String>,
     /// Seconds that a row of a question's statement took on a sample, by index of the question.
     pub row_cost: BTreeMap<usize, f64>,
+    /// What the server says of tables with columns that change their type.
+    pub retypes: BTreeMap<QName, retype::question::Answer>,
     /// The checks ran on the server; false where the role may not make temporary tables.
     pub checked: bool,
 }
@@ -160,6 +165,13 @@ pub fn probe(draft: &Draft<'_>) -> Probe {
                 .extend(function_names(text).into_iter().map(|(_, name)| name));
         }
         probe.questions.push(question(statement, &name));
+    }
+    for (number, (table, columns)) in draft.retypes.iter().enumerate() {
+        probe.retypes.push(retype::question::Question {
+            table: table.clone(),
+            copy: format!("pgshift_type_{}", number + 1),
+            columns: columns.clone(),
+        });
     }
     probe
 }

@@ -12,6 +12,7 @@ mod lifecycle;
 mod lint;
 mod observe;
 mod pooler;
+mod retype;
 mod retype_random;
 mod saved_plan;
 mod support;

@@ -47,6 +47,7 @@ fn change(cx: &mut Cx<'_>, name: &RelName, op: &AlterOp) {
         type_text,
         using,
         collate,
+        ..
     } = &op.kind
     else {
         return;

@@ -6,6 +6,7 @@
 //! bounds that.
 
 mod definitions;
+pub mod details;
 mod links;
 mod parts;
 mod relations;

@@ -15,7 +15,8 @@ use crate::sql::quote::ident;
 
 use super::draft::{Draft, DraftStatement};
 use super::probe::{Answer, Probed};
-use super::sync::{self, Mapping, SyncGroup, Target};
+use super::retype;
+use super::sync::{self, Component, Mapping, SyncGroup, Target};
 use checks::queries;
 use predicates::{need, wrong};
 
@@ -166,7 +167,8 @@ impl Decider<'_, '_> {
             }
             self.check_reverse(statement)?;
             self.check_row(statement, answer)?;
-            let mapping = self.mapping(statement, answer);
+            let mut mapping = self.mapping(statement, answer);
+            mapping.or_null = draft.retypes.contains_key(&statement.table);
             reverse
                 .entry(statement.table.clone())
                 .or_default()
@@ -175,11 +177,15 @@ impl Decider<'_, '_> {
         let mut groups = Vec::new();
         for (name, mappings) in forward {
             let table = self.table(&name);
-            let (indexes, reverse): (Vec<usize>, Vec<Mapping>) = reverse
+            let (indexes, mut reverse): (Vec<usize>, Vec<Mapping>) = reverse
                 .remove(&name)
                 .unwrap_or_default()
                 .into_iter()
                 .unzip();
+            if let Some(columns) = draft.retypes.get(&name) {
+                let answer = retype::answer(draft, self.probed, &name, columns)?;
+                reverse.extend(retype::mappings(draft, &name, columns, answer)?);
+            }
             let components = sync::components(mappings, reverse).map_err(|n| {
                 draft.wrong(
                     draft.reverses[indexes[n]].statement.span,
@@ -239,6 +245,7 @@ impl Decider<'_, '_> {
                 .collect(),
             rest: statement.tests_null,
             reads: answer.all().into_iter().collect(),
+            or_null: false,
         }
     }
 
@@ -295,6 +302,14 @@ impl Decider<'_, '_> {
             .flat_map(|g| &g.components)
             .find(|c| sync && c.forward.contains(&mapping));
         let wrong = match component {
+            // No application knows the new column before contract.
+            Some(component) if self.draft.retypes.contains_key(&statement.table) => {
+                let forward = Component {
+                    reverse: Vec::new(),
+                    ..component.clone()
+                };
+                Some(wrong(&mapping, &forward))
+            }
             Some(component) => Some(wrong(&mapping, component)),
             None => need.clone(),
         };
@@ -396,7 +411,12 @@ impl Decider<'_, '_> {
                 table.name
             ));
         }
+        if let Some(columns) = self.draft.retypes.get(&statement.table) {
+            let names: Vec<_> = columns.iter().map(|c| c.column.as_str()).collect();
+            warnings.push(retype::order_warning(&statement.table, &names));
+        }
         if sync
+            && !self.draft.retypes.contains_key(&statement.table)
             && !self
                 .draft
                 .reverses

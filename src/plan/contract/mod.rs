@@ -6,10 +6,13 @@ mod table;
 
 use std::collections::BTreeSet;
 
+use super::backfills::search_path;
 use super::build::{MovedDefault, line, lock_on, remove_sync};
 use super::draft::Draft;
 use super::inverse::inverse;
 use super::locks::locks;
+use super::probe::Probed;
+use super::retype;
 use super::sections::Known;
 use super::statements::{attach_reverts, ordinary, text_steps, undo_of};
 use super::step::{Phase, Step, Undo};
@@ -35,6 +38,8 @@ pub(super) struct Before<'e> {
     pub(super) after: &'e Catalog,
     pub(super) created: &'e BTreeSet<RelName>,
     pub(super) defaults: &'e [MovedDefault],
+    /// What the server said.
+    pub(super) probed: &'e Probed,
     /// The revert section of a plain file is still to be given to a step.
     pub(super) plain_revert: bool,
 }
@@ -74,6 +79,9 @@ pub(super) fn build(
         reverts,
         "contract",
     )?;
+    for table in draft.retypes.keys() {
+        builder.retype(table)?;
+    }
     for group in groups {
         if !builder.switched.contains(&group.table) {
             builder.end_sync(group);
@@ -339,6 +347,24 @@ impl Builder<'_, '_> {
                 .locks(lock)
                 .undo(Undo::steps(vec![undo])),
         );
+    }
+
+    /// Swaps the columns of a table whose types change.
+    fn retype(&mut self, table: &QName) -> Result<()> {
+        let Some(group) = self.group(table).cloned() else {
+            return Ok(());
+        };
+        let columns = &self.draft.retypes[table];
+        let line = columns.first().map_or(0, |c| line(self.draft, c.span));
+        let swapped = retype::swapped(self.draft, self.before.probed, table, line)?;
+        let search_path = search_path(self.draft);
+        let swap = retype::swap(self.draft, swapped, &group, search_path);
+        self.switched.insert(table.clone());
+        let renamed = swap.renamed.into_iter();
+        self.renamed.extend(renamed.map(|r| (table.clone(), r)));
+        self.contract.steps.push(swap.step);
+        self.contract.purge.push(swap.purge);
+        Ok(())
     }
 
     fn set_default(&mut self, default: &MovedDefault) {

@@ -182,6 +182,24 @@ impl Part<'_> {
     /// Evaluates a mapping over the NEW row and assigns where its condition holds.
     fn assign(&self, body: &mut String, mapping: &Mapping, indent: usize) {
         let pad = " ".repeat(indent);
+        if mapping.or_null {
+            // A block with EXCEPTION is a subtransaction, without an id as it writes nothing.
+            let plain = Mapping {
+                or_null: false,
+                ..mapping.clone()
+            };
+            let _ = writeln!(body, "{pad}BEGIN");
+            self.assign(body, &plain, indent + 2);
+            let _ = writeln!(
+                body,
+                "{pad}EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN"
+            );
+            for target in &mapping.targets {
+                let _ = writeln!(body, "{pad}  {} := NULL;", self.row(&target.column));
+            }
+            let _ = writeln!(body, "{pad}END;");
+            return;
+        }
         let _ = writeln!(body, "{pad}{}", self.select_into(mapping));
         let _ = writeln!(body, "{pad}IF FOUND THEN");
         for (n, target) in mapping.targets.iter().enumerate() {
@@ -230,7 +248,7 @@ fn differ(one: &str, other: &str) -> String {
 }
 
 /// A dollar-quote tag that the body does not contain.
-pub(super) fn dollar_tag(body: &str) -> String {
+pub(in crate::plan) fn dollar_tag(body: &str) -> String {
     let mut n = 0;
     loop {
         let tag = if n == 0 {

@@ -5,7 +5,7 @@
 //! The author's expressions are evaluated verbatim over a one-row subquery that carries the
 //! table's range name, so their column references resolve as in the author's own UPDATE.
 
-mod function;
+pub(super) mod function;
 #[cfg(test)]
 mod tests;
 
@@ -53,6 +53,9 @@ pub struct Mapping {
     pub rest: bool,
     /// Columns of the table that expressions and condition read, by their names in the text.
     pub reads: Vec<String>,
+    /// A value that the targets' types cannot hold gives null, not an error: the application that
+    /// writes it knows nothing of these columns.
+    pub or_null: bool,
 }
 
 impl Mapping {

@@ -21,6 +21,7 @@ fn mapping(targets: &[&str], reads: &[&str]) -> Mapping {
         targets: targets.iter().map(|t| target(t, "x")).collect(),
         rest: false,
         reads: reads.iter().map(|r| (*r).to_owned()).collect(),
+        or_null: false,
     }
 }
 

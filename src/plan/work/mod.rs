@@ -110,6 +110,7 @@ pub(crate) fn op_work(op: &AlterOpKind, table: Option<&Table>, catalog: &Catalog
             type_text,
             using,
             collate,
+            ..
         } => {
             let Some((table, old)) = table.and_then(|t| Some((t, t.column(column)?))) else {
                 return Work::Rewrite;

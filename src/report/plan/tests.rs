@@ -44,6 +44,7 @@ fn sync_sql() -> Vec<String> {
                 }],
                 rest: false,
                 reads: vec!["total".into()],
+                or_null: false,
             }],
             reverse: vec![],
         }],

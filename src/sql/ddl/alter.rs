@@ -61,6 +61,10 @@ pub enum AlterOpKind {
         collate: bool,
         /// The author's text of the USING expression.
         using: Option<String>,
+        /// The type with its COLLATE.
+        definition: Span,
+        /// Where the USING expression is.
+        using_span: Option<Span>,
     },
     /// ALTER COLUMN … ADD GENERATED … AS IDENTITY.
     AddIdentity {
@@ -503,23 +507,25 @@ fn alter_column(c: &mut Cursor<'_>, column: String) -> Option<AlterOpKind> {
         });
     }
     if c.eat("set data type") || c.eat("type") {
+        let start = c.offset();
         let type_text = type_text(c, |c| c.is_any(&["using", "collate"]))?.to_owned();
         let collate = c.eat("collate");
         if collate {
             c.rel()?;
         }
-        let using = if c.eat("using") && !c.done() {
+        let definition = c.span_from(start);
+        let using_span = (c.eat("using") && !c.done()).then(|| {
             let start = c.offset();
             c.finish();
-            Some(c.text_of(c.span_from(start)).to_owned())
-        } else {
-            None
-        };
+            c.span_from(start)
+        });
         return Some(AlterOpKind::SetType {
             column,
             type_text,
             collate,
-            using,
+            using: using_span.map(|span| c.text_of(span).to_owned()),
+            definition,
+            using_span,
         });
     }
     if c.eat("set expression as") {

@@ -1,0 +1,100 @@
+//! What only a change of a column's type needs to know of a table, read for the tables of such a
+//! change.
+
+use super::QName;
+
+/// What a [`Definition`] defines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DefinitionKind {
+    /// An index, a constraint's own included.
+    Index,
+    /// A constraint.
+    Constraint,
+    /// Extended statistics.
+    Statistics,
+}
+
+/// An object of a table as the server writes it down, in the order of their making.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// What it is.
+    pub kind: DefinitionKind,
+    /// Name.
+    pub name: String,
+    /// `pg_get_indexdef`, `pg_get_constraintdef` or `pg_get_statisticsobjdef`.
+    pub text: String,
+    /// Comment.
+    pub comment: Option<String>,
+    /// An index's tablespace, where it is not the database's.
+    pub tablespace: Option<String>,
+    /// CLUSTER goes by this index.
+    pub clustered: bool,
+    /// This index is the replica identity.
+    pub replica_identity: bool,
+}
+
+/// A right on a column or a sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// `SELECT`.
+    pub privilege: String,
+    /// Role; `None` is PUBLIC.
+    pub grantee: Option<String>,
+    /// WITH GRANT OPTION.
+    pub grantable: bool,
+}
+
+/// A sequence that belongs to a column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedSequence {
+    /// Name.
+    pub name: QName,
+    /// `format_type` of its values.
+    pub type_name: String,
+    /// It is the column's identity, not only owned by it.
+    pub identity: bool,
+    /// START.
+    pub start: i64,
+    /// INCREMENT.
+    pub increment: i64,
+    /// MINVALUE.
+    pub min: i64,
+    /// MAXVALUE.
+    pub max: i64,
+    /// CACHE.
+    pub cache: i64,
+    /// CYCLE.
+    pub cycle: bool,
+    /// Rights, beside the owner's.
+    pub grants: Vec<Grant>,
+    /// Comment.
+    pub comment: Option<String>,
+}
+
+/// What a column keeps when its type changes, beside what [`super::Column`] has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ColumnDetails {
+    /// SET STATISTICS, where it was set.
+    pub statistics: Option<i32>,
+    /// SET (…), `name=value`.
+    pub options: Vec<String>,
+    /// Rights on the column.
+    pub grants: Vec<Grant>,
+    /// Sequences that belong to it.
+    pub sequences: Vec<OwnedSequence>,
+}
+
+/// How two types convert.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Conversion {
+    /// It is the same type with other modifiers.
+    pub same: bool,
+    /// There is a cast (`pg_cast`) from the new type to the old one.
+    pub back: bool,
+    /// One of the two is text: every value has a text, which may be read as the other type.
+    pub text: bool,
+    /// The way there depends on settings of the session, such as `TimeZone`.
+    pub depends: bool,
+    /// The way back does.
+    pub back_depends: bool,
+}

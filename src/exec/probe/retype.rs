@@ -1,0 +1,74 @@
+//! Asks about changes of a column's type.
+
+use tokio_postgres::Client;
+
+use super::at_span;
+use crate::error::{Error, Result};
+use crate::pg::catalog::{columns_of, details};
+use crate::pg::error::from_pg;
+use crate::plan::Draft;
+use crate::plan::retype::question::{Answer, Question, Told};
+use crate::sql::quote::ident;
+
+/// The answer about one table, in the transaction of all questions.
+pub(super) async fn ask(client: &Client, draft: &Draft<'_>, question: &Question) -> Result<Answer> {
+    let migration = draft.migration;
+    let span = question.span();
+    let run = async |sql: &str| {
+        client
+            .batch_execute(sql)
+            .await
+            .map_err(|e| at_span(migration, span, e))
+    };
+    let real = draft.catalog.tables[&question.table].oid;
+    run(&question.create()).await?;
+    let copy: u32 = client
+        .query_one(
+            "SELECT to_regclass($1)::oid",
+            &[&format!("pg_temp.{}", ident(&question.copy))],
+        )
+        .await
+        .map_err(from_pg)?
+        .get(0);
+    let mut told = Told {
+        table: details::definitions(client, real).await?,
+        copy: details::definitions(client, copy).await?,
+        ..Told::default()
+    };
+    for sql in question.to_old() {
+        run(&sql).await?;
+    }
+    told.old = details::definitions(client, copy).await?;
+    for sql in question.from_old() {
+        run(&sql).await?;
+    }
+    for (sql, span) in question.retype() {
+        client
+            .batch_execute(&sql)
+            .await
+            .map_err(|e| at_span(migration, span, e))?;
+    }
+    for sql in question.to_shadow() {
+        run(&sql).await?;
+    }
+    told.new = details::definitions(client, copy).await?;
+    told.columns = columns_of(client, copy).await?;
+    let names: Vec<&str> = question.columns.iter().map(|c| c.column.as_str()).collect();
+    told.details = details::columns(client, real, &names).await?;
+    for column in &question.columns {
+        let (old, new) = ((real, &*column.column), (copy, &*column.shadow));
+        let conversion = details::conversion(client, old, new).await?;
+        told.conversions.insert(column.column.clone(), conversion);
+    }
+    told.understood(&question.columns).map_err(|why| -> Error {
+        draft.refused(
+            span,
+            format!(
+                "the type of a column of {} cannot be changed online: {why}",
+                question.table
+            ),
+            "add a column of the new type in expand, fill it in backfill, map it back in reverse, \
+             and drop the old one in contract",
+        )
+    })
+}

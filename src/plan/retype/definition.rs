@@ -1,0 +1,113 @@
+//! What the server writes down of indexes and constraints, taken apart. Its words are few and in
+//! fixed places (`ruleutils.c`), so nothing is guessed.
+
+use crate::sql::lex::{Token, TokenKind, ident_value, is_keyword, lex_code};
+use crate::sql::quote::ident;
+
+/// `USING btree (…) …` of `CREATE [UNIQUE] INDEX name ON [ONLY] schema.table USING …`.
+pub(super) fn index_tail(definition: &str) -> Option<&str> {
+    let tokens = lex_code(definition);
+    let mut rest = tokens.as_slice();
+    let word = |keyword: &str, rest: &mut &[Token]| {
+        let found = rest
+            .first()
+            .is_some_and(|t| is_keyword(*t, definition, keyword));
+        if found {
+            *rest = &rest[1..];
+        }
+        found
+    };
+    if !word("CREATE", &mut rest) {
+        return None;
+    }
+    word("UNIQUE", &mut rest);
+    if !word("INDEX", &mut rest) {
+        return None;
+    }
+    // The name, which may be `on` in quotes only.
+    rest = rest.get(1..)?;
+    if !word("ON", &mut rest) {
+        return None;
+    }
+    word("ONLY", &mut rest);
+    rest = rest.get(1..)?;
+    while rest.first().is_some_and(|t| t.kind == TokenKind::Dot) {
+        rest = rest.get(2..)?;
+    }
+    let first = *rest.first()?;
+    is_keyword(first, definition, "USING").then(|| &definition[first.span.start..])
+}
+
+/// The tail with a tablespace, which stands before WHERE.
+pub(super) fn with_tablespace(tail: &str, tablespace: Option<&str>) -> String {
+    let Some(tablespace) = tablespace else {
+        return tail.to_owned();
+    };
+    let mut depth = 0_usize;
+    for token in lex_code(tail) {
+        match token.kind {
+            TokenKind::LParen => depth += 1,
+            TokenKind::RParen => depth = depth.saturating_sub(1),
+            _ if depth == 0 && is_keyword(token, tail, "WHERE") => {
+                let (before, after) = tail.split_at(token.span.start);
+                return format!("{before}TABLESPACE {} {after}", ident(tablespace));
+            }
+            _ => {}
+        }
+    }
+    format!("{tail} TABLESPACE {}", ident(tablespace))
+}
+
+/// A foreign key of other columns: names are replaced in `FOREIGN KEY (…)` and in
+/// `SET NULL (…)`, `SET DEFAULT (…)`; what it references stays.
+pub(super) fn foreign_key(definition: &str, name: impl Fn(&str) -> Option<String>) -> String {
+    let tokens = lex_code(definition);
+    let keyword = |at: Option<usize>, word: &str| {
+        at.and_then(|at| tokens.get(at))
+            .is_some_and(|t| is_keyword(*t, definition, word))
+    };
+    let mut out = String::new();
+    let (mut copied, mut own) = (0, false);
+    for (at, token) in tokens.iter().enumerate() {
+        match token.kind {
+            TokenKind::LParen => {
+                let before = |n: usize| at.checked_sub(n);
+                own = keyword(before(1), "KEY") && keyword(before(2), "FOREIGN")
+                    || keyword(before(2), "SET")
+                        && (keyword(before(1), "NULL") || keyword(before(1), "DEFAULT"));
+            }
+            TokenKind::RParen => own = false,
+            _ if own => {
+                if let Some(other) = ident_value(*token, definition).and_then(|n| name(&n)) {
+                    out.push_str(&definition[copied..token.span.start]);
+                    out.push_str(&ident(&other));
+                    copied = token.span.end;
+                }
+            }
+            _ => {}
+        }
+    }
+    out.push_str(&definition[copied..]);
+    out
+}
+
+/// `DEFERRABLE …` at the end of a key's definition.
+pub(super) fn deferrable(definition: &str) -> &str {
+    let mut depth = 0_usize;
+    for token in lex_code(definition) {
+        match token.kind {
+            TokenKind::LParen => depth += 1,
+            TokenKind::RParen => depth = depth.saturating_sub(1),
+            _ if depth == 0 && is_keyword(token, definition, "DEFERRABLE") => {
+                return &definition[token.span.start..];
+            }
+            _ => {}
+        }
+    }
+    ""
+}
+
+/// Without the NOT VALID at the end.
+pub(super) fn as_valid(definition: &str) -> &str {
+    definition.strip_suffix(" NOT VALID").unwrap_or(definition)
+}

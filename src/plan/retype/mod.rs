@@ -1,0 +1,450 @@
+//! ALTER COLUMN … TYPE that would write the table anew while nobody can use it: a shadow column of
+//! the new type is added, kept in sync, filled, given all that the column has (indexes,
+//! constraints, NOT NULL, comments, rights), and takes the column's place at contract in one short
+//! transaction. The old column follows what is written from then on, so that the way back is a
+//! swap too.
+//!
+//! What the new column needs is not made up from text: the server changes the type of an empty
+//! temporary copy, and says how it would write each definition afterwards ([`question`]).
+
+mod definition;
+mod dress;
+pub mod question;
+mod swap;
+#[cfg(test)]
+mod tests;
+mod way_back;
+
+use super::draft::{Draft, DraftStatement};
+use super::probe::Probed;
+use super::sections::Known;
+use super::sync;
+use super::work::{Work, constrained_domain, op_work};
+use crate::catalog::{Column, ConstraintKind, QName, RelKind, Table};
+use crate::error::Result;
+use crate::migration::{BackfillOptions, SectionKind};
+use crate::sql::Span;
+use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, understand};
+use crate::sql::dml::{Assignment, Piece, identifiers};
+use crate::sql::lex::{ident_value, is_keyword, lex_code};
+use crate::sql::quote::{derived_name, ident};
+
+pub(super) use dress::Side;
+pub(super) use swap::swap;
+pub(super) use way_back::mappings;
+
+/// A column whose type changes by way of another column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retype {
+    /// The column.
+    pub column: String,
+    /// The new column, until contract.
+    pub shadow: String,
+    /// The old column, from contract on.
+    pub old: String,
+    /// The author's type with its COLLATE.
+    pub definition: String,
+    /// The author's type.
+    pub type_text: String,
+    /// The author's USING.
+    pub using: Option<Piece>,
+    /// Where it stands in the file.
+    pub span: Span,
+}
+
+/// How to do by hand what is refused here.
+const BY_HAND: &str = "or add a column of the new type in expand, fill it in backfill, map it back \
+                       in reverse, and drop the old one in contract";
+
+/// Finds the changes of type that go by way of another column, and the backfill of each.
+pub(super) fn collect<'a>(
+    draft: &Draft<'a>,
+    expand: &[Known<'a>],
+) -> Result<Vec<(Retype, DraftStatement<'a>)>> {
+    let mut all: Vec<(Retype, DraftStatement<'a>)> = Vec::new();
+    for known in expand {
+        let Action::AlterTable { name, ops, .. } = &known.action else {
+            continue;
+        };
+        let Some(table) = draft.table(name) else {
+            continue;
+        };
+        for op in ops {
+            let Some(retype) = retype(draft, known, table, op) else {
+                continue;
+            };
+            check_alone(draft, known, table, ops, &retype)?;
+            check_table(draft, table, &retype)?;
+            check_column(draft, table, &retype)?;
+            let twice = all
+                .iter()
+                .any(|(other, of)| of.table == table.name && other.column == retype.column);
+            if twice {
+                return Err(draft.wrong(
+                    retype.span,
+                    format!("the type of {} is changed twice", retype.column),
+                    "",
+                ));
+            }
+            let statement = backfill(known, table, &retype);
+            all.push((retype, statement));
+        }
+    }
+    Ok(all)
+}
+
+fn retype(draft: &Draft<'_>, known: &Known<'_>, table: &Table, op: &AlterOp) -> Option<Retype> {
+    let AlterOpKind::SetType {
+        column,
+        type_text,
+        definition,
+        using,
+        using_span,
+        ..
+    } = &op.kind
+    else {
+        return None;
+    };
+    table.column(column)?;
+    if op_work(&op.kind, Some(table), draft.catalog) <= Work::Scan {
+        return None;
+    }
+    let sql = &known.statement.sql;
+    let key = format!("{} {} {column}", draft.migration.id, table.name);
+    Some(Retype {
+        column: column.clone(),
+        shadow: derived_name("_pgshift_new_", column, &key),
+        old: derived_name("_pgshift_dropped_", column, &key),
+        definition: definition.of(sql).to_owned(),
+        type_text: type_text.clone(),
+        using: using
+            .clone()
+            .zip(*using_span)
+            .map(|(text, span)| Piece { text, span }),
+        span: op.span.shift(known.statement.span.start),
+    })
+}
+
+/// The column that is added.
+pub(super) fn added(retype: &Retype) -> Option<ColumnDef> {
+    let sql = format!("ALTER TABLE t {}", add_column(retype));
+    let Action::AlterTable { ops, .. } = understand(&sql) else {
+        return None;
+    };
+    match ops.into_iter().next()?.kind {
+        AlterOpKind::AddColumn(def) => Some(*def),
+        _ => None,
+    }
+}
+
+/// The sub-command that adds it.
+pub(super) fn add_column(retype: &Retype) -> String {
+    format!("ADD COLUMN {} {}", ident(&retype.shadow), retype.definition)
+}
+
+/// `UPDATE table SET shadow = column`, coerced as an assignment: what ALTER COLUMN … TYPE does
+/// without USING (documentation, ALTER TABLE).
+fn backfill<'a>(known: &Known<'a>, table: &Table, retype: &Retype) -> DraftStatement<'a> {
+    let place = Span::new(
+        retype.span.start - known.statement.span.start,
+        retype.span.end - known.statement.span.start,
+    );
+    let expr = retype.using.clone().unwrap_or_else(|| Piece {
+        text: ident(&retype.column),
+        span: place,
+    });
+    DraftStatement {
+        statement: known.statement,
+        table: table.name.clone(),
+        alias: table.name.name.clone(),
+        assignments: vec![Assignment {
+            column: retype.shadow.clone(),
+            column_span: place,
+            expr,
+        }],
+        delete: false,
+        from: None,
+        conditions: Vec::new(),
+        tests_null: false,
+        where_: None,
+        options: BackfillOptions {
+            sync: Some(true),
+            ..BackfillOptions::default()
+        },
+        all_new: true,
+    }
+}
+
+/// In a reverse section a column that changes its type is the old one where it is assigned, and
+/// the new one where it is read: this gives the new one its name of the time before contract.
+pub(super) fn read_shadows(statement: &mut DraftStatement<'_>, retypes: &[Retype]) {
+    let alias = statement.alias.clone();
+    let rename = |piece: &mut Piece| {
+        let mut found: Vec<(Span, &Retype)> = identifiers(&piece.text)
+            .into_iter()
+            .filter(|(of, _, _)| of.as_ref().is_none_or(|of| *of == alias))
+            .filter(|(of, _, span)| of.is_some() || !is_syntax(&piece.text, *span))
+            .filter_map(|(_, name, span)| {
+                let retype = retypes.iter().find(|r| r.column == name)?;
+                Some((span, retype))
+            })
+            .collect();
+        found.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
+        for (span, retype) in found {
+            piece
+                .text
+                .replace_range(span.start..span.end, &ident(&retype.shadow));
+        }
+    };
+    for assignment in &mut statement.assignments {
+        rename(&mut assignment.expr);
+    }
+    statement.conditions.iter_mut().for_each(rename);
+    statement.where_.iter_mut().for_each(rename);
+}
+
+/// The word at this place is not a column's name: `AT` of AT TIME ZONE, `year` of
+/// `extract(year FROM …)`.
+fn is_syntax(text: &str, span: Span) -> bool {
+    let before = lex_code(&text[..span.start]);
+    let after = lex_code(&text[span.end..]);
+    let next = |word: &str| {
+        after
+            .first()
+            .is_some_and(|t| is_keyword(*t, &text[span.end..], word))
+    };
+    let extracts = matches!(before.as_slice(), [.., name, _]
+        if is_keyword(*name, text, "EXTRACT"));
+    (span.of(text).eq_ignore_ascii_case("at") && (next("TIME") || next("LOCAL")))
+        || (extracts && next("FROM"))
+}
+
+/// The definitions of the column are read before anything runs: nothing else of the file may
+/// change them.
+fn check_alone(
+    draft: &Draft<'_>,
+    known: &Known<'_>,
+    table: &Table,
+    ops: &[AlterOp],
+    retype: &Retype,
+) -> Result<()> {
+    let other = ops.iter().find(|op| {
+        !matches!(&op.kind, AlterOpKind::SetType { .. })
+            || op_work(&op.kind, Some(table), draft.catalog) <= Work::Scan
+    });
+    let start = known.statement.span.start;
+    let help = "put it into a migration of its own, before or after this one";
+    if let Some(other) = other {
+        return Err(draft.refused(
+            other.span.shift(start),
+            format!(
+                "the type of {} changes by way of another column, which takes over what the \
+                 column has before the migration",
+                retype.column
+            ),
+            help,
+        ));
+    }
+    for section in &draft.migration.sections {
+        for statement in &section.statements {
+            let span = statement.span;
+            let own = span.start == start
+                || matches!(section.kind, SectionKind::Verify | SectionKind::Reverse);
+            let text = &statement.sql;
+            let names = lex_code(text)
+                .into_iter()
+                .filter_map(|token| ident_value(token, text))
+                .any(|name| name == table.name.name);
+            let same = matches!(understand(text), Action::AlterTable { name, ops, .. }
+                if draft.table(&name).is_some_and(|t| t.name == table.name)
+                    && ops.iter().all(|op| matches!(op.kind, AlterOpKind::SetType { .. })));
+            if names && !own && !same {
+                return Err(draft.refused(
+                    span,
+                    format!(
+                        "this names {}, where the type of {} changes by way of another column",
+                        table.name, retype.column
+                    ),
+                    help,
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_table(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()> {
+    let refuse = |why: String, help: &str| Err(draft.refused(retype.span, why, help));
+    let column = &retype.column;
+    if table.kind != RelKind::Table || table.partition_of.is_some() || table.inherited {
+        return refuse(
+            format!(
+                "{} is partitioned, a partition, or has inheritance children: the type of {column} \
+                 cannot be changed online there",
+                table.name
+            ),
+            "make a table with the new type, move the rows in batches, and swap the names",
+        );
+    }
+    if let Some(trigger) = table.triggers.iter().find(|t| sync::is_ours(&t.name)) {
+        return refuse(
+            format!(
+                "trigger {} of an earlier migration still writes to columns of {} by their names",
+                trigger.name, table.name
+            ),
+            "`pgshift purge` that migration first (then it cannot be reverted any more)",
+        );
+    }
+    if table.leaves.iter().any(|leaf| leaf.access_method != "heap") {
+        return refuse(
+            format!("the storage of {} is not heap", table.name),
+            "make a table with the new type, move the rows in batches, and swap the names",
+        );
+    }
+    if let Some(index) = table.indexes.iter().find(|i| !i.valid) {
+        return refuse(
+            format!("index {} of {} is not valid", index.name, table.name),
+            "drop it, or REINDEX INDEX CONCURRENTLY, and plan again",
+        );
+    }
+    Ok(())
+}
+
+fn check_column(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()> {
+    let name = &retype.column;
+    let refuse = |why: String, help: String| Err(draft.refused(retype.span, why, &help));
+    let Some(Column { generated, .. }) = table.column(name) else {
+        return Ok(());
+    };
+    if *generated {
+        return refuse(
+            format!("{name} is a generated column"),
+            "drop it at contract, and add another one that the application or a trigger fills"
+                .to_owned(),
+        );
+    }
+    if constrained_domain(&retype.type_text, draft.catalog) {
+        return refuse(
+            format!(
+                "{} is a domain with constraints: a column of it cannot be added without writing \
+                 the table anew",
+                retype.type_text
+            ),
+            "change to the type that the domain is over, and add its CHECK to the table".to_owned(),
+        );
+    }
+    if let Some(dependents) = table.dependents.get(name).filter(|all| !all.is_empty()) {
+        return refuse(
+            format!(
+                "{} depend on column {name} of {}",
+                dependents.join(", "),
+                table.name
+            ),
+            "drop them in an earlier migration and make them again in a later one".to_owned(),
+        );
+    }
+    let of_column = |kind: ConstraintKind| {
+        let with = move |c: &&crate::catalog::Constraint| {
+            c.kind == kind && c.columns.iter().any(|c| c == name)
+        };
+        table.constraints.iter().filter(with)
+    };
+    if let Some(constraint) = of_column(ConstraintKind::Exclusion)
+        .chain(of_column(ConstraintKind::Other))
+        .next()
+    {
+        return refuse(
+            format!(
+                "constraint {} on {name} has an index that cannot be built CONCURRENTLY",
+                constraint.name
+            ),
+            format!("drop it in an earlier migration, {BY_HAND}"),
+        );
+    }
+    let keyed = of_column(ConstraintKind::PrimaryKey)
+        .chain(of_column(ConstraintKind::Unique))
+        .next()
+        .is_some()
+        || table.is_key(name);
+    let own = table
+        .constraints
+        .iter()
+        .find(|c| c.references.as_ref() == Some(&table.name));
+    if keyed && (!table.referenced_by.is_empty() || own.is_some()) {
+        let mut by: Vec<String> = table
+            .referenced_by
+            .iter()
+            .map(|(other, constraint)| format!("{constraint} of {other}"))
+            .collect();
+        by.extend(own.map(|c| format!("{} of the table itself", c.name)));
+        return refuse(
+            format!(
+                "{name} is in a key of {} that foreign keys may reference: {}",
+                table.name,
+                by.join(", ")
+            ),
+            "drop those foreign keys in an earlier migration and add them again in a later one"
+                .to_owned(),
+        );
+    }
+    let referencing =
+        of_column(ConstraintKind::ForeignKey).find(|c| c.references.as_ref() == Some(&table.name));
+    if let Some(own) = referencing {
+        return refuse(
+            format!("{} is a foreign key of {} to itself", own.name, table.name),
+            "drop it in an earlier migration and add it again in a later one".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// What the server said of a table.
+///
+/// # Errors
+/// Where it could not be asked.
+pub(super) fn answer<'p>(
+    draft: &Draft<'_>,
+    probed: &'p Probed,
+    table: &QName,
+    columns: &[Retype],
+) -> Result<&'p question::Answer> {
+    let span = columns.first().map(|c| c.span).unwrap_or_default();
+    probed.retypes.get(table).ok_or_else(|| {
+        draft.refused(
+            span,
+            "the definitions of a column whose type changes are read from a temporary copy of the \
+             table, which this role may not make",
+            "GRANT TEMPORARY ON DATABASE to it",
+        )
+    })
+}
+
+/// A table of the draft with what the server said of it.
+///
+/// # Errors
+/// Where it could not be asked.
+pub(super) fn swapped<'d>(
+    draft: &'d Draft<'_>,
+    probed: &'d Probed,
+    table: &QName,
+    line: usize,
+) -> Result<dress::Table<'d>> {
+    let columns = draft.retypes.get(table).map_or(&[][..], Vec::as_slice);
+    Ok(dress::Table {
+        table: &draft.catalog.tables[table],
+        columns,
+        answer: answer(draft, probed, table, columns)?,
+        major: draft.catalog.major(),
+        migration: &draft.migration.id,
+        line,
+    })
+}
+
+/// Shown where the order of columns matters to somebody.
+pub(super) fn order_warning(table: &QName, columns: &[&str]) -> String {
+    format!(
+        "{} of {table} will be the last column from contract on: INSERT and COPY without a list of \
+         columns, and SELECT *, see another order; until then they see one column more",
+        columns.join(", ")
+    )
+}

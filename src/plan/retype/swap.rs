@@ -1,0 +1,484 @@
+//! The swap: in one short transaction the new column takes the old one's name, and what it has
+//! takes the names of what the old one had. The way back is the same the other way round, after
+//! the old column has got again what it had.
+
+use super::Retype;
+use super::dress::{Side, Table, grant_sql, sequence_options};
+use super::way_back;
+use crate::backfill::VerifySpec;
+use crate::catalog::ConstraintKind;
+use crate::catalog::details::OwnedSequence;
+use crate::lock::LockMode;
+use crate::plan::draft::Draft;
+use crate::plan::step::{Phase, Step, Undo, Work};
+use crate::plan::sync::function::dollar_tag;
+use crate::plan::sync::{Form, Renamed, SyncGroup};
+use crate::sql::quote::{ident, literal, qname};
+
+use super::definition::deferrable;
+
+/// The steps of contract and purge.
+pub(in crate::plan) struct Swap {
+    /// Contract.
+    pub(in crate::plan) step: Step,
+    /// Purge.
+    pub(in crate::plan) purge: Step,
+    /// What columns are called from then on.
+    pub(in crate::plan) renamed: Vec<Renamed>,
+}
+
+/// The swap of all columns of a table.
+pub(in crate::plan) fn swap(
+    draft: &Draft<'_>,
+    table: Table<'_>,
+    group: &SyncGroup,
+    search_path: String,
+) -> Swap {
+    let renamed: Vec<Renamed> = table
+        .columns
+        .iter()
+        .flat_map(|r| {
+            [
+                Renamed {
+                    column: r.column.clone(),
+                    now: r.old.clone(),
+                },
+                Renamed {
+                    column: r.shadow.clone(),
+                    now: r.column.clone(),
+                },
+            ]
+        })
+        .collect();
+    let mut there = table.there();
+    there.extend(group.replace_function(Form::ReverseOnly, &renamed));
+    let mut back = table.back();
+    back.extend(group.replace_function(Form::Both, &[]));
+    let names: Vec<&str> = table.columns.iter().map(|r| r.column.as_str()).collect();
+    let names = names.join(", ");
+    let name = &table.table.name;
+    let mut locks = vec![table.lock(LockMode::AccessExclusive)];
+    locks.extend(table.referenced(LockMode::AccessExclusive));
+
+    let mut ways = vec![table.check_back(&names, search_path)];
+    ways.extend(table.dress(Side::Old));
+    ways.extend(table.key_again());
+    ways.push(
+        table
+            .step(
+                Side::Old,
+                format!("swap {names} of {name} back to the old type"),
+                back,
+            )
+            .locks(vec![table.lock(LockMode::AccessExclusive)]),
+    );
+    let lost = table
+        .columns
+        .iter()
+        .filter_map(|r| {
+            let old = table.table.column(&r.column)?;
+            let new = table.answer.types.get(&r.column)?;
+            let authors = way_back::is_authors(draft, name, &r.column);
+            way_back::lost(old, new, authors)
+        })
+        .collect();
+    let mut step = Step::sql(
+        Phase::Contract,
+        format!("swap {names} of {name} to the new type"),
+        there,
+    )
+    .locks(locks)
+    .undo(Undo::Steps { steps: ways, lost })
+    .line(table.line)
+    .note(
+        "the old column follows what is written until purge, for a revert; a value that it cannot \
+         hold makes it null, and a revert stops while there is one",
+    );
+    for retype in table.columns {
+        for sequence in table.sequences(retype) {
+            if table.widened(retype, sequence).is_some() {
+                step = step.note(format!(
+                    "sequence {} counts as far as the new type too",
+                    sequence.name
+                ));
+            }
+        }
+    }
+    let drops: Vec<String> = table
+        .columns
+        .iter()
+        .map(|r| format!("DROP COLUMN IF EXISTS {}", ident(&r.old)))
+        .collect();
+    let purge = Step::sql(
+        Phase::Purge,
+        format!("drop the old {names} of {name} for good"),
+        vec![format!("{} {}", table.head(), drops.join(", "))],
+    )
+    .locks(vec![table.lock(LockMode::AccessExclusive)])
+    .line(table.line);
+    Swap {
+        step,
+        purge,
+        renamed,
+    }
+}
+
+impl<'d> Table<'d> {
+    fn lock_sql(self) -> String {
+        format!(
+            "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
+            qname(&self.table.name)
+        )
+    }
+
+    fn index_name(self, name: &str) -> String {
+        format!("{}.{}", ident(&self.table.name.schema), ident(name))
+    }
+
+    fn there(self) -> Vec<String> {
+        let head = self.head();
+        let mut sql = vec![self.lock_sql()];
+        for kind in [
+            ConstraintKind::ForeignKey,
+            ConstraintKind::Check,
+            ConstraintKind::PrimaryKey,
+            ConstraintKind::Unique,
+        ] {
+            for constraint in self.constraints(kind) {
+                sql.push(format!(
+                    "{head} DROP CONSTRAINT {}",
+                    ident(&constraint.name)
+                ));
+            }
+        }
+        for index in self.plain_indexes() {
+            sql.push(format!("DROP INDEX {}", self.index_name(&index.name)));
+        }
+        for retype in self.columns {
+            sql.extend(self.take_identity(retype, &retype.column, &retype.shadow));
+            let column = self.table.column(&retype.column);
+            let alter = format!("{head} ALTER COLUMN {}", ident(&retype.column));
+            if column.is_some_and(|c| c.default.is_some()) {
+                sql.push(format!("{alter} DROP DEFAULT"));
+            }
+            let any_not_null = column.is_some_and(|c| c.not_null)
+                || self.not_null_names(Side::New, retype).is_some();
+            if any_not_null {
+                sql.push(format!("{alter} DROP NOT NULL"));
+            }
+            for (from, to) in [
+                (&retype.column, &retype.old),
+                (&retype.shadow, &retype.column),
+            ] {
+                sql.push(rename(&head, from, to));
+            }
+            if let Some((name, aid)) = self.not_null_names(Side::New, retype) {
+                sql.push(rename_constraint(&head, &aid, &name));
+            }
+            if let Some(default) = self.answer.defaults.get(&retype.column) {
+                sql.push(format!("{alter} SET DEFAULT {default}"));
+            }
+            for sequence in self.sequences(retype).filter(|s| !s.identity) {
+                sql.push(self.owned(sequence, &retype.column));
+                if let Some(wider) = self.widened(retype, sequence) {
+                    sql.push(format!(
+                        "ALTER SEQUENCE {} AS {wider}",
+                        qname(&sequence.name)
+                    ));
+                }
+            }
+        }
+        sql.extend(self.take_place(Side::New));
+        sql.extend(self.index_columns(str::to_owned, |r| (&r.shadow, &r.column)));
+        sql
+    }
+
+    fn back(self) -> Vec<String> {
+        let head = self.head();
+        let mut sql = vec![self.lock_sql()];
+        for key in self.constraints(ConstraintKind::PrimaryKey) {
+            sql.push(format!("{head} DROP CONSTRAINT {}", ident(&key.name)));
+        }
+        for kind in [
+            ConstraintKind::ForeignKey,
+            ConstraintKind::Check,
+            ConstraintKind::Unique,
+        ] {
+            for constraint in self.constraints(kind) {
+                let aid = self.aid(Side::New, &constraint.name);
+                sql.push(rename_constraint(&head, &constraint.name, &aid));
+            }
+        }
+        for index in self.plain_indexes() {
+            sql.push(format!(
+                "ALTER INDEX {} RENAME TO {}",
+                self.index_name(&index.name),
+                ident(&self.aid(Side::New, &index.name))
+            ));
+        }
+        for retype in self.columns {
+            let column = self.table.column(&retype.column);
+            let alter = format!("{head} ALTER COLUMN {}", ident(&retype.column));
+            sql.extend(self.take_identity(retype, &retype.column, &retype.old));
+            if self.answer.defaults.contains_key(&retype.column) {
+                sql.push(format!("{alter} DROP DEFAULT"));
+            }
+            if let Some((name, aid)) = self.not_null_names(Side::New, retype) {
+                sql.push(rename_constraint(&head, &name, &aid));
+            }
+            for (from, to) in [
+                (&retype.column, &retype.shadow),
+                (&retype.old, &retype.column),
+            ] {
+                sql.push(rename(&head, from, to));
+            }
+            if let Some((name, aid)) = self.not_null_names(Side::Old, retype) {
+                sql.push(rename_constraint(&head, &aid, &name));
+            }
+            if let Some(default) = column.and_then(|c| c.default.as_ref()) {
+                sql.push(format!("{alter} SET DEFAULT {default}"));
+            }
+            for sequence in self.sequences(retype).filter(|s| !s.identity) {
+                sql.push(self.owned(sequence, &retype.column));
+                if self.widened(retype, sequence).is_some() {
+                    sql.push(format!(
+                        "ALTER SEQUENCE {} AS {}",
+                        qname(&sequence.name),
+                        sequence.type_name
+                    ));
+                }
+            }
+        }
+        sql.extend(self.take_place(Side::Old));
+        let new = |name: &str| self.aid(Side::New, name);
+        sql.extend(self.index_columns(new, |r| (&r.column, &r.shadow)));
+        sql.extend(self.index_columns(str::to_owned, |r| (&r.old, &r.column)));
+        sql
+    }
+
+    /// The columns of an index have names of their own, which `\d` shows and RENAME COLUMN of the
+    /// table leaves as they are.
+    fn index_columns(
+        self,
+        called: impl Fn(&str) -> String,
+        names: impl Fn(&Retype) -> (&str, &str),
+    ) -> Option<String> {
+        if self.answer.indexes.is_empty() {
+            return None;
+        }
+        let pairs: Vec<String> = self
+            .columns
+            .iter()
+            .map(|r| {
+                let (from, to) = names(r);
+                format!("({}, {})", literal(from), literal(to))
+            })
+            .collect();
+        let indexes: Vec<String> = self
+            .answer
+            .indexes
+            .iter()
+            .map(|index| {
+                format!(
+                    "{}::regclass",
+                    literal(&self.index_name(&called(&index.name)))
+                )
+            })
+            .collect();
+        let body = format!(
+            "\nDECLARE\n  pgshift_name record;\nBEGIN\n  FOR pgshift_name IN\n    \
+             SELECT a.attrelid::regclass AS index, n.name, n.now\n    \
+             FROM (VALUES {}) AS n(name, now)\n    \
+             JOIN pg_catalog.pg_attribute a ON a.attrelid IN ({}) AND a.attname = n.name\n    \
+             WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute o \
+             WHERE o.attrelid = a.attrelid AND o.attname = n.now)\n  LOOP\n    \
+             EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', \
+             pgshift_name.index, pgshift_name.name, pgshift_name.now);\n  END LOOP;\nEND\n",
+            pairs.join(", "),
+            indexes.join(", "),
+        );
+        let tag = dollar_tag(&body);
+        Some(format!("DO {tag}{body}{tag}"))
+    }
+
+    /// What a side was dressed with gets the names that it stands for.
+    fn take_place(self, side: Side) -> Vec<String> {
+        let head = self.head();
+        let mut sql = Vec::new();
+        for key in self.constraints(ConstraintKind::PrimaryKey) {
+            let deferrable = deferrable(&key.definition);
+            let space = if deferrable.is_empty() { "" } else { " " };
+            sql.push(format!(
+                "{head} ADD CONSTRAINT {} PRIMARY KEY USING INDEX {}{space}{deferrable}",
+                ident(&key.name),
+                ident(&self.aid(side, &key.name)),
+            ));
+            if let Some(comment) = self.answer.comments.get(&key.name) {
+                sql.push(format!(
+                    "COMMENT ON CONSTRAINT {} ON {} IS {}",
+                    ident(&key.name),
+                    qname(&self.table.name),
+                    literal(comment)
+                ));
+            }
+        }
+        for kind in [
+            ConstraintKind::Unique,
+            ConstraintKind::Check,
+            ConstraintKind::ForeignKey,
+        ] {
+            for constraint in self.constraints(kind) {
+                let aid = self.aid(side, &constraint.name);
+                sql.push(rename_constraint(&head, &aid, &constraint.name));
+            }
+        }
+        for index in self.plain_indexes() {
+            sql.push(format!(
+                "ALTER INDEX {} RENAME TO {}",
+                self.index_name(&self.aid(side, &index.name)),
+                ident(&index.name)
+            ));
+        }
+        for index in &self.answer.indexes {
+            if index.definition.clustered {
+                sql.push(format!("{head} CLUSTER ON {}", ident(&index.name)));
+            }
+            if index.definition.replica_identity {
+                sql.push(format!(
+                    "{head} REPLICA IDENTITY USING INDEX {}",
+                    ident(&index.name)
+                ));
+            }
+        }
+        sql
+    }
+
+    fn sequences(self, retype: &Retype) -> impl Iterator<Item = &'d OwnedSequence> + use<'d> {
+        let details = self.answer.details.get(&retype.column);
+        details.into_iter().flat_map(|d| &d.sequences)
+    }
+
+    /// The type that a column's own sequence gets: the column's, where that is a wider integer.
+    /// ALTER COLUMN … TYPE leaves the sequence of a serial column as it is, which then ends where
+    /// the old type does.
+    fn widened(self, retype: &Retype, sequence: &OwnedSequence) -> Option<&'d str> {
+        let width = |name: &str| {
+            ["smallint", "integer", "bigint"]
+                .iter()
+                .position(|t| *t == name)
+        };
+        let new = self.answer.types.get(&retype.column)?;
+        let wider = width(new)? > width(&sequence.type_name)?;
+        (wider && !sequence.identity).then_some(new.as_str())
+    }
+
+    fn owned(self, sequence: &OwnedSequence, column: &str) -> String {
+        format!(
+            "ALTER SEQUENCE {} OWNED BY {}.{}",
+            qname(&sequence.name),
+            qname(&self.table.name),
+            ident(column)
+        )
+    }
+
+    /// Makes `to` the identity column that `from` is: the server has no statement that moves it,
+    /// so another sequence goes on where the one before was, under its name.
+    fn take_identity(self, retype: &Retype, from: &str, to: &str) -> Vec<String> {
+        let Some(sequence) = self.sequences(retype).find(|s| s.identity) else {
+            return Vec::new();
+        };
+        let kind = self
+            .table
+            .column(&retype.column)
+            .and_then(|c| c.identity.clone())
+            .unwrap_or_else(|| "BY DEFAULT".to_owned());
+        let head = self.head();
+        let schema = &sequence.name.schema;
+        let aid =
+            crate::catalog::QName::new(schema.as_str(), self.aid(Side::New, &sequence.name.name));
+        let (now, next) = (qname(&sequence.name), qname(&aid));
+        let mut sql = vec![
+            format!(
+                "{head} ALTER COLUMN {} ADD GENERATED {kind} AS IDENTITY (SEQUENCE NAME {next} {})",
+                ident(to),
+                sequence_options(sequence)
+            ),
+            format!(
+                "SELECT setval({}::regclass, last_value, is_called) FROM {now}",
+                literal(&next)
+            ),
+            format!("{head} ALTER COLUMN {} DROP IDENTITY", ident(from)),
+            format!(
+                "ALTER SEQUENCE {next} RENAME TO {}",
+                ident(&sequence.name.name)
+            ),
+        ];
+        sql.extend(
+            sequence
+                .grants
+                .iter()
+                .map(|grant| grant_sql(grant, "", &format!("SEQUENCE {now}"))),
+        );
+        if let Some(comment) = &sequence.comment {
+            sql.push(format!("COMMENT ON SEQUENCE {now} IS {}", literal(comment)));
+        }
+        sql
+    }
+
+    /// Before the way back every value has to be one that the old type can hold.
+    fn check_back(self, names: &str, search_path: String) -> Step {
+        let alias = &self.table.name.name;
+        let wrong: Vec<String> = self
+            .columns
+            .iter()
+            .map(|r| {
+                format!(
+                    "({0}.{1} IS NOT NULL AND {0}.{2} IS NULL)",
+                    ident(alias),
+                    ident(&r.column),
+                    ident(&r.old)
+                )
+            })
+            .collect();
+        let key = self.table.primary_key().map(<[String]>::to_vec);
+        let spec = VerifySpec {
+            table: self.table.name.clone(),
+            alias: alias.clone(),
+            from: None,
+            condition: None,
+            wrong: wrong.join(" OR "),
+            key: key.unwrap_or_default(),
+            search_path,
+        };
+        let mut step = self.step(
+            Side::Old,
+            format!(
+                "check that the old type holds every {names} of {}",
+                self.table.name
+            ),
+            Vec::new(),
+        );
+        step.work = Work::Verify(Box::new(spec));
+        step.locks = vec![self.lock(LockMode::AccessShare)];
+        step.estimate.rows = Some(self.table.rows);
+        step.estimate.bytes = Some(self.table.bytes);
+        step
+    }
+
+    /// The unique index that the new column had before it became the primary key's: a primary key
+    /// cannot become a plain index again.
+    fn key_again(self) -> Vec<Step> {
+        self.constraints(ConstraintKind::PrimaryKey)
+            .filter_map(|key| self.answer.indexes.iter().find(|i| i.name == key.name))
+            .filter_map(|index| self.index_of_swapped(index))
+            .collect()
+    }
+}
+
+fn rename(head: &str, from: &str, to: &str) -> String {
+    format!("{head} RENAME COLUMN {} TO {}", ident(from), ident(to))
+}
+
+fn rename_constraint(head: &str, from: &str, to: &str) -> String {
+    format!("{head} RENAME CONSTRAINT {} TO {}", ident(from), ident(to))
+}

@@ -1,0 +1,167 @@
+//! How a value of the new type maps back to the old one.
+
+use super::Retype;
+use super::question::Answer;
+use crate::catalog::{Column, QName};
+use crate::error::Result;
+use crate::plan::draft::Draft;
+use crate::plan::sync::{Mapping, Target};
+use crate::sql::lex::{ident_value, lex_code};
+use crate::sql::quote::ident;
+
+/// The least and the greatest value of an integer type.
+fn range(type_name: &str) -> Option<(&'static str, &'static str)> {
+    match type_name {
+        "smallint" => Some(("-32768", "32767")),
+        "integer" => Some(("-2147483648", "2147483647")),
+        "bigint" => Some(("-9223372036854775808", "9223372036854775807")),
+        _ => None,
+    }
+}
+
+/// Every value of the old type is the same one after a way there and back.
+fn is_exact(old: &str, new: &str) -> bool {
+    let integer = |name: &str| range(name).is_some();
+    let text = |name: &str| name == "text" || name.starts_with("character varying");
+    let scale = |name: &str| {
+        let (kind, rest) = name.split_once('(')?;
+        let scale = rest.trim_end_matches(')').split_once(',')?.1;
+        (kind == "numeric").then(|| scale.to_owned())
+    };
+    integer(old) && integer(new)
+        || text(old) && text(new)
+        || scale(old).is_some() && scale(old) == scale(new)
+        || matches!((old, new), ("json", "jsonb") | ("numeric", "text"))
+        || text(new)
+}
+
+/// What a person should know of the way back of a column.
+pub(super) fn lost(old: &Column, new: &str, authors: bool) -> Option<String> {
+    (!authors && !is_exact(&old.type_name, new)).then(|| {
+        format!(
+            "values that the new application version writes to {} come back as {} keeps them, \
+             which may be rounded",
+            old.name, old.type_name
+        )
+    })
+}
+
+/// The reverse section maps this column back.
+pub(super) fn is_authors(draft: &Draft<'_>, table: &QName, column: &str) -> bool {
+    draft
+        .reverses
+        .iter()
+        .any(|r| r.table == *table && r.assignments.iter().any(|a| a.column == column))
+}
+
+/// The mappings back of the columns that the reverse section does not map.
+///
+/// # Errors
+/// Where nothing says how a new value maps back.
+pub(in crate::plan) fn mappings(
+    draft: &Draft<'_>,
+    table: &QName,
+    retypes: &[Retype],
+    answer: &Answer,
+) -> Result<Vec<Mapping>> {
+    let mut all = Vec::new();
+    for retype in retypes {
+        let conversion = answer
+            .conversions
+            .get(&retype.column)
+            .cloned()
+            .unwrap_or_default();
+        let plain = retype.using.is_none() || casts_only(retype);
+        if plain && conversion.depends {
+            return Err(draft.refused(
+                retype.span,
+                format!(
+                    "what {} becomes as {} depends on settings of the session that writes, such as \
+                     TimeZone",
+                    retype.column, retype.type_text
+                ),
+                "say it in USING, for example USING c AT TIME ZONE 'UTC', with a reverse section \
+                 for the way back",
+            ));
+        }
+        if is_authors(draft, table, &retype.column) {
+            continue;
+        }
+        let way = conversion.same || conversion.back || conversion.text;
+        if !plain || !way || conversion.back_depends {
+            let why = if !plain {
+                format!(
+                    "nothing says how {} follows from what USING gives",
+                    retype.column
+                )
+            } else if way {
+                format!(
+                    "the way back of {} from {} depends on settings of the session that writes",
+                    retype.column, retype.type_text
+                )
+            } else {
+                format!("no cast leads back from {}", retype.type_text)
+            };
+            return Err(draft.refused(
+                retype.span,
+                why,
+                &format!(
+                    "write it into sections: `-- pgshift: expand` with this statement, and \
+                     `-- pgshift: reverse` with UPDATE {} SET {column} = …, where {column} is the \
+                     new value on the right of the sign, and the old one on the left",
+                    table.name,
+                    column = retype.column,
+                ),
+            ));
+        }
+        let Some(old) = draft.catalog.tables[table].column(&retype.column) else {
+            continue;
+        };
+        let shadow = ident(&retype.shadow);
+        let expr = match range(&old.type_name) {
+            Some((least, most)) if !conversion.text => {
+                format!("CASE WHEN {shadow} BETWEEN {least} AND {most} THEN {shadow} END")
+            }
+            _ => shadow,
+        };
+        all.push(Mapping {
+            alias: table.name.clone(),
+            from: None,
+            condition: None,
+            targets: vec![Target {
+                column: old.name.clone(),
+                type_name: old.type_name.clone(),
+                has_equality: old.has_equality,
+                expr,
+                volatile: false,
+            }],
+            rest: false,
+            reads: vec![retype.shadow.clone()],
+            or_null: conversion.text || range(&old.type_name).is_none(),
+        });
+    }
+    Ok(all)
+}
+
+/// USING is the column with a cast to the new type, which says nothing more.
+fn casts_only(retype: &Retype) -> bool {
+    let words = |text: &str| -> Vec<String> {
+        lex_code(text)
+            .into_iter()
+            .map(|token| ident_value(token, text).unwrap_or_else(|| token.text(text).to_owned()))
+            .collect()
+    };
+    let (column, new) = (ident(&retype.column), &retype.type_text);
+    let Some(using) = retype.using.as_ref().map(|using| words(&using.text)) else {
+        return true;
+    };
+    [
+        column.clone(),
+        format!("{column}::{new}"),
+        format!("({column})::{new}"),
+        format!("({column}::{new})"),
+        format!("CAST({column} AS {new})"),
+    ]
+    .iter()
+    .any(|plain| words(plain) == using)
+}
