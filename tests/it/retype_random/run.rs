@@ -230,7 +230,7 @@ async fn judge(case: &Case, route: Route, room: &Room) -> Result<Verdict, String
         project.run(&["apply"]).await?;
         project.run(&["contract", ID]).await?;
     }
-    project.run(&["purge", ID]).await?;
+    project.run(&["purge", ID, "--yes"]).await?;
     let expected = Picture::take(direct).await;
     let found = Picture::take(db).await;
     let mut differences = expected.differences(&found, false);

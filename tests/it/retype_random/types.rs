@@ -93,6 +93,11 @@ pub(super) const CONVERSIONS: &[Conversion] = &[
     Conversion {
         to: "numeric",
         weight: 7,
+        conditions: &[
+            "{c} IS NULL OR {c} <> 5000000",
+            "{c} % 10 < 10",
+            "{c} BETWEEN -3000000000 AND 3000000000 OR {c} IS NULL",
+        ],
         expressions: &["{c} % 100", "({c}::text || '!')", "-({c} / 3)"],
         sequence: false,
         refers: false,
@@ -101,6 +106,11 @@ pub(super) const CONVERSIONS: &[Conversion] = &[
     Conversion {
         to: "numeric(20,4)",
         weight: 3,
+        conditions: &[
+            "{c} IS NULL OR {c} <> 5000000",
+            "{c} % 10 < 10",
+            "{c} BETWEEN -3000000000 AND 3000000000 OR {c} IS NULL",
+        ],
         expressions: &["{c} % 100", "-({c} / 3)"],
         sequence: false,
         refers: false,
