@@ -33,6 +33,10 @@ while [[ $# -gt 0 ]]; do
     esac
 done
 
+# Runs end and lose replies on purpose in some tests (src/fault.rs). Every command has the feature,
+# so that there is one build.
+feature=(--features fault-points)
+
 # ${a[@]+…}: an empty array is an error under `set -u` in the bash of macOS.
 PGSHIFT_PG_BIN=$(scripts/setup.sh ${setup[@]+"${setup[@]}"})
 export PGSHIFT_PG_BIN
@@ -41,9 +45,9 @@ runner=(cargo test)
 if cargo nextest --version >/dev/null 2>&1; then
     runner=(cargo nextest run)
 fi
-cargo build --quiet --tests --examples
+cargo build --quiet --tests --examples "${feature[@]}"
 if [[ ${runner[1]} == nextest && $# == 0 ]]; then
-    cargo test --doc # nextest leaves out the examples in the documentation
+    cargo test --doc "${feature[@]}" # nextest leaves out the examples in the documentation
 fi
 target=$(cargo metadata --format-version 1 --no-deps |
     sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
@@ -77,5 +81,5 @@ done
 . "$tmp/env"
 
 status=0
-"${runner[@]}" "$@" 3>&- || status=$?
+"${runner[@]}" "${feature[@]}" "$@" 3>&- || status=$?
 exit "$status"

@@ -6,6 +6,8 @@
 pub mod details;
 pub mod facts;
 mod links;
+mod object;
+mod places;
 pub mod shape;
 pub mod snapshot;
 
@@ -14,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use links::{Link, LinkKind};
+pub use object::{DefaultRights, Granted, OBJECT_CLASSES, Object, ObjectClass};
+pub use places::Places;
 
 /// A schema-qualified name, unquoted and case-exact.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -86,6 +90,33 @@ pub struct Column {
     pub has_equality: bool,
     /// Comment.
     pub comment: Option<String>,
+    /// How its values are kept and counted.
+    #[serde(default)]
+    pub settings: ColumnSettings,
+}
+
+/// Settings that ALTER COLUMN changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ColumnSettings {
+    /// `attstattarget`; `None` for the server's default.
+    pub statistics: Option<i32>,
+    /// `PLAIN`, `EXTERNAL`, `EXTENDED` or `MAIN`; empty where not known.
+    pub storage: String,
+    /// That is not the storage of its type.
+    pub own_storage: bool,
+    /// `pglz` or `lz4`; empty for the server's default.
+    pub compression: String,
+    /// Attribute options, `name=value` (`attoptions`).
+    pub options: Vec<String>,
+    /// SQL text of its collation, where that is not its type's own.
+    pub collation: Option<String>,
+}
+
+impl ColumnSettings {
+    /// They were read from a server.
+    pub(crate) fn known(&self) -> bool {
+        !self.storage.is_empty()
+    }
 }
 
 /// An index.
@@ -342,9 +373,18 @@ pub struct Catalog {
     /// that was not read.
     #[serde(default)]
     pub links: Option<Vec<Link>>,
+    /// Objects of which the migration changes rights, comments or options.
+    #[serde(default)]
+    pub objects: Vec<Object>,
+    /// Rights that new objects get, where the migration changes those.
+    #[serde(default)]
+    pub default_rights: Vec<DefaultRights>,
     /// `TimeZone` is UTC: `timestamp` and `timestamptz` are the same bytes.
     #[serde(default)]
     pub utc: bool,
+    /// Where indexes and foreign keys are, where the owner of the catalog keeps that.
+    #[serde(skip)]
+    pub places: Places,
 }
 
 impl Catalog {
@@ -375,11 +415,18 @@ impl Catalog {
 
     /// The table and index that a possibly unqualified index name means.
     pub fn index(&self, schema: Option<&str>, name: &str) -> Option<(&Table, &Index)> {
-        let in_schema = |schema: &str| {
-            self.tables
+        let known = self.places.of_index(name);
+        let in_schema = |schema: &str| match known {
+            Some(tables) => tables
+                .iter()
+                .filter(|t| t.schema == schema)
+                .filter_map(|t| self.tables.get(t))
+                .find_map(|t| t.index(name).map(|i| (t, i))),
+            None => self
+                .tables
                 .values()
                 .filter(|t| t.name.schema == schema)
-                .find_map(|t| t.index(name).map(|i| (t, i)))
+                .find_map(|t| t.index(name).map(|i| (t, i))),
         };
         match schema {
             Some(schema) => in_schema(schema),

@@ -1,6 +1,8 @@
 //! What happens in a run: one enum feeds the state table's log, the progress display, JSON, and
 //! metrics.
 
+pub mod chain;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -8,7 +8,7 @@
 //! - **base**: [`error`]
 //! - **pure**: [`sql`], [`migration`], [`lock`], [`catalog`], [`plan`], [`lint`],
 //!   [`backfill`], [`throttle`], [`retry`], [`run`], [`event`], [`fill`], [`snapshot`]
-//! - **IO**: [`pg`], [`store`], [`exec`]
+//! - **IO**: [`pg`], [`fault`], [`store`], [`exec`]
 //! - **edge**: [`report`], [`demo`], [`check`], [`cli`]
 //!
 //! `tests/layers.rs` enforces it.
@@ -30,6 +30,7 @@ pub mod sql;
 pub mod throttle;
 
 pub mod exec;
+pub mod fault;
 pub mod pg;
 pub mod store;
 

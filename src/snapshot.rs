@@ -23,6 +23,9 @@ pub struct Snapshot {
     pub migrations: Vec<Recorded>,
     /// The schema as SQL; `None` where it could not be dumped.
     pub schema: Option<Schema>,
+    /// Why there is no [`schema`](Self::schema), for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_missing: Option<String>,
     /// Facts and sizes.
     pub catalog: Catalog,
 }
@@ -65,16 +68,21 @@ impl Snapshot {
         mut catalog: Catalog,
         mut roles: Vec<String>,
         mut migrations: Vec<Recorded>,
-        schema: Option<Schema>,
+        schema: Result<Schema, String>,
     ) -> Self {
         steady(&mut catalog);
         roles.sort();
         migrations.sort_by(|a, b| a.id.cmp(&b.id));
+        let (schema, schema_missing) = match schema {
+            Ok(schema) => (Some(schema), None),
+            Err(why) => (None, Some(why)),
+        };
         Self {
             format: FORMAT,
             roles,
             migrations,
             schema,
+            schema_missing,
             catalog,
         }
     }
@@ -237,7 +245,7 @@ mod tests {
             catalog(15),
             vec!["b".to_owned(), "a".to_owned()],
             vec![recorded("2", "reverted"), recorded("1", "complete")],
-            Some(Schema {
+            Ok(Schema {
                 by: "pg_dump 15".to_owned(),
                 lines: vec!["CREATE TABLE t ();".to_owned()],
             }),
@@ -267,7 +275,7 @@ mod tests {
             }
         }
         let text = |c: Catalog| {
-            Snapshot::new(c, Vec::new(), Vec::new(), None)
+            Snapshot::new(c, Vec::new(), Vec::new(), Err("why".to_owned()))
                 .write()
                 .expect("plain data")
         };

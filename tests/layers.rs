@@ -28,7 +28,7 @@ const LAYERS: [(u32, Kind, &[&str]); 6] = [
             "snapshot",
         ],
     ),
-    (2, Kind::Io, &["pg"]),
+    (2, Kind::Io, &["pg", "fault"]),
     (3, Kind::Io, &["store"]),
     (4, Kind::Io, &["exec"]),
     (5, Kind::Edge, &["report", "demo", "check", "cli"]),

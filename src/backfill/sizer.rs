@@ -13,9 +13,12 @@ pub const CHUNK_TARGET: Duration = Duration::from_millis(3);
 
 /// Chunks remembered for the p90.
 const MEMORY: usize = 20;
+/// A chunk of the first size is not made smaller while it works for less than this: the price of a
+/// chunk, and the stalls of a busy machine, do not become less with its rows.
+const SHORT: Duration = Duration::from_millis(20);
 /// Largest growth from one chunk to the next.
 const GROWTH: f64 = 1.5;
-/// Past this multiple of the target the size is divided by ten at once.
+/// Past this multiple of the target, and of [`SHORT`], the size is divided by ten at once.
 const FAR_TOO_LONG: f64 = 5.0;
 
 /// Adapts the chunk size (in blocks or rows, whatever the caller counts) to a time target.
@@ -27,10 +30,13 @@ pub struct ChunkSizer {
     target: Duration,
     max_wal: u64,
     size: f64,
-    min: u64,
+    /// The first size.
+    start: u64,
     max: u64,
     fixed: bool,
     costs: VecDeque<(f64, f64)>,
+    /// Seconds that recent chunks took beside their work.
+    beside: VecDeque<f64>,
 }
 
 impl ChunkSizer {
@@ -41,10 +47,11 @@ impl ChunkSizer {
             target: target.max(Duration::from_millis(1)),
             max_wal: max_wal.max(1),
             size: start.clamp(1, max.max(1)) as f64,
-            min: 1,
+            start: start.clamp(1, max.max(1)),
             max: max.max(1),
             fixed: false,
             costs: VecDeque::with_capacity(MEMORY),
+            beside: VecDeque::with_capacity(MEMORY),
         }
     }
 
@@ -58,7 +65,7 @@ impl ChunkSizer {
 
     /// The size of the next chunk, at least 1.
     pub fn size(&self) -> u64 {
-        (self.size as u64).clamp(self.min, self.max)
+        (self.size as u64).clamp(1, self.max)
     }
 
     /// Aims at another working time from now on; a fixed size stays.
@@ -66,26 +73,38 @@ impl ChunkSizer {
         self.target = target.max(Duration::from_millis(1));
     }
 
-    /// Learns from a committed chunk of `units` that worked for `elapsed` and wrote `wal` bytes.
-    pub fn observe(&mut self, units: u64, elapsed: Duration, wal: u64) {
+    /// Learns what a chunk took beside its work, for the network and the messages: where that is
+    /// more than the target, a chunk works for as long, up to 20 ms, so that a far server is not
+    /// worked on by a row at a time.
+    pub fn spent(&mut self, beside: Duration) {
+        remember(&mut self.beside, beside.as_secs_f64());
+    }
+
+    /// The working time to aim at.
+    fn wanted_time(&self) -> f64 {
+        let target = self.target.as_secs_f64();
+        let beside = nearest_rank(self.beside.iter().copied(), 5);
+        target.max(beside.min(SHORT.as_secs_f64()))
+    }
+
+    /// Learns from a committed chunk of `units` on which the server worked for `worked`, and which
+    /// wrote `wal` bytes.
+    pub fn observe(&mut self, units: u64, worked: Duration, wal: u64) {
         if self.fixed || units == 0 {
             return;
         }
-        let per_unit = elapsed.as_secs_f64() / units as f64;
-        if self.costs.len() == MEMORY {
-            self.costs.pop_front();
-        }
-        self.costs.push_back((per_unit, wal as f64 / units as f64));
-        if elapsed.as_secs_f64() > self.target.as_secs_f64() * FAR_TOO_LONG {
+        let per_unit = worked.as_secs_f64() / units as f64;
+        remember(&mut self.costs, (per_unit, wal as f64 / units as f64));
+        if worked > self.target.max(SHORT).mul_f64(FAR_TOO_LONG) {
             self.size = (self.size / 10.0).max(1.0);
             return;
         }
-        let by_time = self.target.as_secs_f64() / p90(self.costs.iter().map(|c| c.0));
+        let cost = p90(self.costs.iter().map(|c| c.0));
+        let least = (self.start as f64).min(SHORT.as_secs_f64() / cost);
+        let by_time = (self.wanted_time() / cost).max(least);
         let by_wal = self.max_wal as f64 / p90(self.costs.iter().map(|c| c.1));
         let wanted = by_time.min(by_wal);
-        self.size = wanted
-            .min(self.size * GROWTH)
-            .clamp(self.min as f64, self.max as f64);
+        self.size = wanted.min(self.size * GROWTH).clamp(1.0, self.max as f64);
     }
 
     /// A chunk of `units` failed on a lock: the next one is half as large.
@@ -105,12 +124,25 @@ impl ChunkSizer {
     }
 }
 
-/// The 90th percentile (nearest rank), never zero.
-fn p90(values: impl Iterator<Item = f64>) -> f64 {
+/// Keeps the last [`MEMORY`] values.
+fn remember<T>(values: &mut VecDeque<T>, value: T) {
+    if values.len() == MEMORY {
+        values.pop_front();
+    }
+    values.push_back(value);
+}
+
+/// The percentile of so many tenths (nearest rank); zero where there are no values.
+fn nearest_rank(values: impl Iterator<Item = f64>, tenths: usize) -> f64 {
     let mut sorted: Vec<f64> = values.collect();
     sorted.sort_by(f64::total_cmp);
-    let rank = (sorted.len() * 9).div_ceil(10).saturating_sub(1);
-    sorted.get(rank).copied().unwrap_or(0.0).max(1e-9)
+    let rank = (sorted.len() * tenths).div_ceil(10).saturating_sub(1);
+    sorted.get(rank).copied().unwrap_or(0.0)
+}
+
+/// The 90th percentile, never zero.
+fn p90(values: impl Iterator<Item = f64>) -> f64 {
+    nearest_rank(values, 9).max(1e-9)
 }
 
 #[cfg(test)]
@@ -174,6 +206,35 @@ mod tests {
             sizer.observe(units, Duration::from_micros(units), units * 10_000);
         }
         assert_eq!(sizer.size(), 100);
+    }
+
+    #[test]
+    fn a_far_server_is_not_worked_on_row_by_row() {
+        let mut sizer = ChunkSizer::adaptive(4, 100_000, Duration::from_millis(3), u64::MAX);
+        for _ in 0..60 {
+            let units = sizer.size();
+            sizer.observe(units, Duration::from_micros(50 * units), 0);
+            sizer.spent(Duration::from_millis(90));
+        }
+        // 20 ms ÷ 50 µs, not 3 ms.
+        assert!((380..=420).contains(&sizer.size()), "{}", sizer.size());
+    }
+
+    #[test]
+    fn the_stalls_of_a_busy_machine_do_not_make_it_smaller_than_at_first() {
+        let mut sizer = ChunkSizer::adaptive(200, 100_000, Duration::from_millis(3), u64::MAX);
+        for _ in 0..60 {
+            let units = sizer.size();
+            // Every chunk is kept waiting for 8 ms, whatever its size.
+            sizer.observe(units, Duration::from_micros(8_000 + 10 * units), 0);
+        }
+        assert_eq!(sizer.size(), 200);
+        // Rows that are slow themselves do.
+        for _ in 0..30 {
+            let units = sizer.size();
+            sizer.observe(units, Duration::from_millis(units), 0);
+        }
+        assert!((15..=20).contains(&sizer.size()), "{}", sizer.size());
     }
 
     #[test]

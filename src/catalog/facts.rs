@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{Catalog, Column, QName, RelKind, Table};
+use super::{Catalog, Column, Granted, Object, QName, RelKind, Table};
 
 /// Every schema fact of the catalog, by a stable key such as
 /// `table public.orders column total` → `numeric(10,2) not null default 0`.
@@ -37,10 +37,69 @@ pub fn facts(catalog: &Catalog) -> BTreeMap<String, String> {
             facts.insert(key, function.definition.clone());
         }
     }
+    for object in catalog.objects.iter().filter(|o| !o.made) {
+        let key = format!("object {} {}", object.class.as_str(), object.identity);
+        facts.insert(key, object_text(object));
+    }
+    for default in &catalog.default_rights {
+        let schema = default.schema.as_deref().unwrap_or("(any)");
+        let key = format!(
+            "default rights of {} in {} on {}",
+            ident(&default.role),
+            ident(schema),
+            default.kind
+        );
+        facts.insert(key, rights_text(&default.grants));
+    }
     for table in catalog.tables.values() {
         table_facts(table, &mut facts);
     }
     facts
+}
+
+fn object_text(object: &Object) -> String {
+    let mut parts = Vec::new();
+    if !object.owner.is_empty() {
+        parts.push(format!("owner {}", ident(&object.owner)));
+    }
+    if !object.grants.is_empty() {
+        parts.push(rights_text(&object.grants));
+    }
+    parts.extend(object.comment.iter().map(|c| format!("comment {c}")));
+    let columns = &object.column_comments;
+    parts.extend(
+        columns
+            .iter()
+            .map(|(c, text)| format!("comment on {} {text}", ident(c))),
+    );
+    if !object.options.is_empty() {
+        parts.push(format!("options {}", object.options.join(", ")));
+    }
+    parts.extend(object.definition.clone());
+    parts.join("; ")
+}
+
+fn rights_text(grants: &[Granted]) -> String {
+    let texts: Vec<String> = grants
+        .iter()
+        .map(|g| {
+            let column = g
+                .column
+                .as_ref()
+                .map_or_else(String::new, |c| format!(" ({})", ident(c)));
+            let option = if g.grantable {
+                " with grant option"
+            } else {
+                ""
+            };
+            let role = g
+                .grantee
+                .as_ref()
+                .map_or_else(|| "PUBLIC".to_owned(), |r| ident(r));
+            format!("{}{column} to {role}{option}", g.privilege)
+        })
+        .collect();
+    texts.join(", ")
 }
 
 fn table_facts(table: &Table, facts: &mut BTreeMap<String, String>) {

@@ -1,6 +1,7 @@
 //! The schema as SQL, by `pg_dump`.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::Command;
@@ -22,9 +23,48 @@ pub struct DumpSearch {
     pub path: Option<std::ffi::OsString>,
 }
 
+/// No `pg_dump` fits; displayed with the paths of those that were found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoDump {
+    /// The server's major.
+    pub major: u32,
+    /// Those that were found, and of which major they are; `None` where one does not run.
+    pub found: Vec<(PathBuf, Option<u32>)>,
+}
+
+impl NoDump {
+    /// The same without paths, for a file that others read.
+    pub fn reason(&self) -> String {
+        self.said(|_, version| version)
+    }
+
+    fn said(&self, one: impl Fn(&Path, String) -> String) -> String {
+        let found: Vec<String> = self
+            .found
+            .iter()
+            .map(|(path, its)| {
+                let version = its.map_or("one that does not run".to_owned(), |v| v.to_string());
+                one(path, version)
+            })
+            .collect();
+        let found = if found.is_empty() {
+            "none was found".to_owned()
+        } else {
+            format!("found was {}", found.join(", "))
+        };
+        format!("no pg_dump of PostgreSQL {} or newer: {found}", self.major)
+    }
+}
+
+impl fmt::Display for NoDump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.said(|path, version| format!("{version} ({})", path.display())))
+    }
+}
+
 /// A `pg_dump` that can read a server of this major: the same major, else the first newer one
-/// (`pg_dump` reads servers up to its own major). `Err` says why there is none.
-async fn find(search: &DumpSearch, major: u32) -> std::result::Result<(PathBuf, u32), String> {
+/// (`pg_dump` reads servers up to its own major).
+async fn find(search: &DumpSearch, major: u32) -> std::result::Result<(PathBuf, u32), NoDump> {
     let mut folders: Vec<PathBuf> = search.dir.iter().chain(&search.env_dir).cloned().collect();
     // Beside the server programs of the same major, where packages put both.
     if let Ok(found) = Search::new().major(Some(major)).find() {
@@ -32,35 +72,28 @@ async fn find(search: &DumpSearch, major: u32) -> std::result::Result<(PathBuf, 
     }
     folders.extend(search.path.iter().flat_map(std::env::split_paths));
     let mut newer = None;
-    let mut older = Vec::new();
+    let mut unfit: Vec<(PathBuf, Option<u32>)> = Vec::new();
     for folder in folders {
         let program = folder.join("pg_dump");
         if !program.is_file() {
             continue;
         }
-        let Some(its) = version(&program).await else {
-            continue;
-        };
-        if its == major {
-            return Ok((program, its));
-        }
-        if its > major {
-            newer.get_or_insert((program, its));
-        } else {
-            older.push(format!("{} is of {its}", program.display()));
+        match version(&program).await {
+            Some(its) if its == major => return Ok((program, its)),
+            Some(its) if its > major => {
+                newer.get_or_insert((program, its));
+            }
+            its if unfit.iter().all(|(path, _)| *path != program) => unfit.push((program, its)),
+            _ => {}
         }
     }
-    newer.ok_or_else(|| {
-        let found = if older.is_empty() {
-            "none was found beside the server programs or in PATH".to_owned()
-        } else {
-            older.join(", ")
-        };
-        format!("no pg_dump of PostgreSQL {major} or newer: {found}")
+    newer.ok_or(NoDump {
+        major,
+        found: unfit,
     })
 }
 
-async fn version(program: &std::path::Path) -> Option<u32> {
+async fn version(program: &Path) -> Option<u32> {
     let output = Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())
@@ -77,7 +110,7 @@ async fn version(program: &std::path::Path) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// Dumps the schema, without owners and without pgshift's own. The inner `Err` says why there is
+/// Dumps the schema, without owners and without pgshift's own. The inner `Err` says that there is
 /// no program to do it.
 ///
 /// # Errors
@@ -86,7 +119,7 @@ pub async fn dump(
     target: &Target,
     search: &DumpSearch,
     major: u32,
-) -> Result<std::result::Result<Schema, String>> {
+) -> Result<std::result::Result<Schema, NoDump>> {
     let (program, its) = match find(search, major).await {
         Ok(found) => found,
         Err(why) => return Ok(Err(why)),
@@ -132,4 +165,35 @@ pub async fn dump(
         by: format!("pg_dump {its}"),
         lines,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_with_and_without_paths() {
+        let none = NoDump {
+            major: 18,
+            found: Vec::new(),
+        };
+        let text = "no pg_dump of PostgreSQL 18 or newer: none was found";
+        assert_eq!(
+            (none.to_string(), none.reason()),
+            (text.into(), text.into())
+        );
+        let some = NoDump {
+            found: vec![("/a/pg_dump".into(), Some(15)), ("/b/pg_dump".into(), None)],
+            ..none
+        };
+        assert_eq!(
+            some.to_string(),
+            "no pg_dump of PostgreSQL 18 or newer: found was 15 (/a/pg_dump), one that does not \
+             run (/b/pg_dump)"
+        );
+        assert_eq!(
+            some.reason(),
+            "no pg_dump of PostgreSQL 18 or newer: found was 15, one that does not run"
+        );
+    }
 }

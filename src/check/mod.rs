@@ -18,11 +18,11 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_postgres::Client;
 
-pub use dump::{DumpSearch, dump};
+pub use dump::{DumpSearch, NoDump, dump};
 pub use lints::{LintOptions, Linted};
 pub use observe::StepSeen;
 pub use place::PlaceOptions;
-pub use schema::Filled;
+pub use schema::{Filled, schema_of};
 
 use crate::catalog::shape::Difference;
 use crate::error::{Error, Result};

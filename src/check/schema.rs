@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::fill::{self, Batch};
 use crate::pg;
 use crate::pg::error::from_pg;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Schema, Snapshot};
 use crate::sql::Span;
 use crate::sql::quote::{ident, qname};
 use crate::sql::split::split_all;
@@ -34,21 +34,33 @@ pub(super) async fn roles<'a>(
     Ok(())
 }
 
+/// The SQL of a snapshot.
+///
+/// # Errors
+/// `Refused` saying why there is none, and both ways out.
+pub fn schema_of(snapshot: &Snapshot) -> Result<&Schema> {
+    let major = snapshot.catalog.major();
+    let why = snapshot.schema_missing.as_deref();
+    snapshot.schema.as_ref().ok_or_else(|| {
+        Error::refused(format!(
+            "the snapshot has no SQL of the schema: {}",
+            why.unwrap_or("there was no pg_dump when it was made")
+        ))
+        .left("nothing was tried")
+        .hint(format!(
+            "either `pgshift snapshot` again where a pg_dump of PostgreSQL {major} or newer is \
+             (package postgresql-client-{major}), or `--from migrations`: the schema is then made \
+             by the earlier files of the folder, which needs no pg_dump"
+        ))
+    })
+}
+
 /// Makes the schema of a snapshot.
 ///
 /// # Errors
 /// `Refused` naming the statement that fails here, or that the snapshot has no SQL.
 pub(super) async fn make(client: &Client, snapshot: &Snapshot, private: bool) -> Result<()> {
-    let Some(schema) = &snapshot.schema else {
-        return Err(Error::refused(
-            "the snapshot has no SQL of the schema: pg_dump was not there when it was made",
-        )
-        .left("nothing was tried")
-        .hint(
-            "install pg_dump of the server's major and make the snapshot again, or make the \
-             schema from the earlier files with `--from migrations`",
-        ));
-    };
+    let schema = schema_of(snapshot)?;
     let text = schema.lines.join("\n");
     let split = split_all(&text, Span::new(0, text.len()));
     if let Some(problem) = split.diagnostics.first() {

@@ -79,6 +79,7 @@ pub(super) async fn run(app: &App, args: &CheckArgs) -> Result<Exit> {
     if let Some((path, snapshot)) = &snapshot {
         unedited(&all, snapshot, path)?;
     }
+    let path = snapshot.as_ref().map(|(path, _)| path.display());
     let snapshot = snapshot.as_ref().map(|(_, snapshot)| snapshot);
     let pending: Vec<&Migration> = all
         .iter()
@@ -92,6 +93,10 @@ pub(super) async fn run(app: &App, args: &CheckArgs) -> Result<Exit> {
         )?;
         return Ok(Exit::Success);
     };
+    if let (Some(snapshot), Some(path)) = (snapshot, path) {
+        // Before a server is started for nothing.
+        check::schema_of(snapshot).map_err(|e| e.context(path))?;
+    }
     // What lies between two chosen files is tried too: the later one may need it.
     let earlier = pending
         .iter()

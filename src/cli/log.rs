@@ -7,6 +7,7 @@ use super::context::App;
 use super::exit::Exit;
 use super::files::recorded_id;
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::chain::{Fault, Head};
 use crate::report;
 use crate::report::out;
 use crate::store::events;
@@ -19,6 +20,9 @@ pub(super) struct LogArgs {
     /// Check the hash chain of the whole log
     #[arg(long, conflicts_with = "id")]
     verify: bool,
+    /// An entry that an earlier `log --verify` told, noted elsewhere: it must still be there
+    #[arg(long, value_name = "NUMBER:HASH", requires = "verify")]
+    noted: Option<Head>,
     /// At most this many of the newest entries
     #[arg(long, default_value_t = 1000, value_name = "N")]
     limit: u32,
@@ -28,24 +32,41 @@ pub(super) async fn run(app: &App, args: &LogArgs) -> Result<Exit> {
     let engine = app.engine(None)?;
     let client = engine.connect_initialised().await?;
     if args.verify {
-        let check = events::verify(&client).await?;
-        if !check.broken.is_empty() {
-            let list: Vec<_> = check.broken.iter().map(ToString::to_string).collect();
-            return Err(Error::new(
-                ErrorKind::Findings,
-                format!(
-                    "entries were edited, or removed before: {} (of {})",
-                    list.join(", "),
-                    check.entries
-                ),
-            )
-            .hint("compare with a backup: rows of pgshift.event are only ever added"));
+        let (found, faults) = events::verify(&client, args.noted.as_ref()).await?;
+        let noted = found.head.as_ref().map(ToString::to_string);
+        let broken: Vec<i64> = faults
+            .iter()
+            .filter_map(|fault| match fault {
+                Fault::Edited { seq } | Fault::Rewritten { seq } => Some(*seq),
+                _ => None,
+            })
+            .collect();
+        let json = json!({
+            "entries": found.entries, "broken": broken, "faults": faults, "last": noted,
+        });
+        if faults.is_empty() {
+            let last = noted.map_or_else(String::new, |n| format!("; the last one is {n}"));
+            let text = format!(
+                "{} entries, none edited, none missing{last}\n",
+                found.entries
+            );
+            app.print(&text, &json)?;
+            return Ok(Exit::Success);
         }
-        app.print(
-            &format!("{} entries, none edited, none missing\n", check.entries),
-            &json!({ "entries": check.entries, "broken": [] }),
-        )?;
-        return Ok(Exit::Success);
+        if app.json() {
+            out::stdout(&format!("{json}\n"))?;
+            return Ok(Exit::Findings);
+        }
+        let list: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        return Err(Error::new(
+            ErrorKind::Findings,
+            format!(
+                "the log was tampered with: {} (of {})",
+                list.join("; "),
+                found.entries
+            ),
+        )
+        .hint("compare with a backup: rows of pgshift.event are only ever added"));
     }
     let id = match &args.id {
         Some(name) => Some(recorded_id(&engine.recorded().await?, name)?),

@@ -53,7 +53,7 @@ pub(super) async fn run(app: &App, args: &SnapshotArgs) -> Result<Exit> {
         .collect();
     let mut missing = None;
     let schema = if args.no_schema {
-        None
+        Err("it was made with --no-schema".to_owned())
     } else {
         let search = DumpSearch {
             dir: args.pg_bin.clone(),
@@ -61,10 +61,10 @@ pub(super) async fn run(app: &App, args: &SnapshotArgs) -> Result<Exit> {
             path: std::env::var_os("PATH"),
         };
         match dump(engine.target(), &search, catalog.major()).await? {
-            Ok(schema) => Some(schema),
-            Err(why) => {
-                missing = Some(why);
-                None
+            Ok(schema) => Ok(schema),
+            Err(no) => {
+                missing = Some(no.to_string());
+                Err(no.reason())
             }
         }
     };
@@ -81,8 +81,9 @@ pub(super) async fn run(app: &App, args: &SnapshotArgs) -> Result<Exit> {
     if let Some(why) = &missing {
         app.say(&format!(
             "the snapshot is without the schema as SQL: {why}. `lint` does not need it; `check` \
-             then needs `--from migrations`. Install PostgreSQL's client programs, or name their \
-             folder with --pg-bin"
+             then needs `--from migrations`. Install the client programs of PostgreSQL {} \
+             (postgresql-client-{0} of apt.postgresql.org), or name their folder with --pg-bin",
+            snapshot.catalog.major()
         ));
     }
     let Some(path) = &args.out else {

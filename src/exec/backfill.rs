@@ -11,13 +11,14 @@ use deadpool_postgres::{Object, Pool};
 
 use super::control::{Control, LOOK_AGAIN, with_probes};
 use super::ddl::cancel_on_stop;
-use super::lock;
 use super::session::{Session, done_event, record_done};
 use super::tally::Tally;
+use super::{commit, lock};
 use crate::backfill::{BackfillSpec, BlockRange, Strategy, split_blocks};
 use crate::catalog::Leaf;
 use crate::error::{Error, Result};
 use crate::event::{Event, Progress};
+use crate::fault::{self, Write};
 use crate::pg::catalog::{self, Wanted};
 use crate::pg::error::{from_pg, from_pool};
 use crate::pg::probes::{free_connections, relation_state};
@@ -56,7 +57,8 @@ pub(super) async fn run(
     let begun = Instant::now();
     let spec = &session.ctx.settings.backfill(spec);
     // A resume tries rows that failed before again.
-    checkpoints::clear_failed(&*session.lease, session.run_id(), ordinal).await?;
+    let forget = checkpoints::clear_failed(&*session.lease, session.run_id(), ordinal);
+    fault::around(Write::FailedRows, forget).await?;
     let before = checkpoints::list(&*session.lease, session.run_id(), ordinal).await?;
     let workers = match spec.strategy {
         Strategy::Ctid => spec.workers.unwrap_or(1).max(1),
@@ -228,7 +230,7 @@ impl Job<'_> {
             for row in &rows {
                 checkpoints::insert(client, self.session.run_id(), self.ordinal, row).await?;
             }
-            client.batch_execute("COMMIT").await.map_err(from_pg)
+            fault::around(Write::Ranges, commit(client)).await
         };
         if let Err(error) = record.await {
             let _ = client.batch_execute("ROLLBACK").await;

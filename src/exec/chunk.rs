@@ -14,6 +14,7 @@ use crate::backfill::{
 };
 use crate::catalog::QName;
 use crate::error::{Error, Result};
+use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
 use crate::plan::sync::{WRITER_BACKFILL, WRITER_SETTING};
 use crate::store::checkpoints::{ADVANCE_BLOCKS_SQL, ADVANCE_KEYS_SQL, FailedRow};
@@ -76,7 +77,10 @@ pub(super) struct Place<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Done {
     pub(super) rows: u64,
+    /// As seen from here, the network included.
     pub(super) elapsed: Duration,
+    /// What of it the server worked on the rows.
+    pub(super) worked: Duration,
     pub(super) wal: u64,
     /// The log's position before it.
     pub(super) wal_from: u64,
@@ -101,10 +105,12 @@ SELECT set_config('lock_timeout', $2, true), set_config('statement_timeout', $3,
        set_config('synchronous_commit', 'off', true), set_config('row_security', 'off', true),
        set_config('search_path', $5, true), set_config($6, $7, true),
        (SELECT epoch FROM pgshift.run WHERE id = $1 FOR SHARE) AS epoch,
+       extract(epoch FROM clock_timestamp())::float8 AS at,
        (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint AS lsn";
 
 /// The state after the UPDATE, whose lock keeps the file in place until COMMIT.
 const AFTER: &str = "SELECT pg_relation_filenode($1::oid::regclass) AS filenode,
+       extract(epoch FROM clock_timestamp())::float8 AS at,
        (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint AS lsn";
 
 struct Prepared {
@@ -151,6 +157,12 @@ impl GuardValues {
 fn wal_between(before: &Row, after: &Row) -> u64 {
     let (before, after): (i64, i64) = (before.get("lsn"), after.get("lsn"));
     u64::try_from(after - before).unwrap_or(0)
+}
+
+/// Time by the server's clock, which may be set back meanwhile; at most `elapsed`.
+fn worked_between(before: &Row, after: &Row, elapsed: Duration) -> Duration {
+    let (before, after): (f64, f64) = (before.get("at"), after.get("at"));
+    Duration::try_from_secs_f64(after - before).map_or(elapsed, |worked| worked.min(elapsed))
 }
 
 /// Runs a chunk to COMMIT or ROLLBACK; its statement may take `longest`. An error is a lost
@@ -203,13 +215,14 @@ pub(super) async fn run(
         rollback(client).await?;
         return Ok(Outcome::Rewritten);
     }
-    let elapsed = begun.elapsed();
-    if let Err(error) = commit(client, place, span, rows, elapsed).await {
+    let worked = worked_between(&guard, &after, begun.elapsed());
+    if let Err(error) = commit(client, place, span, rows, worked).await {
         return failed(client, error).await;
     }
     Ok(Outcome::Done(Done {
         rows,
         elapsed: begun.elapsed(),
+        worked,
         wal: wal_between(&guard, &after),
         wal_from: u64::try_from(guard.get::<_, i64>("lsn")).unwrap_or(0),
     }))
@@ -221,11 +234,11 @@ async fn commit(
     place: &Place<'_>,
     span: &Span,
     rows: u64,
-    elapsed: Duration,
+    worked: Duration,
 ) -> Result<()> {
     let (run, ordinal, rows) = (place.session.run_id(), place.ordinal as i32, rows as i64);
-    let worked_ms = elapsed.as_secs_f64() * 1000.0;
-    let (advanced, committed) = match span {
+    let worked_ms = worked.as_secs_f64() * 1000.0;
+    let advanced = match span {
         Span::Blocks { hi, last, .. } => {
             let advance = client
                 .prepare_cached(ADVANCE_BLOCKS_SQL)
@@ -233,11 +246,7 @@ async fn commit(
                 .map_err(from_pg)?;
             let params: [&(dyn ToSql + Sync); 7] =
                 [&run, &ordinal, &place.range_no, hi, last, &rows, &worked_ms];
-            tokio::join!(
-                biased;
-                client.execute(&advance, &params),
-                client.batch_execute("COMMIT")
-            )
+            fault::around(Write::Chunk, advance_and_commit(client, &advance, &params)).await?
         }
         Span::Keys { upto, .. } => {
             let advance = client
@@ -254,15 +263,9 @@ async fn commit(
                 &rows,
                 &worked_ms,
             ];
-            tokio::join!(
-                biased;
-                client.execute(&advance, &params),
-                client.batch_execute("COMMIT")
-            )
+            fault::around(Write::Chunk, advance_and_commit(client, &advance, &params)).await?
         }
     };
-    let advanced = advanced.map_err(from_pg)?;
-    committed.map_err(from_pg)?;
     if advanced == 1 {
         return Ok(());
     }
@@ -270,6 +273,22 @@ async fn commit(
     Err(Error::connection(
         "the checkpoint's row is gone; the state is read anew",
     ))
+}
+
+/// Gives the number of checkpoints that were advanced.
+async fn advance_and_commit(
+    client: &Object,
+    advance: &tokio_postgres::Statement,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<u64> {
+    let (advanced, committed) = tokio::join!(
+        biased;
+        client.execute(advance, params),
+        client.batch_execute("COMMIT")
+    );
+    let advanced = advanced.map_err(from_pg)?;
+    committed.map_err(from_pg)?;
+    Ok(advanced)
 }
 
 async fn rollback(client: &Object) -> Result<()> {
@@ -358,6 +377,7 @@ pub(super) async fn run_rows(
         Done {
             rows,
             elapsed: begun.elapsed(),
+            worked: begun.elapsed(),
             wal: 0,
             wal_from: 0,
         },

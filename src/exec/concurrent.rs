@@ -7,6 +7,7 @@ use super::ddl::cancel_on_stop;
 use super::session::{Session, done_event, record_done};
 use crate::catalog::QName;
 use crate::error::{Error, Result};
+use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
 use crate::plan::{Phase, Step};
 use crate::sql::quote::qname;
@@ -68,6 +69,7 @@ pub(super) async fn run(
                 .await
                 .map_err(from_pg)
         };
+        let work = fault::around(Write::Concurrent, work);
         if let Err(error) = cancel_on_stop(session, work).await {
             return Err(after_failure(session, target, error).await);
         }
@@ -160,7 +162,8 @@ async fn end_orphans(session: &Session, sql: &str) -> Result<()> {
 
 async fn drop_leftover(session: &Session, index: &QName) -> Result<()> {
     let sql = format!("DROP INDEX CONCURRENTLY IF EXISTS {}", qname(index));
-    session.work.batch_execute(&sql).await.map_err(from_pg)
+    let drop = async { session.work.batch_execute(&sql).await.map_err(from_pg) };
+    fault::around(Write::Leftover, drop).await
 }
 
 async fn found(session: &Session, index: &QName) -> Result<Found> {

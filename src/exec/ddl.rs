@@ -1,11 +1,14 @@
-//! Transactional steps: short tries for the lock, never a queue behind us for long.
+//! Steps that block from the moment that they have their lock: short tries for it, never a queue
+//! behind us for long. One transaction each, but for what the server refuses in one.
 
 use std::time::{Duration, Instant};
 
+use super::commit;
 use super::ledger::LOCKS;
-use super::session::{Session, done_event};
+use super::session::{Session, done_event, record_done};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::fault::{self, Write};
 use crate::lock::{LockMode, LockOn, conflicts};
 use crate::pg::error::from_pg;
 use crate::pg::probes::{Blocker, would_block};
@@ -222,6 +225,9 @@ async fn attempt_once(
     waited: Duration,
     attempts: u32,
 ) -> Result<()> {
+    if !step.transactional() {
+        return attempt_outside(session, ordinal, step, statements, lock_timeout, waited).await;
+    }
     let client = &session.work;
     let begun = Instant::now();
     let work = async {
@@ -260,13 +266,53 @@ async fn attempt_once(
             &event,
         )
         .await?;
-        client.batch_execute("COMMIT").await.map_err(from_pg)
+        fault::around(Write::StepDdl, commit(client)).await
     };
     let result = cancel_on_stop(session, work).await;
     if result.as_ref().is_err_and(|e| !e.is_connection()) {
         client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
     }
     result
+}
+
+/// One try outside of a transaction. Where it is done and its record is not, it is done again.
+async fn attempt_outside(
+    session: &Session,
+    ordinal: usize,
+    step: &Step,
+    statements: &[String],
+    lock_timeout: Duration,
+    waited: Duration,
+) -> Result<()> {
+    let client = &session.work;
+    let begun = Instant::now();
+    client
+        .batch_execute(&format!(
+            "SET lock_timeout = '{}ms'; SET statement_timeout = 0",
+            lock_timeout.as_millis().max(1)
+        ))
+        .await
+        .map_err(from_pg)?;
+    let work = async {
+        for sql in statements {
+            client
+                .batch_execute(sql)
+                .await
+                .map_err(|e| from_pg(e).caused_in(sql))?;
+        }
+        Ok(())
+    };
+    let result = cancel_on_stop(session, work).await;
+    if result.as_ref().is_err_and(Error::is_connection) {
+        return result;
+    }
+    client
+        .batch_execute("SET lock_timeout = 0")
+        .await
+        .map_err(from_pg)?;
+    result?;
+    let event = done_event(ordinal, step, begun.elapsed() + waited, waited);
+    record_done(session, ordinal, &event, None).await
 }
 
 /// Runs a statement that may take long; a stop cancels it on the server.

@@ -8,9 +8,10 @@ use tokio_postgres::Client;
 
 use super::lease::{self, Lease};
 use super::ready::{self, Ready};
-use super::{Ctx, planner, sampler, session};
+use super::{Ctx, commit, planner, sampler, session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::fault::{self, Write};
 use crate::migration::Migration;
 use crate::pg::error::from_pg;
 use crate::pg::pooler::Pooling;
@@ -97,7 +98,18 @@ impl Engine {
         if let Ok(enough) = tokio::time::timeout(LOOK, look).await {
             enough.map_err(|error| error.left("nothing was changed"))?;
         }
-        self.ready().await
+        let ctx = self.ready().await?;
+        self.upgrade().await?;
+        Ok(ctx)
+    }
+
+    /// Brings the state schema of an earlier pgshift up to date, where there is one.
+    pub(super) async fn upgrade(&self) -> Result<()> {
+        let mut client = self.connect().await?;
+        if schema::version(&client).await?.is_some() {
+            schema::install(&mut client).await?;
+        }
+        Ok(())
     }
 
     /// Installs or upgrades the state schema; true where it was not there.
@@ -383,7 +395,17 @@ pub(super) async fn begin(client: &Client) -> Result<()> {
 pub(super) async fn commit_or_roll_back<T>(client: &Client, result: Result<T>) -> Result<T> {
     match result {
         Ok(value) => {
-            client.batch_execute("COMMIT").await.map_err(from_pg)?;
+            let committed = fault::around(Write::RunOpen, commit(client)).await;
+            committed.map_err(|error| {
+                if !error.is_connection() {
+                    return error;
+                }
+                error
+                    .left(
+                        "it is not known whether the beginning was recorded; nothing else was done",
+                    )
+                    .hint("`pgshift status` tells it, and what to do next")
+            })?;
             Ok(value)
         }
         Err(error) => {

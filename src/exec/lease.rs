@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 
 use super::Ctx;
 use crate::error::{Error, Result};
+use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
 use crate::pg::probes::free_connections;
 use crate::store;
@@ -115,11 +116,12 @@ async fn try_acquire(ctx: &Ctx, migration: &str) -> Result<Tried> {
     let mut took_over = None;
     let mut first_sign: Option<(i32, Duration)> = None;
     loop {
-        let row = client
-            .query_one("SELECT pg_try_advisory_lock($1)", &[&key])
-            .await
-            .map_err(from_pg)?;
-        if row.get(0) {
+        let lock = async {
+            let sql = "SELECT pg_try_advisory_lock($1)";
+            let row = client.query_one(sql, &[&key]).await.map_err(from_pg)?;
+            Ok(row.get::<_, bool>(0))
+        };
+        if fault::around(Write::LeaseLock, lock).await? {
             return Ok(Tried::Had(Lease {
                 client: Arc::new(client),
                 took_over,
@@ -221,7 +223,7 @@ async fn holder(client: &Client, migration: &str, key: i64) -> Result<Option<Hol
 /// themselves or by their timeouts; a long statement of a runner that is frozen is ended.
 pub async fn begin_epoch(ctx: &Ctx, lease: &Lease, run: i64) -> Result<i64> {
     let client = &*lease.client;
-    let raise = store::runs::raise_epoch(client, run);
+    let raise = fault::around(Write::Epoch, store::runs::raise_epoch(client, run));
     tokio::pin!(raise);
     let epoch = loop {
         match tokio::time::timeout(PATIENCE, &mut raise).await {
@@ -229,7 +231,9 @@ pub async fn begin_epoch(ctx: &Ctx, lease: &Lease, run: i64) -> Result<i64> {
             Err(_) => end_old_epoch(ctx, run).await?,
         }
     };
-    store::runs::take_lease(client, run, epoch, &ctx.actor, ctx.settings.lease_ttl).await?;
+    let ttl = ctx.settings.lease_ttl;
+    let take = store::runs::take_lease(client, run, epoch, &ctx.actor, ttl);
+    fault::around(Write::Lease, take).await?;
     Ok(epoch)
 }
 

@@ -31,6 +31,7 @@ use crate::backfill::{BackfillSpec, CHUNK_TARGET};
 use crate::error::{Error, Result};
 use crate::event::{Event, Sink};
 use crate::pg::connect::Target;
+use crate::pg::error::from_pg;
 use crate::pg::pooler::Pooling;
 use crate::plan::Step;
 use crate::retry::LockLadder;
@@ -212,6 +213,12 @@ impl Ctx {
     pub fn emit(&self, migration: &str, event: &Event) {
         self.sink.event(migration, event);
     }
+}
+
+/// COMMIT. An error that [is one of the connection](Error::is_connection) leaves it unknown whether
+/// it was done.
+async fn commit(client: &tokio_postgres::Client) -> Result<()> {
+    client.batch_execute("COMMIT").await.map_err(from_pg)
 }
 
 /// Locks, whoever panicked meanwhile: what is in it is valid after every statement.

@@ -5,8 +5,9 @@ use tokio_postgres::Client;
 use super::probe;
 use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lint::rules;
 use crate::migration::Migration;
-use crate::pg::catalog::{Wanted, load};
+use crate::pg::catalog::{Wanted, load, load_objects};
 use crate::plan::{self, Draft, PLAN_FORMAT, Plan};
 
 /// Loads the part of the catalog that a migration names.
@@ -15,12 +16,22 @@ pub async fn catalog(client: &Client, migration: &Migration) -> Result<Catalog> 
         .into_iter()
         .map(|(schema, name)| Wanted { schema, name })
         .collect();
-    load(client, &wanted).await
+    let mut catalog = load(client, &wanted).await?;
+    let objects = plan::wanted_objects(migration);
+    let (names, schemas) = (&objects.names, &objects.schemas);
+    load_objects(client, &mut catalog, names, schemas, objects.defaults).await?;
+    Ok(catalog)
 }
 
 /// Plans a migration: catalog, draft, the server's answers, steps. Nothing is changed, and no
 /// table is locked beyond ACCESS SHARE.
+///
+/// # Errors
+/// An `allow` of a rule that does not exist, and all that planning refuses.
 pub async fn plan(client: &Client, migration: &Migration) -> Result<Plan> {
+    let migration = rules::resolve_allows(migration)
+        .map_err(|unknown| Error::at(&migration.source, unknown).left("nothing was changed"))?;
+    let migration = migration.as_ref();
     let catalog = catalog(client, migration).await?;
     let draft = Draft::new(migration, &catalog)?;
     let probed = probe::ask(client, &draft).await?;

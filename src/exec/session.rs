@@ -8,13 +8,16 @@ use tokio_postgres::Client;
 
 use super::lease::{self, Lease};
 use super::ledger::Ledger;
-use super::{Ctx, backfill, concurrent, ddl, lock, ready, verify};
+use super::{Ctx, backfill, commit, concurrent, ddl, lock, ready, verify};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Lost, Progress};
+use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
+use crate::plan::locks::in_tries;
 use crate::plan::{Step, Work};
 use crate::retry::reconnect_pause;
 use crate::run::{Input, transition};
+use crate::sql::ddl::understand;
 use crate::store::{self, RunRow, StepState};
 
 /// Time between heartbeats.
@@ -44,14 +47,14 @@ impl Session {
     pub(super) async fn event(&self, event: &Event) -> Result<()> {
         self.ctx.emit(&self.migration, event);
         if event.is_durable() {
-            store::events::append(
+            let append = store::events::append(
                 &*self.lease,
                 &self.migration,
                 self.run,
                 &self.ctx.actor,
                 event,
-            )
-            .await?;
+            );
+            fault::around(Write::Event, append).await?;
         }
         Ok(())
     }
@@ -222,7 +225,8 @@ async fn once(ctx: &Ctx, migration: &str, lease: Option<Lease>, held: &mut Held)
             resumed: session.epoch > 1,
         })
         .await?;
-    store::runs::set_error(&*session.lease, run.id, None).await?;
+    let forget = store::runs::set_error(&*session.lease, run.id, None);
+    fault::around(Write::RunBegun, forget).await?;
 
     let work = steps(&session, &run);
     let result = tokio::select! {
@@ -255,14 +259,14 @@ async fn heartbeats(session: &Session) -> Error {
         let progress = session.progress();
         let progress = progress.and_then(|p| serde_json::to_value(p).ok());
         let renewal = async {
-            let ours = store::runs::heartbeat(
+            let beat_once = store::runs::heartbeat(
                 &*session.lease,
                 session.run_id(),
                 session.epoch,
                 ttl,
                 progress.as_ref(),
-            )
-            .await?;
+            );
+            let ours = fault::around(Write::Heartbeat, beat_once).await?;
             if ours && beat % ACCOUNT_EVERY == 0 {
                 session.note_lost(&mut written).await?;
             }
@@ -312,7 +316,8 @@ async fn steps(session: &Arc<Session>, run: &RunRow) -> Result<()> {
         session.check_stop()?;
         session.ledger.begin(before);
         session.begin_progress(ordinal, &step.title);
-        store::runs::start_step(&*session.lease, run.id, ordinal, step).await?;
+        let intent = store::runs::start_step(&*session.lease, run.id, ordinal, step);
+        fault::around(Write::StepIntent, intent).await?;
         session
             .event(&Event::StepStarted {
                 step: ordinal,
@@ -387,6 +392,9 @@ async fn execute_step(
 ) -> Result<Duration> {
     match &step.work {
         Work::Sql { statements } => ddl::run(session, ordinal, step, statements).await,
+        Work::Concurrent { sql, .. } if in_tries(&understand(sql)) => {
+            ddl::run(session, ordinal, step, std::slice::from_ref(sql)).await
+        }
         Work::Concurrent { sql, index, drops } => {
             let target = concurrent::Target {
                 sql,
@@ -428,7 +436,7 @@ pub(super) async fn record_done(
             event,
         )
         .await?;
-        client.batch_execute("COMMIT").await.map_err(from_pg)
+        fault::around(Write::StepRecord, commit(client)).await
     };
     let result = record.await;
     if result.is_err() {
@@ -485,14 +493,14 @@ async fn finish(session: &Session, run: &RunRow) -> Result<()> {
             &event,
         )
         .await?;
-        client.batch_execute("COMMIT").await.map_err(from_pg)?;
+        fault::around(Write::RunClose, commit(client)).await?;
         Ok(event)
     };
     match closing.await {
         Ok(event) => {
             session.ctx.emit(&session.migration, &event);
-            store::runs::release_lease(&*session.lease, run.id, session.epoch).await?;
-            Ok(())
+            let release = store::runs::release_lease(&*session.lease, run.id, session.epoch);
+            fault::around(Write::LeaseRelease, release).await
         }
         Err(error) => {
             let _ = client.batch_execute("ROLLBACK").await;

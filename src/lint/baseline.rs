@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Finding;
-use crate::sql::Source;
-use crate::sql::lex::lex_code;
+use crate::sql::lex::{Token, lex_code};
+use crate::sql::{Source, Span};
 
 /// The format of a baseline file.
 const FORMAT: u32 = 1;
@@ -32,9 +32,13 @@ struct File {
     findings: Vec<Known>,
 }
 
+/// Words of a statement that tell it from others.
+const WORDS: usize = 5_000;
+
 /// Sets the fingerprints of all findings of a file; `path` is the file's name within its project.
 pub fn fingerprints(findings: &mut [Finding], path: &str, source: &Source) {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut last: Option<(Span, Vec<Token>)> = None;
     for finding in findings {
         let span = finding.statement;
         let text = source.text().get(span.start..span.end).unwrap_or_default();
@@ -42,10 +46,15 @@ pub fn fingerprints(findings: &mut [Finding], path: &str, source: &Source) {
         hash.update(finding.rule.id);
         hash.update([0]);
         hash.update(path.replace('\\', "/"));
-        for token in lex_code(text) {
+        let tokens = match last.take().filter(|(of, _)| *of == span) {
+            Some((_, tokens)) => tokens,
+            None => lex_code(text),
+        };
+        for token in tokens.iter().take(WORDS) {
             hash.update([0]);
             hash.update(token.text(text));
         }
+        last = Some((span, tokens));
         let base = hex(&hash.finalize()[..16]);
         let number = seen.entry(base.clone()).or_default();
         finding.fingerprint = if *number == 0 {

@@ -171,10 +171,10 @@ fn finish(script: &Script, mut out: Vec<Finding>, options: &Options) -> Vec<Find
     }
     for (allow, statement) in &script.allows {
         let Some(rule) = rules::named(&allow.rule) else {
-            let diagnostic =
-                Diagnostic::new(allow.span, format!("there is no rule `{}`", allow.rule))
-                    .help(rules::suggestion(&allow.rule));
-            judged.push(of_problem(&reading::UNKNOWN_RULE, &diagnostic));
+            judged.push(of_problem(
+                &reading::UNKNOWN_RULE,
+                &rules::unknown_rule(allow),
+            ));
             continue;
         };
         let mut used = false;

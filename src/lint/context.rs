@@ -16,6 +16,9 @@ use crate::sql::{Label, Span};
 /// Findings of a file that get a safe form made for them.
 const MANY: usize = 1_000;
 
+/// Statements of a safe form that are listed with each finding.
+const LISTED: usize = 200;
+
 /// A lock that a statement takes on a table in use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Held {
@@ -224,7 +227,9 @@ impl<'a> Cx<'a> {
     pub(super) fn with_safe_form(&self, mut finding: Finding) -> Finding {
         match self.safe_form() {
             Safe::Rewritten { steps, .. } => {
-                finding.safe = steps.iter().map(|s| s.sql.clone()).collect();
+                if steps.len() <= LISTED {
+                    finding.safe = steps.iter().map(|s| s.sql.clone()).collect();
+                }
                 finding.planned = true;
                 if self.pgshift() {
                     finding.severity = Severity::Note;

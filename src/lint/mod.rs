@@ -10,6 +10,7 @@ mod body;
 mod check;
 mod context;
 pub mod docs;
+pub mod fix;
 mod read;
 pub mod rules;
 pub mod runner;

@@ -192,6 +192,39 @@ pub(super) fn reach(sql: &str) -> Reach {
     }
 }
 
+/// Judges a MERGE by its source: [`Reach::Limited`] for rows that are named or counted,
+/// [`Reach::Given`] with the name of a table.
+pub(super) fn merge_source(sql: &str) -> Reach {
+    let tokens = lex_code(sql);
+    let is = |at: usize, word: &str| tokens.get(at).is_some_and(|t| is_keyword(*t, sql, word));
+    if tokens.iter().any(|t| is_keyword(*t, sql, "limit")) {
+        return Reach::Limited;
+    }
+    let Some(using) = (0..tokens.len()).find(|at| is(*at, "using")) else {
+        return Reach::Some;
+    };
+    let mut at = using + 1;
+    if tokens.get(at).is_some_and(|t| t.kind == TokenKind::LParen) {
+        let from = tokens[at..].iter().any(|t| is_keyword(*t, sql, "from"));
+        let named = is(at + 1, "values") || is(at + 1, "select") && !from;
+        return if named { Reach::Limited } else { Reach::Some };
+    }
+    if is(at, "only") {
+        at += 1;
+    }
+    let Some(first) = tokens.get(at).and_then(|t| ident_value(*t, sql)) else {
+        return Reach::Some;
+    };
+    let second = tokens
+        .get(at + 1)
+        .filter(|t| t.kind == TokenKind::Dot)
+        .and_then(|_| ident_value(*tokens.get(at + 2)?, sql));
+    Reach::Given(vec![match second {
+        Some(name) => format!("{first}.{name}"),
+        None => first,
+    }])
+}
+
 /// The column of `t.a = 'x'`, `a = 1::int`, `a = $1` or `a IN (1, 2)`.
 fn given_column(tokens: &[Token], sql: &str) -> Option<String> {
     let constant = |t: &Token| {
@@ -298,6 +331,22 @@ mod tests {
             ("DELETE FROM t WHERE a = b", Reach::Some),
         ] {
             assert_eq!(reach(sql), expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn sources_of_a_merge() {
+        let given = |c: &str| Reach::Given(vec![c.to_owned()]);
+        for (source, expected) in [
+            ("s", given("s")),
+            ("ONLY app.s AS x", given("app.s")),
+            ("(VALUES (1), (2)) AS v (id)", Reach::Limited),
+            ("(SELECT 1 AS id) s", Reach::Limited),
+            ("(SELECT * FROM s) s", Reach::Some),
+            ("(SELECT * FROM s LIMIT 5) s", Reach::Limited),
+        ] {
+            let sql = format!("MERGE INTO t USING {source} ON t.id = 1 WHEN MATCHED THEN DELETE");
+            assert_eq!(merge_source(&sql), expected, "{sql}");
         }
     }
 

@@ -176,7 +176,7 @@ fn starts_with_digits(text: &str, count: usize) -> bool {
 }
 
 /// sqlx: `-- no-transaction` at the very beginning.
-fn has_no_transaction_line(text: &str) -> bool {
+pub(super) fn has_no_transaction_line(text: &str) -> bool {
     text.lines()
         .next()
         .is_some_and(|line| line.starts_with("-- no-transaction"))

@@ -34,6 +34,8 @@ pub struct Script {
     pub allows: Vec<(Allow, Option<Span>)>,
     /// All of it takes migrations back, and was left out.
     pub only_down: bool,
+    /// All its parts, those that take migrations back too.
+    pub(super) parts: Vec<Part>,
 }
 
 /// Something wrong with a file itself, as a finding to be.
@@ -117,6 +119,7 @@ pub fn read(path: &str, text: &str, reading: &Reading) -> Script {
             problems: Vec::new(),
             allows: Vec::new(),
             only_down: false,
+            parts: Vec::new(),
         },
         text: masked.text,
         functions: BTreeMap::new(),
@@ -135,13 +138,13 @@ pub fn read(path: &str, text: &str, reading: &Reading) -> Script {
     let parts = runner::parts(runner, path, text, &reading.hints);
     reader.script.only_down = !reading.down && parts.iter().all(|p| p.down);
     for mut part in parts {
-        if part.down && !reading.down {
-            continue;
-        }
         if reading.assume_transaction && runner != Runner::Pgshift {
             part.wrap = Wrap::Transaction;
         }
-        reader.part(part);
+        reader.script.parts.push(part);
+        if !part.down || reading.down {
+            reader.part(part);
+        }
     }
     reader.allows();
     reader

@@ -57,6 +57,85 @@ fn check_known(files: &str, expected: &[&str]) {
 }
 
 #[test]
+fn changes_of_many_rows_in_every_form() {
+    let bulk = "bulk-change warning";
+    check(
+        "MERGE INTO t USING s ON t.id = s.id WHEN MATCHED THEN DELETE;",
+        &[bulk],
+    );
+    check(
+        "MERGE INTO t USING (VALUES (1)) s (id) ON t.id = s.id WHEN MATCHED THEN DELETE;",
+        &[],
+    );
+    check(
+        "CREATE TABLE s (id int);\nMERGE INTO t USING s ON t.id = s.id WHEN MATCHED THEN DELETE;",
+        &[],
+    );
+    let moved = "WITH x AS (DELETE FROM t WHERE a RETURNING *) INSERT INTO u SELECT * FROM x;";
+    check(moved, &[bulk]);
+    check(&moved.replace("WHERE a", "WHERE id = 5"), &[]);
+    check_as(Runner::Pgshift, &moved.replace(" t ", " big "), &[bulk]);
+    // Whether it is large is not known.
+    check("INSERT INTO u SELECT * FROM t;", &[]);
+    check_known("INSERT INTO empty SELECT * FROM orders;", &[bulk]);
+    check_known(
+        "INSERT INTO empty SELECT * FROM orders WHERE total > 5;",
+        &[],
+    );
+    check_known("INSERT INTO empty SELECT * FROM orders LIMIT 5;", &[]);
+    check_known("INSERT INTO orders SELECT * FROM empty;", &[]);
+}
+
+#[test]
+fn an_index_that_nothing_tells_of_is_dropped_safely_all_the_same() {
+    let found = findings("DROP INDEX a, s.b;\nREINDEX TABLE t;\nREINDEX INDEX c;");
+    let safe: Vec<&str> = found
+        .iter()
+        .flat_map(|f| &f.safe)
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        safe,
+        [
+            "DROP INDEX CONCURRENTLY a",
+            "DROP INDEX CONCURRENTLY s.b",
+            "REINDEX TABLE CONCURRENTLY t",
+            "REINDEX INDEX CONCURRENTLY c",
+        ]
+    );
+}
+
+/// Files such as nobody writes take time in proportion to their size.
+#[test]
+fn very_many_objects_take_no_longer_each() {
+    use std::fmt::Write as _;
+    const TABLES: usize = 2_000;
+    let mut text = String::new();
+    for n in 0..TABLES {
+        let _ = writeln!(
+            text,
+            "CREATE TABLE t{n} (id int PRIMARY KEY, o int REFERENCES t0);"
+        );
+    }
+    for n in 0..TABLES {
+        let _ = writeln!(
+            text,
+            "CREATE INDEX i{n} ON t{n} (id);\nDROP INDEX i{n};\nDROP INDEX nothing{n};\n\
+             ALTER TABLE t{} ADD CHECK (id > {n});\nALTER TABLE t{n} RENAME TO u{n};",
+            TABLES - 1
+        );
+    }
+    let script = read("x.sql", &text, &Reading::default());
+    assert_eq!(script.units.len(), 6 * TABLES);
+    let mut world = World::unknown(17);
+    lint(&script, &mut world, &Options::default());
+    assert_eq!(world.catalog().tables.len(), TABLES);
+    let other = &world.catalog().tables[&crate::catalog::QName::new("public", "u9")];
+    let referenced = other.constraints.iter().find_map(|c| c.references.as_ref());
+    assert_eq!(referenced.expect("a key").name, "u0");
+}
+
+#[test]
 fn every_rule_finds_its_bad_example_and_not_its_good_one() {
     for rule in rules::all() {
         if !rule.bad.is_empty() {

@@ -135,9 +135,9 @@ WITH rel AS (
     JOIN (SELECT 'pg_class'::regclass AS class, oid, oid AS relid FROM rel
           UNION ALL SELECT 'pg_class'::regclass, indexrelid, indrelid FROM pg_index
           UNION ALL SELECT 'pg_constraint'::regclass, oid, conrelid FROM pg_constraint
-          UNION ALL SELECT 'pg_trigger'::regclass, oid, tgrelid FROM pg_trigger
           UNION ALL SELECT 'pg_policy'::regclass, oid, polrelid FROM pg_policy
-          UNION ALL SELECT 'pg_rewrite'::regclass, oid, ev_class FROM pg_rewrite) o ON o.relid = rel.oid
+          UNION ALL SELECT 'pg_rewrite'::regclass, oid, ev_class FROM pg_rewrite
+          UNION ALL SELECT 'pg_trigger'::regclass, oid, tgrelid FROM pg_trigger) o ON o.relid = rel.oid
     JOIN pg_description d ON d.classoid = o.class AND d.objoid = o.oid,
     pg_identify_object(d.classoid, d.objoid, d.objsubid) i
 )
@@ -145,13 +145,14 @@ SELECT object, coalesce(fact, '') AS fact FROM lines ORDER BY object COLLATE "C"
 "#;
 
 /// What is not in a relation, each with the catalog and the name of its object.
-const OTHERS: [(&str, &str, &str); 6] = [
+const OTHERS: [(&str, &str, &str); 7] = [
     (
         "pg_namespace",
         "n.oid",
         "SELECT format('schema %I', n.nspname) AS object, \
-             concat_ws(' ', 'owner', pg_get_userbyid(n.nspowner), 'comment', \
-             obj_description(n.oid, 'pg_namespace')) AS fact \
+             concat_ws(' ', 'owner', pg_get_userbyid(n.nspowner), \
+                 'rights ' || {rights of n nspacl nspowner}, \
+                 'comment ' || obj_description(n.oid, 'pg_namespace')) AS fact \
          FROM pg_namespace n WHERE {users}",
     ),
     (
@@ -169,7 +170,11 @@ const OTHERS: [(&str, &str, &str); 6] = [
              CASE WHEN typnotnull THEN 'not null' END, 'default ' || typdefault, \
              (SELECT string_agg(format('%I %s', conname, pg_get_constraintdef(oid)), ', ' \
                  ORDER BY conname) FROM pg_constraint WHERE contypid = t.oid), \
-             'comment ' || obj_description(t.oid, 'pg_type')) AS fact \
+             'owner', pg_get_userbyid(typowner), 'rights ' || {rights of T typacl typowner}, \
+             'comment ' || obj_description(t.oid, 'pg_type'), \
+             (SELECT string_agg(format('comment on %I %s', conname, obj_description(oid, \
+                 'pg_constraint')), ', ' ORDER BY conname) FROM pg_constraint \
+              WHERE contypid = t.oid AND obj_description(oid, 'pg_constraint') IS NOT NULL)) AS fact \
          FROM pg_type t JOIN pg_namespace n ON n.oid = typnamespace \
          WHERE {users} AND (typtype IN ('e', 'd', 'r') OR typtype = 'c' \
              AND (SELECT relkind FROM pg_class WHERE oid = typrelid) = 'c')",
@@ -180,7 +185,7 @@ const OTHERS: [(&str, &str, &str); 6] = [
         "SELECT 'function ' || p.oid::regprocedure AS object, \
              CASE WHEN prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) \
              ELSE 'aggregate' END || concat_ws(' ', '', 'owner', \
-             pg_get_userbyid(proowner), 'rights', proacl, 'comment', \
+             pg_get_userbyid(proowner), 'rights', {rights of f proacl proowner}, 'comment', \
              obj_description(p.oid, 'pg_proc')) AS fact \
          FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE {users}",
     ),
@@ -218,6 +223,15 @@ const OTHERS: [(&str, &str, &str); 6] = [
          JOIN pg_class c ON c.oid = prrelid JOIN pg_namespace n ON n.oid = relnamespace \
          WHERE {users}",
     ),
+    (
+        "pg_default_acl",
+        "d.oid",
+        "SELECT format('default rights of %I on %s%s', pg_get_userbyid(defaclrole), defaclobjtype, \
+             coalesce(' in ' || quote_ident(n.nspname), '')) AS object, \
+             coalesce({rights of n defaclacl defaclrole}, 'none') AS fact \
+         FROM pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = defaclnamespace \
+         WHERE n.oid IS NULL OR {users}",
+    ),
 ];
 
 /// The schemas of a publication, and the columns and the condition of a table in it: from 15 on.
@@ -240,6 +254,34 @@ const PUBLICATIONS: [(&str, &str); 2] = [
 /// A list as text that does not tell the order in which it was made.
 const SORTED: &str = "(SELECT string_agg(o::text, ', ' ORDER BY o::text COLLATE \"C\") \
                       FROM unnest({list}) o)";
+
+/// The rights on an object, the default ones where none were ever granted, in a fixed order.
+const RIGHTS: &str = "(SELECT string_agg(concat_ws(' ', privilege_type, 'to', \
+     CASE grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(grantee)::text END, \
+     CASE WHEN is_grantable THEN 'with grant option' END), ', ' \
+     ORDER BY privilege_type, grantee, is_grantable) \
+     FROM aclexplode(coalesce({acl}, acldefault('{kind}', {owner}))))";
+
+/// Puts [`RIGHTS`] where a query says `{rights of kind acl owner}`.
+fn with_rights(query: &str) -> String {
+    let mut out = String::new();
+    let mut rest = query;
+    while let Some((before, after)) = rest.split_once("{rights of ") {
+        let (words, after) = after.split_once('}').unwrap_or((after, ""));
+        let mut words = words.split(' ');
+        let mut next = || words.next().unwrap_or_default();
+        let (kind, acl, owner) = (next(), next(), next());
+        out.push_str(before);
+        out.push_str(
+            &RIGHTS
+                .replace("{kind}", kind)
+                .replace("{acl}", acl)
+                .replace("{owner}", owner),
+        );
+        rest = after;
+    }
+    out + rest
+}
 
 /// Reads it in one read-only transaction of its own.
 ///
@@ -278,7 +320,7 @@ async fn facts(client: &Client) -> Result<Shape> {
 
 /// The query for a server of this version, without placeholders.
 fn complete(query: &str, class: &str, oid: &str, version: i32) -> String {
-    let mut sql = query.replace("{users}", USERS);
+    let mut sql = with_rights(query).replace("{users}", USERS);
     for (place, since_15) in PUBLICATIONS {
         sql = sql.replace(place, if version >= 150_000 { since_15 } else { "NULL" });
     }

@@ -7,6 +7,7 @@ use super::contract;
 use super::draft::{Draft, relations};
 use super::expand::{Expanded, expand};
 use super::probe::Probed;
+use super::statements::allowed;
 use super::step::{Estimate, PLAN_FORMAT, Phase, Plan, Step, Undo, Work};
 use super::sync::{Form, SyncGroup};
 use crate::backfill::{CHUNK_TARGET, Strategy, VerifySpec};
@@ -63,6 +64,11 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
         );
     }
     steps.sort_by_key(|s| s.phase);
+    for step in &steps {
+        let line = step.line.map_or(String::new(), |l| format!("line {l}: "));
+        warnings.extend(allowed(step).map(|note| format!("{line}{note}")));
+    }
+    super::bound::add_locks(&mut steps, draft.catalog);
     if let Some(longest) = draft.migration.options.lock_timeout {
         for step in &mut steps {
             step.set_lock_timeout(longest);

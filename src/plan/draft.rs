@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::catalog::{Catalog, Column, QName, RelKind, Table};
 use crate::error::{Error, ErrorKind, Result};
-use crate::migration::{BackfillOptions, Migration, Statement};
+use crate::migration::{Allow, BackfillOptions, Migration, Statement};
 use crate::sql::ddl::{Action, AlterOpKind, ColumnDef, RelName};
 use crate::sql::dml::{self, Assignment, Piece, TableRef};
 use crate::sql::{Diagnostic, Source, Span};
@@ -163,6 +163,7 @@ pub fn relations(action: &Action) -> Vec<RelName> {
         | Action::Update { table }
         | Action::Delete { table }
         | Action::Merge { table } => one(table),
+        Action::Writes { parts } => parts.iter().flat_map(|(p, _)| relations(p)).collect(),
         Action::Cluster { table }
         | Action::Copy { table, .. }
         | Action::CreateStatistics { table, .. } => table.iter().cloned().collect(),
@@ -270,6 +271,16 @@ impl<'a> Draft<'a> {
     pub fn refused(&self, span: Span, message: impl Into<String>, help: &str) -> Error {
         self.wrong(span, message, help)
             .with_kind(ErrorKind::Refused)
+    }
+
+    /// The rules that the statement at this place may break.
+    pub fn allows(&self, statement: Span) -> impl Iterator<Item = &'a Allow> {
+        self.migration
+            .sections
+            .iter()
+            .flat_map(|section| &section.statements)
+            .filter(move |s| s.span == statement)
+            .flat_map(|s| &s.allows)
     }
 
     /// The table that a name means.

@@ -538,6 +538,7 @@ fn column(probed: &Probed, table: &QName, def: &ColumnDef) -> Column {
         identity: def.identity.then(|| "BY DEFAULT".to_owned()),
         has_equality,
         comment: None,
+        settings: crate::catalog::ColumnSettings::default(),
     }
 }
 

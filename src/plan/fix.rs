@@ -5,18 +5,34 @@
 //! gains nothing when VALIDATE runs under the same lock. That is said as advice instead.
 
 use super::follow::follow;
+use super::forms::concurrently;
 use super::safe::{Safe, SafeStep, safe_form};
 use crate::catalog::{Catalog, Column};
 use crate::sql::Span;
-use crate::sql::ddl::{Generated, understand};
+use crate::sql::ddl::{Action, Generated, understand};
+use crate::sql::lex::{TokenKind, lex};
+
+/// What may stand where a statement stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// One statement that can be in a transaction: it shares one with others, or the runner gives
+    /// it one.
+    Transaction,
+    /// One statement, in no transaction: several would share one.
+    Single,
+    /// Any statements; each commits for itself.
+    Each,
+}
 
 /// A statement of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Statement {
     /// Its place in the file, without the semicolon.
     pub span: Span,
-    /// It shares a transaction with others, or the runner gives it one.
-    pub in_transaction: bool,
+    /// What may stand there.
+    pub room: Room,
+    /// Its safe form is wanted; else it only counts for those after it.
+    pub wanted: bool,
 }
 
 /// A statement put in its safe form.
@@ -28,6 +44,8 @@ pub struct Change {
     pub text: String,
     /// Why, for people.
     pub why: String,
+    /// It needs what [`Room::Transaction`] is not.
+    pub apart: bool,
 }
 
 /// What the file itself cannot say.
@@ -60,22 +78,35 @@ pub struct Fixed {
 pub fn fix(text: &str, statements: &[Statement], catalog: &Catalog) -> Fixed {
     let mut catalog = catalog.clone();
     let mut fixed = Fixed::default();
+    let line_end = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let mut from = 0;
     for statement in statements {
         let sql = statement.span.of(text);
         let mut runs = vec![sql.to_owned()];
-        match safe_form(sql, &understand(sql), &catalog) {
+        let form = if statement.wanted {
+            form(sql, &catalog)
+        } else {
+            Safe::AsIs
+        };
+        match form {
             Safe::AsIs => {}
-            Safe::Refused { why, way_out } => fixed.advice.push(Advice {
+            Safe::Refused { why, way_out, .. } => fixed.advice.push(Advice {
                 span: statement.span,
                 why,
                 help: way_out,
                 files: Vec::new(),
             }),
-            Safe::Rewritten { steps, why } if fits(&steps, statement.in_transaction) => {
+            Safe::Rewritten { steps, why } if fits(&steps, statement.room) => {
+                let apart = !fits(&steps, Room::Transaction);
                 runs = steps.into_iter().map(|s| s.sql).collect();
-                let indent = indent(text, statement.span.start);
-                let new = runs.join(&format!(";\n{indent}"));
+                let break_ = format!("{line_end}{}", indent(text, statement.span.start));
+                let mut new = runs.join(&format!(";{break_}"));
+                for comment in comments(sql)
+                    .filter(|c| !new.contains(c))
+                    .collect::<Vec<_>>()
+                {
+                    new = format!("{comment}{break_}{new}");
+                }
                 fixed.text.push_str(&text[from..statement.span.start]);
                 fixed.text.push_str(&new);
                 from = statement.span.end;
@@ -83,17 +114,17 @@ pub fn fix(text: &str, statements: &[Statement], catalog: &Catalog) -> Fixed {
                     span: statement.span,
                     text: new,
                     why,
+                    apart,
                 });
             }
             Safe::Rewritten { steps, why } => fixed.advice.push(Advice {
                 span: statement.span,
                 why,
                 help: if steps.iter().any(|s| s.concurrent) {
-                    "CONCURRENTLY cannot be in a transaction: each of these statements needs a \
-                     file that the runner runs without one"
+                    CONCURRENTLY
                 } else {
-                    "one transaction holds its locks to its end, so each of these files needs one \
-                     of its own"
+                    "one transaction holds its locks to its end, so each of these needs one of \
+                     its own"
                 }
                 .to_owned(),
                 files: files(steps),
@@ -110,6 +141,7 @@ pub fn fix(text: &str, statements: &[Statement], catalog: &Catalog) -> Fixed {
                 identity: def.identity.then(|| "BY DEFAULT".to_owned()),
                 has_equality: true,
                 comment: None,
+                settings: crate::catalog::ColumnSettings::default(),
             });
         }
     }
@@ -117,9 +149,51 @@ pub fn fix(text: &str, statements: &[Statement], catalog: &Catalog) -> Fixed {
     fixed
 }
 
+/// The safe form. An index without a name gets none here: the server finds one that is free.
+fn form(sql: &str, catalog: &Catalog) -> Safe {
+    let action = understand(sql);
+    let form = safe_form(sql, &action, catalog);
+    let Action::CreateIndex {
+        name: None,
+        concurrently: already,
+        ..
+    } = action
+    else {
+        return form;
+    };
+    match (form, concurrently(sql)) {
+        (Safe::Rewritten { .. }, _) if already => Safe::AsIs,
+        (Safe::Rewritten { .. }, Some(sql)) => Safe::Rewritten {
+            steps: vec![SafeStep {
+                sql,
+                concurrent: true,
+                phase_hint: None,
+            }],
+            why: "CREATE INDEX blocks writes while it builds; CONCURRENTLY does not".to_owned(),
+        },
+        (form, _) => form,
+    }
+}
+
+/// Why a safe form is not in the file, for people.
+pub const CONCURRENTLY: &str = "CONCURRENTLY cannot be in a transaction";
+
 /// The steps are as safe where they run as they are meant to be.
-fn fits(steps: &[SafeStep], in_transaction: bool) -> bool {
-    !in_transaction || steps.len() == 1 && !steps[0].concurrent
+fn fits(steps: &[SafeStep], room: Room) -> bool {
+    match room {
+        Room::Each => true,
+        Room::Single => steps.len() == 1,
+        Room::Transaction => steps.len() == 1 && !steps[0].concurrent,
+    }
+}
+
+/// The comments within a statement.
+fn comments(sql: &str) -> impl Iterator<Item = &str> {
+    lex(sql)
+        .into_iter()
+        .rev()
+        .filter(|t| t.kind == TokenKind::Comment)
+        .map(|t| t.text(sql).trim_end())
 }
 
 /// Each step that runs outside of a transaction, or reads the whole table, alone.
@@ -154,26 +228,27 @@ mod tests {
     use crate::plan::testing::catalog;
     use crate::sql::split::split_all;
 
-    fn statements(text: &str, in_transaction: bool) -> Vec<Statement> {
+    fn statements(text: &str, room: Room) -> Vec<Statement> {
         split_all(text, Span::new(0, text.len()))
             .statements
             .into_iter()
             .map(|s| Statement {
                 span: s.span,
-                in_transaction,
+                room,
+                wanted: true,
             })
             .collect()
     }
 
-    fn fixed(text: &str, in_transaction: bool) -> Fixed {
-        fix(text, &statements(text, in_transaction), &catalog(15))
+    fn fixed(text: &str, room: Room) -> Fixed {
+        fix(text, &statements(text, room), &catalog(15))
     }
 
     #[test]
     fn what_commits_by_itself_is_rewritten_in_place() {
         let text = "-- first\nCREATE INDEX i ON orders (total); -- why\n\
                     \x20 ALTER TABLE orders ADD CONSTRAINT c CHECK (total > 0);\nSELECT 1;\n";
-        let fixed = fixed(text, false);
+        let fixed = fixed(text, Room::Each);
         assert_eq!(
             fixed.text,
             "-- first\nCREATE INDEX CONCURRENTLY i ON orders (total); -- why\n\
@@ -189,7 +264,7 @@ mod tests {
         let text = "CREATE INDEX i ON orders (total);\n\
                     ALTER TABLE orders ALTER total SET NOT NULL;\n\
                     ALTER TABLE orders ADD CHECK (id > 0) NOT VALID;\n";
-        let fixed = fixed(text, true);
+        let fixed = fixed(text, Room::Transaction);
         // A name is safe anywhere.
         assert_eq!(fixed.changes.len(), 1);
         assert!(
@@ -214,8 +289,36 @@ mod tests {
     }
 
     #[test]
+    fn one_statement_alone_is_one_statement_after() {
+        let index = fixed("CREATE INDEX i ON orders (total)", Room::Single);
+        assert_eq!(index.text, "CREATE INDEX CONCURRENTLY i ON orders (total)");
+        assert!(index.changes[0].apart);
+        let check = fixed("ALTER TABLE orders ADD CHECK (total > 0)", Room::Single);
+        assert_eq!((check.changes.len(), check.advice[0].files.len()), (0, 2));
+    }
+
+    #[test]
+    fn comments_and_line_ends_are_kept() {
+        let text = "ALTER TABLE orders -- the one\r\n  ADD CHECK (total > 0); -- end\r\n";
+        let fixed = fixed(text, Room::Each);
+        assert_eq!(
+            fixed.text,
+            "-- the one\r\nALTER TABLE orders ADD CONSTRAINT \"orders_total_check1\" CHECK (total > 0) \
+             NOT VALID;\r\nALTER TABLE orders VALIDATE CONSTRAINT \"orders_total_check1\"; -- end\r\n"
+        );
+    }
+
+    #[test]
+    fn what_is_not_wanted_stays() {
+        let text = "CREATE INDEX i ON orders (total);";
+        let mut all = statements(text, Room::Each);
+        all[0].wanted = false;
+        assert_eq!(fix(text, &all, &catalog(15)).text, text);
+    }
+
+    #[test]
     fn what_has_no_safe_form_says_the_way_out() {
-        let fixed = fixed("VACUUM FULL orders;", false);
+        let fixed = fixed("VACUUM FULL orders;", Room::Each);
         assert_eq!((fixed.changes.len(), fixed.advice.len()), (0, 1));
         assert!(fixed.advice[0].help.contains("VACUUM without FULL"));
     }
@@ -240,18 +343,18 @@ mod tests {
         #[test]
         fn fixing_ends(
             pieces in prop::collection::vec(prop::sample::select(PIECES), 0..6),
-            in_transaction: bool,
+            room in prop::sample::select(&[Room::Transaction, Room::Single, Room::Each][..]),
             gap in "[ \n]{1,3}",
         ) {
             let parts: Vec<String> = pieces.iter().map(|p| format!("{p};{gap}")).collect();
             let text = parts.concat();
-            let once = fixed(&text, in_transaction);
+            let once = fixed(&text, room);
             let mut rest = text.clone();
             for change in once.changes.iter().rev() {
                 rest.replace_range(change.span.start..change.span.end, &change.text);
             }
             prop_assert_eq!(&rest, &once.text);
-            let again = fixed(&once.text, in_transaction);
+            let again = fixed(&once.text, room);
             prop_assert_eq!(again.changes.len(), 0, "{:?}", again.changes);
         }
     }

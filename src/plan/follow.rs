@@ -12,7 +12,9 @@ pub(super) fn follow(
     sql: &str,
     column: impl Fn(&QName, &ColumnDef) -> Column,
 ) {
-    match understand(sql) {
+    let action = understand(sql);
+    super::objects::follow(catalog, &action);
+    match action {
         Action::AlterTable { name, ops, .. } => {
             let Some(found) = found(catalog, &name) else {
                 return;
@@ -26,7 +28,15 @@ pub(super) fn follow(
                         table.columns.push(column(&found, &def));
                     }
                     AlterOpKind::SetNotNull { column } => set_not_null(table, &column),
-                    AlterOpKind::AddConstraint(def) => add_constraint(catalog, &found, &def, sql),
+                    AlterOpKind::AddConstraint(def) => {
+                        add_constraint(catalog, &found, &def, sql);
+                        catalog.note_places(&found);
+                    }
+                    AlterOpKind::DropDefault { column } => {
+                        for column in table.columns.iter_mut().filter(|c| c.name == column) {
+                            column.default = None;
+                        }
+                    }
                     AlterOpKind::ValidateConstraint { name } => validate(table, &name),
                     AlterOpKind::DropConstraint { name, .. } => {
                         table.constraints.retain(|c| c.name != name);
@@ -42,8 +52,10 @@ pub(super) fn follow(
             unique,
             ..
         } => {
-            let found = found(catalog, &table);
-            let Some(table) = found.and_then(|found| catalog.tables.get_mut(&found)) else {
+            let Some(found) = found(catalog, &table) else {
+                return;
+            };
+            let Some(table) = catalog.tables.get_mut(&found) else {
                 return;
             };
             if table.index(&name.name).is_none() {
@@ -58,6 +70,7 @@ pub(super) fn follow(
                     constraint: false,
                     bytes: 0,
                 });
+                catalog.note_places(&found);
             }
         }
         _ => {}

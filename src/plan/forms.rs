@@ -1,5 +1,7 @@
 //! Names and statements that several parts of planning build in the same way.
 
+use std::collections::HashSet;
+
 use crate::catalog::{Catalog, Constraint, ConstraintKind, RelKind, Table};
 use crate::sql::ddl::{AlterOp, AlterOpKind};
 use crate::sql::lex::{TokenKind, ident_value, lex_code};
@@ -67,13 +69,19 @@ pub(crate) fn constraint_name(table: &Table, columns: &[String], suffix: &str) -
     parts.extend(columns.iter().map(String::as_str));
     parts.push(suffix);
     let base = parts.join("_");
-    let taken = |name: &str| table.constraint(name).is_some() || table.index(name).is_some();
-    let mut name = base.clone();
+    // What follows the base in the names that are there: nothing, or a number.
+    let all = table.constraints.iter().map(|c| c.name.as_str());
+    let taken: HashSet<&str> = all
+        .chain(table.indexes.iter().map(|i| i.name.as_str()))
+        .filter_map(|name| name.strip_prefix(base.as_str()))
+        .collect();
+    let mut end = String::new();
     let mut number = 0_usize;
-    while taken(&name) {
+    while taken.contains(end.as_str()) {
         number += 1;
-        name = format!("{base}{number}");
+        end = number.to_string();
     }
+    let name = format!("{base}{end}");
     if name.len() <= crate::sql::lex::MAX_IDENT {
         name
     } else {

@@ -4,6 +4,7 @@
 //! ([`probe`]).
 
 pub mod backfills;
+mod bound;
 pub mod build;
 mod contract;
 pub mod draft;
@@ -14,6 +15,7 @@ mod follow;
 pub mod forms;
 pub mod inverse;
 pub mod locks;
+pub mod objects;
 mod plain;
 pub mod probe;
 pub mod retype;
@@ -34,5 +36,6 @@ pub mod work;
 pub use build::build;
 pub use draft::{Draft, wanted};
 pub use fill::{Fill, FillFrom};
+pub use objects::{WantedObjects, wanted_objects};
 pub use revert::revert_steps;
 pub use step::{Estimate, PLAN_FORMAT, Phase, Plan, Step, Undo, Work};

@@ -97,6 +97,7 @@ fn needs(statement: &Known<'_>, above: &Known<'_>, place: Place) -> bool {
                 Action::Select { functions } => !functions.is_empty(),
                 Action::Insert { .. }
                 | Action::Merge { .. }
+                | Action::Writes { .. }
                 | Action::Copy { .. }
                 | Action::Refresh { .. }
                 | Action::Truncate { .. }
@@ -109,9 +110,10 @@ fn needs(statement: &Known<'_>, above: &Known<'_>, place: Place) -> bool {
                 _ => false,
             }
         }
-        (Place::Contract, Action::DropTable { names: dropped, .. }) => {
-            dropped.iter().any(|t| names.contains(&t.name))
-        }
+        (
+            Place::Contract,
+            Action::DropTable { names: dropped, .. } | Action::DropSequence { names: dropped, .. },
+        ) => dropped.iter().any(|t| names.contains(&t.name)),
         (Place::Contract, Action::AlterTable { name, ops, .. }) => {
             names.contains(&name.name)
                 && ops.iter().any(|op| match &op.kind {

@@ -92,7 +92,7 @@ impl<'a> Sections<'a> {
 /// True for a statement that takes something away from the old application version.
 pub(super) fn removes(action: &Action) -> bool {
     match action {
-        Action::DropTable { .. } => true,
+        Action::DropTable { .. } | Action::DropSequence { .. } => true,
         Action::AlterTable { ops, .. } => ops
             .iter()
             .any(|op| matches!(op.kind, AlterOpKind::DropColumn { .. })),

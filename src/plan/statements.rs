@@ -6,8 +6,8 @@ use super::build::{line, lock_on};
 use super::draft::{Draft, relations};
 use super::forms;
 use super::inverse::{Inverse, inverse};
-use super::locks::{locks, transactional};
-use super::safe::{Safe, safe_form};
+use super::locks::{locks, read_locks, transactional};
+use super::safe::{Safe, safe_form, safe_form_allowing};
 use super::sections::Known;
 use super::step::{Estimate, Phase, Step, Undo, Work};
 use super::title::title;
@@ -15,8 +15,10 @@ use super::work::{self, rewrites_or_scans};
 use crate::catalog::{Catalog, QName, Table};
 use crate::error::Result;
 use crate::lock::{LockMode, LockOn};
+use crate::migration::Allow;
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOpKind, RelName, understand};
+use crate::sql::lex::{is_keyword, lex_code};
 use crate::sql::quote::ident;
 
 /// The steps of one statement that nothing special is done about.
@@ -47,20 +49,28 @@ pub(super) fn text_steps(
     created: &BTreeSet<RelName>,
 ) -> Result<Vec<Step>> {
     let action = understand(sql);
+    if let Some(sql) = repeatable(sql, &action) {
+        let steps = text_steps(draft, catalog, &sql, span, phase, created)?;
+        let why = "rewritten: a value stays after a revert, so IF NOT EXISTS lets the file run \
+                   again; one that is there already is no error";
+        return Ok(steps.into_iter().map(|s| s.note(why)).collect());
+    }
     let undo = if goes_with_its_table(&action, created) {
         Undo::Nothing
     } else {
         undo_of_created(&action, catalog)
     };
-    match safe_form(sql, &action, catalog) {
+    let (form, notes) = form(draft, catalog, sql, &action, span);
+    match form {
         Safe::AsIs => {
             let mut step = if transactional(&action) {
                 Step::sql(phase, title(&action, sql), vec![sql.to_owned()])
             } else {
                 concurrent(phase, sql, catalog)
             };
-            step.locks = existing_locks(&action, catalog, created);
+            step.locks = existing_locks(sql, &action, catalog, created);
             step.estimate = estimate(&action, catalog);
+            step.notes = notes;
             Ok(vec![step.undo(undo)])
         }
         Safe::Rewritten { steps, why } => {
@@ -79,7 +89,7 @@ pub(super) fn text_steps(
                 } else {
                     Step::sql(phase, title(&action, &safe.sql), vec![safe.sql.clone()])
                 };
-                step.locks = existing_locks(&action, catalog, created);
+                step.locks = existing_locks(&safe.sql, &action, catalog, created);
                 step.estimate = estimate(&action, catalog);
                 step.undo = if goes_with_a_column(&action, &added) {
                     Undo::Nothing
@@ -91,12 +101,54 @@ pub(super) fn text_steps(
                 all.push(step);
             }
             if let Some(first) = all.first_mut() {
+                first.notes = notes;
                 first.notes.push(format!("rewritten: {why}"));
             }
             Ok(all)
         }
-        Safe::Refused { why, way_out } => Err(draft.refused(span, why, &way_out)),
+        Safe::Refused { why, way_out, rule } => {
+            let way_out = match rule {
+                Some(rule) => format!(
+                    "{way_out}; or, where it may block for so long, `-- pgshift: allow {rule} \
+                     reason=\"…\"` before the statement runs it as written"
+                ),
+                None => way_out,
+            };
+            Err(draft.refused(span, why, &way_out))
+        }
     }
+}
+
+/// How the note of a step begins that runs because the author allows it.
+const ALLOWED: &str = "allowed as written";
+
+/// What a person should know of a step that the author allows.
+pub(super) fn allowed(step: &Step) -> impl Iterator<Item = &String> {
+    step.notes.iter().filter(|n| n.starts_with(ALLOWED))
+}
+
+/// The safe form, with what the author allows it to break, and a note for each such rule.
+fn form(
+    draft: &Draft<'_>,
+    catalog: &Catalog,
+    sql: &str,
+    action: &Action,
+    span: Span,
+) -> (Safe, Vec<String>) {
+    let form = safe_form(sql, action, catalog);
+    if !matches!(form, Safe::Refused { rule: Some(_), .. }) {
+        return (form, Vec::new());
+    }
+    let allows: Vec<&Allow> = draft.allows(span).collect();
+    let rules: Vec<&str> = allows.iter().map(|a| a.rule.as_str()).collect();
+    let (form, broken) = safe_form_allowing(sql, action, catalog, &rules);
+    let mut notes: Vec<String> = Vec::new();
+    for (rule, why) in broken {
+        let reason = allows.iter().find(|a| a.rule == rule);
+        let reason = reason.map_or("", |a| a.reason.as_str());
+        notes.push(format!("{ALLOWED} ({rule}: {reason}): {why}"));
+    }
+    (form, notes)
 }
 
 fn columns_added(action: &Action) -> Vec<String> {
@@ -164,6 +216,9 @@ fn aid_undo(action: &Action, aids: &BTreeSet<String>, catalog: &Catalog) -> Opti
 
 /// What was done to a table of the migration's own is gone with the table.
 fn goes_with_its_table(action: &Action, created: &BTreeSet<RelName>) -> bool {
+    if let Action::Writes { parts } = action {
+        return parts.iter().all(|(p, _)| goes_with_its_table(p, created));
+    }
     let of_table = match action {
         Action::Insert { .. }
         | Action::Update { .. }
@@ -246,11 +301,22 @@ fn estimate(action: &Action, catalog: &Catalog) -> Estimate {
     }
 }
 
-fn existing_locks(action: &Action, catalog: &Catalog, created: &BTreeSet<RelName>) -> Vec<LockOn> {
-    locks(action, catalog)
-        .into_iter()
-        .filter(|l| l.relation.as_ref().is_none_or(|r| !created.contains(r)))
-        .collect()
+/// The locks on what is there before, those of the statement's queries too.
+fn existing_locks(
+    sql: &str,
+    action: &Action,
+    catalog: &Catalog,
+    created: &BTreeSet<RelName>,
+) -> Vec<LockOn> {
+    let mut all = locks(action, catalog);
+    for read in read_locks(sql, action, catalog) {
+        match all.iter_mut().find(|l| l.relation == read.relation) {
+            Some(lock) => lock.mode = lock.mode.max(read.mode),
+            None => all.push(read),
+        }
+    }
+    all.retain(|l| l.relation.as_ref().is_none_or(|r| !created.contains(r)));
+    all
 }
 
 /// The way back as steps, with the locks on what only this statement binds the table to, of which
@@ -324,8 +390,9 @@ pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
     match inverse {
         Inverse::Nothing => Undo::Nothing,
         Inverse::Irreversible(reason) => Undo::Irreversible { reason },
-        Inverse::Sql(steps) => Undo::steps(
-            steps
+        Inverse::Sql(steps) => {
+            let lost: Vec<String> = steps.iter().filter_map(|s| s.lost.clone()).collect();
+            let steps = steps
                 .into_iter()
                 .map(|s| {
                     let action = understand(&s.sql);
@@ -339,7 +406,15 @@ pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
                         }
                         return concurrent(Phase::Revert, &s.sql, catalog).locks(locks);
                     }
-                    let title = if s.also.is_empty() {
+                    if let Some(read) = s.reads {
+                        locks = vec![LockOn {
+                            relation: Some(read),
+                            mode: LockMode::AccessShare,
+                        }];
+                    }
+                    let title = if let Some(title) = s.title {
+                        title
+                    } else if s.also.is_empty() {
                         title(&action, &s.sql)
                     } else {
                         format!("{}, and what it had", title(&action, &s.sql))
@@ -348,8 +423,9 @@ pub(super) fn undo_of(inverse: Inverse, catalog: &Catalog) -> Undo {
                     statements.extend(s.also);
                     Step::sql(Phase::Revert, title, statements).locks(locks)
                 })
-                .collect(),
-        ),
+                .collect();
+            Undo::Steps { steps, lost }
+        }
     }
 }
 
@@ -411,7 +487,17 @@ fn puts_definition_back(step: &Step) -> bool {
         return false;
     };
     match statements.first().map(|sql| understand(sql)) {
-        Some(Action::DropView { .. }) => true,
+        Some(
+            Action::DropView { .. }
+            | Action::Grant { .. }
+            | Action::Revoke { .. }
+            | Action::DefaultPrivileges { .. }
+            | Action::Comment { .. }
+            | Action::AlterFunction { .. }
+            | Action::AlterRelation { .. }
+            | Action::AlterType { .. }
+            | Action::AlterDomain { .. },
+        ) => true,
         Some(Action::CreateView { or_replace, .. } | Action::CreateFunction { or_replace, .. }) => {
             or_replace
         }
@@ -422,8 +508,31 @@ fn puts_definition_back(step: &Step) -> bool {
                     | AlterOpKind::RowSecurity
                     | AlterOpKind::ReplicaIdentity
                     | AlterOpKind::DetachPartition { .. }
+                    | AlterOpKind::SetType { .. }
+                    | AlterOpKind::SetStatistics { .. }
+                    | AlterOpKind::SetStorage { .. }
+                    | AlterOpKind::SetColumnOptions { .. }
+                    | AlterOpKind::Owner { .. }
             )
         }),
         _ => false,
     }
+}
+
+/// `ADD VALUE IF NOT EXISTS`: a value stays when the rest is taken back, so that it is there when
+/// the file is run again.
+fn repeatable(sql: &str, action: &Action) -> Option<String> {
+    let Action::AlterTypeAddValue {
+        if_not_exists: false,
+        ..
+    } = action
+    else {
+        return None;
+    };
+    let tokens = lex_code(sql);
+    let value = tokens
+        .windows(2)
+        .find(|two| is_keyword(two[0], sql, "ADD") && is_keyword(two[1], sql, "VALUE"))?;
+    let (before, after) = sql.split_at(value[1].span.end);
+    Some(format!("{before} IF NOT EXISTS{after}"))
 }

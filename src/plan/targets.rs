@@ -61,8 +61,9 @@ pub(super) fn check(draft: &Draft<'_>) -> Result<()> {
             | Action::CreateTrigger { .. }
             | Action::CreatePolicy { .. }
             | Action::Comment { .. }
-            | Action::Grant
-            | Action::Revoke => {}
+            | Action::Grant { .. }
+            | Action::Revoke { .. }
+            | Action::DefaultPrivileges { .. } => {}
             _ => return Ok(()),
         }
     }

@@ -18,6 +18,7 @@ pub(crate) fn column(name: &str, type_name: &str) -> Column {
         identity: None,
         has_equality: true,
         comment: None,
+        settings: crate::catalog::ColumnSettings::default(),
     }
 }
 
@@ -222,6 +223,9 @@ pub(crate) fn catalog(major: u32) -> Catalog {
         functions: BTreeMap::new(),
         domains: Vec::new(),
         links: None,
+        objects: Vec::new(),
+        default_rights: Vec::new(),
         utc: false,
+        places: crate::catalog::Places::default(),
     }
 }

@@ -64,7 +64,16 @@ pub fn human(report: &Report, style: Style) -> String {
             ""
         }
     );
-    let count = counted(report.migrations.len() as i64, "migration");
+    let all = report.migrations.len();
+    let tried = report
+        .migrations
+        .iter()
+        .filter(|m| m.stages.iter().any(|s| s.outcome != Outcome::Skipped))
+        .count();
+    let mut count = counted(all as i64, "migration");
+    if tried < all {
+        count = format!("{tried} of {count}");
+    }
     let end = if report.findings.is_empty() {
         style.good(&format!("{count} tried on {server}: nothing found"))
     } else {

@@ -6,6 +6,7 @@ use tokio_postgres::GenericClient;
 
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::event::chain::{self, Chain, Fault, Head, Odd, Summary};
 use crate::pg::error::from_pg;
 
 /// An entry of the log.
@@ -80,35 +81,85 @@ pub async fn list(
         .collect())
 }
 
-/// What a check of the whole chain found.
-#[derive(Debug, Clone, Serialize)]
-pub struct ChainCheck {
-    /// Entries checked.
-    pub entries: i64,
-    /// Numbers of entries that were edited, or before which one is missing.
-    pub broken: Vec<i64>,
+/// Recomputes the chain and compares its end with the head; `noted` is an entry (number, hash) that
+/// somebody noted elsewhere.
+pub async fn verify(
+    client: &impl GenericClient,
+    noted: Option<&Head>,
+) -> Result<(Summary, Vec<Fault>)> {
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    client.batch_execute(begin).await.map_err(from_pg)?;
+    let read = read_chain(client, noted).await;
+    client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
+    let (chain, noted_hash) = read?;
+    let faults = chain::judge(&chain, noted.map(|head| (head, noted_hash.as_deref())));
+    let summary = Summary {
+        entries: chain.entries,
+        head: chain.last,
+    };
+    Ok((summary, faults))
 }
 
-/// Recomputes the chain. An entry cut off the end leaves no trace in the chain itself.
-pub async fn verify(client: &impl GenericClient) -> Result<ChainCheck> {
-    let row = client
-        .query_one(
-            "SELECT count(*),
-                    coalesce(array_agg(seq ORDER BY seq) FILTER (WHERE NOT right_one), '{}')
-             FROM (
-                 SELECT seq,
-                        seq = row_number() OVER (ORDER BY seq)
-                        AND hash = pgshift.event_hash(
-                            coalesce(lag(hash) OVER (ORDER BY seq), ''), seq, at, migration_id,
-                            run_id, actor, kind, detail) AS right_one
-                 FROM pgshift.event
-             ) chain",
+async fn read_chain(
+    client: &impl GenericClient,
+    noted: Option<&Head>,
+) -> Result<(Chain, Option<String>)> {
+    let odd = client
+        .query(
+            "SELECT seq, before, follows FROM (
+                 SELECT seq, lag(seq) OVER entries AS before,
+                        hash = pgshift.event_hash(
+                            coalesce(lag(hash) OVER entries, ''), seq, at, migration_id,
+                            run_id, actor, kind, detail) AS follows
+                 FROM pgshift.event WINDOW entries AS (ORDER BY seq)
+             ) chain
+             WHERE NOT follows OR seq <> coalesce(before, 0) + 1 ORDER BY seq",
             &[],
         )
         .await
         .map_err(from_pg)?;
-    Ok(ChainCheck {
-        entries: row.get(0),
-        broken: row.get(1),
-    })
+    let head = |row: &tokio_postgres::Row| Head {
+        seq: row.get("seq"),
+        hash: row.get("hash"),
+    };
+    let end = "SELECT seq, hash FROM pgshift.event ORDER BY seq DESC LIMIT 1";
+    let last = client.query_opt(end, &[]).await.map_err(from_pg)?;
+    let count = "SELECT count(*), to_regclass('pgshift.event_head') IS NOT NULL FROM pgshift.event";
+    let count = client.query_one(count, &[]).await.map_err(from_pg)?;
+    let with_head: bool = count.get(1);
+    let kept = if with_head {
+        let kept = "SELECT seq, hash FROM pgshift.event_head";
+        client.query_opt(kept, &[]).await.map_err(from_pg)?
+    } else {
+        None
+    };
+    let noted_hash = match noted {
+        Some(noted) => client
+            .query_opt(
+                "SELECT hash FROM pgshift.event WHERE seq = $1",
+                &[&noted.seq],
+            )
+            .await
+            .map_err(from_pg)?
+            .map(|row| row.get(0)),
+        None => None,
+    };
+    let chain = Chain {
+        entries: count.get(0),
+        odd: odd
+            .iter()
+            .map(|row| Odd {
+                seq: row.get("seq"),
+                before: row.get("before"),
+                follows: row.get("follows"),
+            })
+            .collect(),
+        last: last.as_ref().map(head),
+        head: if with_head {
+            Some(kept.as_ref().map(head))
+        } else {
+            None
+        },
+    };
+    Ok((chain, noted_hash))
 }

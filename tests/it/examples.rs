@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use crate::lifecycle::{Life, Project};
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations-examples")
 }
 
 /// Reads an example: its setup, the id of its migration and the migration.
-fn read(name: &str) -> (String, String, String) {
+pub(crate) fn read(name: &str) -> (String, String, String) {
     let text = |path: &Path| {
         std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     };

@@ -109,8 +109,12 @@ impl Project {
 
     /// Nothing of pgshift is left outside of its state tables.
     pub(crate) async fn nothing_left(&self) {
-        let left: Vec<String> = self
-            .db
+        assert_eq!(self.left().await, Vec::<String>::new());
+    }
+
+    /// What is left of pgshift outside of its state tables.
+    pub(crate) async fn left(&self) -> Vec<String> {
+        self.db
             .rows(
                 "SELECT 'trigger ' || tgname FROM pg_trigger t
                  JOIN pg_proc p ON p.oid = tgfoid
@@ -130,8 +134,7 @@ impl Project {
                  SELECT 'invalid index ' || indexrelid::regclass FROM pg_index
                  WHERE NOT indisvalid",
             )
-            .await;
-        assert_eq!(left, Vec::<String>::new());
+            .await
     }
 }
 

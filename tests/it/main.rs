@@ -1,5 +1,6 @@
 //! Integration tests: they need real servers, which `scripts/test.sh` starts.
 
+mod allow;
 mod cases;
 mod catalog;
 mod check;
@@ -10,8 +11,11 @@ mod examples;
 mod faults;
 mod lifecycle;
 mod lint;
+mod lint_fix;
 mod observe;
+mod points;
 mod pooler;
+mod promises;
 mod retype;
 mod retype_random;
 mod saved_plan;

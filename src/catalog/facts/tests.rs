@@ -14,6 +14,7 @@ fn column(name: &str, type_name: &str) -> Column {
         identity: None,
         has_equality: true,
         comment: None,
+        settings: crate::catalog::ColumnSettings::default(),
     }
 }
 
@@ -101,7 +102,10 @@ fn catalog() -> Catalog {
         functions: BTreeMap::new(),
         domains: Vec::new(),
         links: None,
+        objects: Vec::new(),
+        default_rights: Vec::new(),
         utc: false,
+        places: crate::catalog::Places::default(),
     }
 }
 

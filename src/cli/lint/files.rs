@@ -33,6 +33,11 @@ impl Input {
         }
     }
 
+    /// `None` for standard input.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     pub(super) fn bytes(&self) -> Result<Vec<u8>, String> {
         let Some(path) = &self.path else {
             let mut bytes = Vec::new();
@@ -154,18 +159,22 @@ pub(super) fn collect(given: &[PathBuf], unread: &mut Vec<Unread>) -> Vec<Input>
             }
         }
     }
-    inputs.sort_by(|a, b| {
-        let path = |i: &Input| {
-            i.path
+    // Each path is looked up once, not at every comparison.
+    let mut sorted: Vec<(Option<PathBuf>, Input)> = inputs
+        .into_iter()
+        .map(|input| {
+            let path = input
+                .path
                 .as_ref()
-                .map(|p| p.canonicalize().unwrap_or_else(|_| p.clone()))
-        };
-        match (path(a), path(b)) {
-            (Some(a), Some(b)) => natural(&a, &b),
-            (a, b) => a.is_some().cmp(&b.is_some()),
-        }
+                .map(|p| p.canonicalize().unwrap_or_else(|_| p.clone()));
+            (path, input)
+        })
+        .collect();
+    sorted.sort_by(|(a, _), (b, _)| match (a, b) {
+        (Some(a), Some(b)) => natural(a, b),
+        (a, b) => a.is_some().cmp(&b.is_some()),
     });
-    inputs
+    sorted.into_iter().map(|(_, input)| input).collect()
 }
 
 /// The files of the same history as `of`, which is in `folder` or in a folder of it.

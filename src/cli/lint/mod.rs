@@ -2,7 +2,9 @@
 
 mod config;
 mod files;
+mod fix;
 pub(in crate::cli) mod git;
+mod parallel;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -46,6 +48,13 @@ pub(super) struct LintArgs {
     /// Write the findings to the baseline file, as known
     #[arg(long, requires = "baseline")]
     write_baseline: bool,
+    /// Put statements in their safe form, where the file can hold it, and lint what remains
+    #[arg(long, conflicts_with_all = ["diff", "write_baseline"])]
+    fix: bool,
+    /// Show what --fix would change, as a unified diff, and change nothing; exit code 1 where
+    /// there is something
+    #[arg(long, conflicts_with_all = ["write_baseline", "fail_on"])]
+    diff: bool,
     /// The weakest finding that makes the exit code 1 [default: warning]
     #[arg(long, value_enum, value_name = "LEVEL")]
     fail_on: Option<FailOn>,
@@ -114,10 +123,13 @@ struct Read {
     script: Option<Script>,
     /// Another encoding than UTF-8.
     encoding: Option<&'static str>,
+    /// How it was read.
+    reading: Reading,
 }
 
 pub(super) async fn run(app: &App, args: &LintArgs) -> Result<Exit> {
     let config = &app.config.lint;
+    fix::check(app, args)?;
     let changed = match &args.since {
         Some(revision) => Some(git::changed(revision)?),
         None => None,
@@ -135,7 +147,7 @@ pub(super) async fn run(app: &App, args: &LintArgs) -> Result<Exit> {
         }
     }
     let nothing = inputs.iter().all(|i| i.context) && report.unread.is_empty();
-    let read = read_all(app, args, inputs, &mut report);
+    let mut read = read_all(app, args, inputs, &mut report);
     let known = known(app, args, &read).await?;
     let mut options = Options {
         small_rows: args
@@ -145,6 +157,9 @@ pub(super) async fn run(app: &App, args: &LintArgs) -> Result<Exit> {
         levels: config.levels.clone(),
     };
     options.levels.extend(args.severity.iter().copied());
+    if args.fix || args.diff {
+        fix::fix(app, args, &mut read, &known, &options, &mut report)?;
+    }
     judge(&read, &known, &options, &mut report);
     if let Some(path) = &args.baseline {
         if args.write_baseline {
@@ -164,6 +179,13 @@ pub(super) async fn run(app: &App, args: &LintArgs) -> Result<Exit> {
         } else {
             "there are no SQL files"
         });
+    }
+    if args.diff {
+        let exit = fix::print_diff(app, &report)?;
+        return Ok(unread_exit(app, &report).unwrap_or(exit));
+    }
+    if args.fix {
+        fix::tell(app, &report);
     }
     let fail_on = args.fail_on.or(config.fail_on).unwrap_or(FailOn::Warning);
     print(app, &report, fail_on)?;
@@ -214,7 +236,7 @@ fn read_all(app: &App, args: &LintArgs, inputs: Vec<Input>, report: &mut Report)
         }
     }
     let mut projects = files::Projects::default();
-    texts
+    let known: Vec<Known> = texts
         .into_iter()
         .map(|(input, decoded)| {
             let (text, encoding) = match decoded {
@@ -232,14 +254,37 @@ fn read_all(app: &App, args: &LintArgs, inputs: Vec<Input>, report: &mut Report)
                 down: args.down,
                 assume_transaction: args.assume_in_transaction,
             };
-            let script = text.map(|text| lint::script::read(&input.shown, &text, &reading));
-            Read {
+            Known {
                 input,
-                script,
+                text,
                 encoding,
+                reading,
             }
         })
+        .collect();
+    let scripts = parallel::map(&known, |file| {
+        let text = file.text.as_ref()?;
+        Some(lint::script::read(&file.input.shown, text, &file.reading))
+    });
+    known
+        .into_iter()
+        .zip(scripts)
+        .map(|(known, script)| Read {
+            input: known.input,
+            script,
+            encoding: known.encoding,
+            reading: known.reading,
+        })
         .collect()
+}
+
+/// A file and how it is to be read.
+struct Known {
+    input: Input,
+    /// `None` where it is no text.
+    text: Option<String>,
+    encoding: Option<&'static str>,
+    reading: Reading,
 }
 
 /// What is known of the database.
@@ -318,13 +363,17 @@ fn judge(read: &[Read], known: &World, options: &Options, report: &mut Report) {
     }
 }
 
-fn leave_out(path: &Path, report: &mut Report) -> Result<()> {
+/// The fingerprints of a baseline.
+fn baseline_of(path: &Path) -> Result<BTreeSet<String>> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         Error::usage(format!("{}: {e}", path.display()))
             .hint("`--write-baseline` writes it the first time")
     })?;
-    let known =
-        baseline::read(&text).map_err(|e| Error::usage(format!("{}: {e}", path.display())))?;
+    baseline::read(&text).map_err(|e| Error::usage(format!("{}: {e}", path.display())))
+}
+
+fn leave_out(path: &Path, report: &mut Report) -> Result<()> {
+    let known = baseline_of(path)?;
     for file in &mut report.files {
         let before = file.findings.len();
         file.findings.retain(|f| !known.contains(&f.fingerprint));

@@ -79,7 +79,7 @@ impl Job<'_> {
                         .blocks_done
                         .fetch_add(end - next, Ordering::Relaxed);
                     self.learn(done, units, &mut sizer, begun);
-                    worked = done.elapsed;
+                    worked = done.worked;
                     next = end;
                 }
                 None => worked = Duration::ZERO,
@@ -117,7 +117,7 @@ impl Job<'_> {
             {
                 Some(done) => {
                     self.learn(done, units, &mut sizer, begun);
-                    worked = done.elapsed;
+                    worked = done.worked;
                     if last {
                         return Ok(());
                     }
@@ -130,7 +130,8 @@ impl Job<'_> {
 
     fn learn(&self, done: Done, units: u64, sizer: &mut ChunkSizer, begun: Instant) {
         sizer.restore();
-        sizer.observe(units, done.elapsed, done.wal);
+        sizer.observe(units, done.worked, done.wal);
+        sizer.spent(done.elapsed.saturating_sub(done.worked));
         self.tally
             .rows
             .fetch_add(done.rows as i64, Ordering::Relaxed);

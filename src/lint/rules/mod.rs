@@ -11,8 +11,12 @@ pub(crate) mod reading;
 mod table;
 mod transaction;
 
+use std::borrow::Cow;
+
 use super::Rule;
 use super::context::Cx;
+use crate::migration::{Allow, Migration};
+use crate::sql::Diagnostic;
 
 /// A family of rules.
 pub struct Family {
@@ -78,6 +82,40 @@ pub fn suggestion(name: &str) -> String {
         Some((_, slug)) => format!("did you mean `{slug}`? `pgshift explain` lists all"),
         None => "`pgshift explain` lists all rules".to_owned(),
     }
+}
+
+/// A migration whose `allow` directives name rules by their slugs, as planning asks for them.
+///
+/// # Errors
+/// The directives that name no rule.
+pub fn resolve_allows(migration: &Migration) -> Result<Cow<'_, Migration>, Vec<Diagnostic>> {
+    let mut resolved = Cow::Borrowed(migration);
+    let mut unknown = Vec::new();
+    for (i, section) in migration.sections.iter().enumerate() {
+        for (j, statement) in section.statements.iter().enumerate() {
+            for (k, allow) in statement.allows.iter().enumerate() {
+                match named(&allow.rule) {
+                    None => unknown.push(unknown_rule(allow)),
+                    Some(rule) if rule.slug != allow.rule => {
+                        resolved.to_mut().sections[i].statements[j].allows[k].rule =
+                            rule.slug.to_owned();
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+    if unknown.is_empty() {
+        Ok(resolved)
+    } else {
+        Err(unknown)
+    }
+}
+
+/// What is wrong with an `allow` of a rule that does not exist.
+pub(super) fn unknown_rule(allow: &Allow) -> Diagnostic {
+    Diagnostic::new(allow.span, format!("there is no rule `{}`", allow.rule))
+        .help(suggestion(&allow.rule))
 }
 
 /// Runs every rule on a statement.

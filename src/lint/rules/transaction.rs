@@ -212,7 +212,10 @@ fn validated(cx: &mut Cx<'_>) {
 /// What a statement does that takes long, in words.
 fn long_work(cx: &Cx<'_>) -> Option<&'static str> {
     match &cx.unit.action {
-        Action::Update { .. } | Action::Delete { .. } => cx
+        Action::Update { .. }
+        | Action::Delete { .. }
+        | Action::Merge { .. }
+        | Action::Writes { .. } => cx
             .out
             .last()
             .is_some_and(|f| f.rule.slug == "bulk-change" && f.statement == cx.unit.statement)

@@ -35,8 +35,12 @@ impl World {
                 for name in names {
                     self.objects.remove(&name.name);
                     self.dropped.insert(name.name.clone());
-                    for table in self.catalog.tables.values_mut() {
-                        table.indexes.retain(|i| i.name != name.name);
+                    let qname = self.qname(name);
+                    self.catalog.relations.remove(&qname);
+                    for on in self.catalog.with_index(&name.name) {
+                        if let Some(table) = self.catalog.tables.get_mut(&on) {
+                            table.indexes.retain(|i| i.name != name.name);
+                        }
                     }
                 }
             }
@@ -74,6 +78,11 @@ impl World {
             } => {
                 if self.types.remove(&name.name) {
                     self.types.insert(to.clone());
+                }
+                // Each looks at every column of every table.
+                self.type_renames += 1;
+                if self.type_renames > MOST {
+                    return;
                 }
                 let old = name.to_string();
                 let columns = self
@@ -164,6 +173,7 @@ impl World {
         self.indexes
             .extend(table.indexes.iter().map(|i| i.name.clone()));
         self.catalog.tables.insert(qname.clone(), table);
+        self.catalog.note_places(&qname);
         self.fresh.insert(qname);
     }
 
@@ -199,6 +209,7 @@ impl World {
         }
         table.indexes.retain(|i| i.name != name);
         table.indexes.push(index(name, sql, columns, *unique));
+        self.catalog.note_places(&qname);
     }
 
     fn alter_table(&mut self, name: &RelName, ops: &[AlterOp], sql: &str) {
@@ -254,14 +265,18 @@ impl World {
                 }
             }
             table.name = to.clone();
-            for other in self.catalog.tables.values_mut() {
-                for constraint in &mut other.constraints {
-                    if constraint.references.as_ref() == Some(&qname) {
-                        constraint.references = Some(to.clone());
+            for name in self.catalog.with_reference_to(&qname) {
+                if let Some(other) = self.catalog.tables.get_mut(&name) {
+                    for constraint in &mut other.constraints {
+                        if constraint.references.as_ref() == Some(&qname) {
+                            constraint.references = Some(to.clone());
+                        }
                     }
+                    self.catalog.note_places(&name);
                 }
             }
         }
-        self.catalog.tables.insert(to, table);
+        self.catalog.tables.insert(to.clone(), table);
+        self.catalog.note_places(&to);
     }
 }

@@ -6,11 +6,11 @@ mod shape;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::body;
-use crate::catalog::{Catalog, QName, Table};
-use crate::plan::forms::created;
+use crate::catalog::{Catalog, QName, RelKind, Table};
+use crate::plan::forms::{created, kind};
 use crate::plan::work::constrained_domain;
 use crate::sql::RelName;
-use crate::sql::ddl::{Action, AlterOpKind};
+use crate::sql::ddl::{Action, AlterOpKind, ReindexTarget};
 use shape::blank;
 
 /// Indexes, constraints and columns of a table that are followed; no real one has so many.
@@ -42,6 +42,8 @@ pub struct World {
     functions: BTreeMap<String, bool>,
     /// Tables of which nothing but the name is known, with what the files say of them.
     partial: BTreeSet<QName>,
+    /// Types renamed in this file.
+    type_renames: usize,
     /// A lock timeout is set.
     pub(in crate::lint) lock_timeout: bool,
 }
@@ -62,7 +64,10 @@ impl World {
                 functions: BTreeMap::new(),
                 domains: Vec::new(),
                 links: None,
+                objects: Vec::new(),
+                default_rights: Vec::new(),
                 utc: false,
+                places: crate::catalog::Places::default(),
             },
             None,
         )
@@ -73,11 +78,15 @@ impl World {
         if let Some(major) = major {
             catalog.version = major * 10_000;
         }
+        catalog.keep_places();
         let loaded = Some(Box::new(catalog.clone()));
         Self::of(catalog, loaded)
     }
 
-    fn of(catalog: Catalog, loaded: Option<Box<Catalog>>) -> Self {
+    fn of(mut catalog: Catalog, loaded: Option<Box<Catalog>>) -> Self {
+        if loaded.is_none() {
+            catalog.keep_places();
+        }
         Self {
             catalog,
             loaded,
@@ -89,6 +98,7 @@ impl World {
             dropped: BTreeSet::new(),
             functions: BTreeMap::new(),
             partial: BTreeSet::new(),
+            type_renames: 0,
             lock_timeout: false,
         }
     }
@@ -110,7 +120,10 @@ impl World {
         if let Some(loaded) = &self.loaded {
             let mut catalog = (**loaded).clone();
             for (name, table) in std::mem::take(&mut self.catalog.tables) {
-                catalog.tables.entry(name).or_insert(table);
+                if !catalog.tables.contains_key(&name) {
+                    catalog.tables.insert(name.clone(), table);
+                    catalog.note_places(&name);
+                }
             }
             self.catalog = catalog;
         } else {
@@ -133,6 +146,7 @@ impl World {
         self.columns.clear();
         self.indexes.clear();
         self.dropped.clear();
+        self.type_renames = 0;
         self.lock_timeout = false;
     }
 
@@ -212,6 +226,21 @@ impl World {
                     .insert(qname.clone(), blank(qname, UNKNOWN));
             }
         }
+        let indexes: &[RelName] = match action {
+            Action::DropIndex { names, .. } => names,
+            Action::Reindex {
+                target: ReindexTarget::Index,
+                name: Some(name),
+                ..
+            } => std::slice::from_ref(name),
+            _ => &[],
+        };
+        for name in indexes {
+            if !self.dropped(&name.name) && kind(&self.catalog, name).is_none() {
+                let qname = self.qname(name);
+                self.catalog.relations.insert(qname, RelKind::Index);
+            }
+        }
     }
 }
 
@@ -260,7 +289,13 @@ pub(super) fn tables_of(action: &Action) -> Vec<&RelName> {
         | Action::Copy {
             table: Some(table), ..
         }
-        | Action::Cluster { table: Some(table) } => vec![table],
+        | Action::Cluster { table: Some(table) }
+        | Action::Reindex {
+            target: ReindexTarget::Table,
+            name: Some(table),
+            ..
+        } => vec![table],
+        Action::Writes { parts } => parts.iter().flat_map(|(p, _)| tables_of(p)).collect(),
         _ => Vec::new(),
     }
 }

@@ -115,9 +115,13 @@ pub(super) fn add_column(table: &mut Table, def: &ColumnDef, catalog: &Catalog) 
         identity: def.identity.then(|| "ALWAYS".to_owned()),
         has_equality: true,
         comment: None,
+        settings: crate::catalog::ColumnSettings::default(),
     });
     let columns = vec![def.name.clone()];
     for inline in &def.constraints {
+        if table.constraints.len() >= MOST {
+            break;
+        }
         let suffix = match inline.kind {
             ConstraintKind::PrimaryKey => "pkey",
             ConstraintKind::Unique => "key",
@@ -202,10 +206,13 @@ pub(super) fn add_constraint(table: &mut Table, def: &ConstraintDef, sql: &str, 
     } else {
         &columns
     };
-    let name = def
-        .name
-        .clone()
-        .unwrap_or_else(|| constraint_name(table, named, suffix));
+    let full = table.constraints.len() >= MOST;
+    let name = match &def.name {
+        Some(name) => name.clone(),
+        // It is not kept.
+        None if full => String::new(),
+        None => constraint_name(table, named, suffix),
+    };
     if def.kind == ConstraintKind::PrimaryKey
         || def.kind == ConstraintKind::NotNull && !def.not_valid
     {
@@ -267,6 +274,7 @@ pub(super) fn alter(table: &mut Table, op: &AlterOpKind, sql: &str, catalog: &Ca
                     identity: None,
                     has_equality: true,
                     comment: None,
+                    settings: crate::catalog::ColumnSettings::default(),
                 });
             }
             set_column(table, column, |c| c.type_name.clone_from(type_text));

@@ -8,6 +8,7 @@
 mod definitions;
 pub mod details;
 mod links;
+mod objects;
 mod parts;
 mod relations;
 
@@ -20,6 +21,7 @@ use tokio_postgres::{Row, SimpleQueryMessage};
 use super::read::{failed, get};
 use crate::catalog::{Catalog, Column, RelKind};
 use crate::error::{Error, ErrorKind, Result};
+pub use objects::load_objects;
 
 /// A relation name that a migration mentions, unquoted and case-exact.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -178,7 +180,10 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
         functions: definitions::functions(client, wanted).await?,
         domains: relations::domains(client).await?,
         links: None,
+        objects: Vec::new(),
+        default_rights: Vec::new(),
         utc: is_utc(&get::<String>(&server, "time_zone")?),
+        places: crate::catalog::Places::default(),
     };
     let mut mentioned = BTreeSet::new();
     let mut views = Vec::new();

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use super::super::read::get;
 use super::query;
-use crate::catalog::{Column, Constraint, ConstraintKind, Index, QName, Trigger};
+use crate::catalog::{Column, ColumnSettings, Constraint, ConstraintKind, Index, QName, Trigger};
 use crate::error::Result;
 
 /// `dep` walks each column's type down to what decides whether two values can be compared:
@@ -25,7 +25,17 @@ WITH RECURSIVE own AS MATERIALIZED (
            pg_get_expr(d.adbin, d.adrelid) AS default_text,
            a.attgenerated <> '' AS generated, a.attgenerated = 'v' AS is_virtual,
            CASE a.attidentity WHEN 'a' THEN 'ALWAYS' WHEN 'd' THEN 'BY DEFAULT' END AS identity,
-           col_description(a.attrelid, a.attnum) AS comment
+           col_description(a.attrelid, a.attnum) AS comment,
+           nullif(a.attstattarget, -1)::int AS statistics,
+           CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN'
+               ELSE 'EXTENDED' END AS storage,
+           a.attstorage <> (SELECT t.typstorage FROM pg_type t WHERE t.oid = a.atttypid) AS own_storage,
+           CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' ELSE '' END AS compression,
+           coalesce(a.attoptions, '{}') AS options,
+           (SELECT format('%I.%I', n.nspname, c.collname)
+            FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
+            WHERE c.oid = a.attcollation
+              AND c.oid <> (SELECT t.typcollation FROM pg_type t WHERE t.oid = a.atttypid)) AS collation
     FROM pg_attribute a
     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped),
@@ -75,6 +85,14 @@ pub(super) async fn columns(client: &Client, oids: &[u32]) -> Result<Vec<(u32, C
                 identity: get(row, "identity")?,
                 has_equality: get(row, "has_equality")?,
                 comment: get(row, "comment")?,
+                settings: ColumnSettings {
+                    statistics: get(row, "statistics")?,
+                    storage: get(row, "storage")?,
+                    own_storage: get(row, "own_storage")?,
+                    compression: get(row, "compression")?,
+                    options: get(row, "options")?,
+                    collation: get(row, "collation")?,
+                },
             };
             Ok((get(row, "attrelid")?, column))
         })

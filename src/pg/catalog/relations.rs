@@ -20,7 +20,7 @@ pub(super) struct Resolved {
 }
 
 /// `pg_class.relkind`.
-fn kind(relkind: &str) -> RelKind {
+pub(super) fn kind(relkind: &str) -> RelKind {
     match relkind {
         "r" => RelKind::Table,
         "p" => RelKind::Partitioned,

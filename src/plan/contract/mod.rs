@@ -2,6 +2,7 @@
 //! come back until purge.
 
 mod column;
+mod sequence;
 mod table;
 
 use std::collections::BTreeSet;
@@ -159,6 +160,16 @@ impl Builder<'_, '_> {
                         None if *if_exists => {}
                         None => return Err(self.no_table(name, span)),
                     }
+                }
+                Ok(())
+            }
+            Action::DropSequence {
+                names,
+                cascade,
+                if_exists,
+            } => {
+                for name in names {
+                    self.drop_sequence(name, *if_exists, *cascade, span)?;
                 }
                 Ok(())
             }

@@ -1,12 +1,14 @@
 //! How a statement is taken back.
 
+mod object;
+mod rights;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use super::forms::{concurrently, created, existing, kind, table};
-use crate::catalog::{Catalog, RelKind};
-use crate::sql::ddl::{Action, AlterOpKind, CommentTarget, NameChange};
+use crate::catalog::{Catalog, ObjectClass, RelKind};
+use crate::sql::ddl::{Action, Grantee, NameChange, ObjectName};
 use crate::sql::lex::lex_code;
 use crate::sql::{RelName, quote};
 
@@ -32,6 +34,12 @@ pub struct InverseStep {
     pub concurrent: bool,
     /// The table of an index that the catalog does not have yet.
     pub on: Option<RelName>,
+    /// It only reads this table; for code, of which nothing else would be known.
+    pub reads: Option<RelName>,
+    /// What it is, for people, where the statement does not say it.
+    pub title: Option<String>,
+    /// What does not come back although the schema does, or may stop the way back.
+    pub lost: Option<String>,
 }
 
 impl InverseStep {
@@ -41,6 +49,9 @@ impl InverseStep {
             also: Vec::new(),
             concurrent: false,
             on: None,
+            reads: None,
+            title: None,
+            lost: None,
         }
     }
 
@@ -153,8 +164,11 @@ impl Context<'_> {
                 "PostgreSQL cannot take a value out of the enum {name}; leaving it unused does \
                  no harm, so the section may be a SELECT 1"
             )),
-            Action::AlterType { name, change, .. } => Self::name_change("TYPE", name, change),
-            Action::AlterDomain { name, change, .. } => Self::name_change("DOMAIN", name, change),
+            Action::AlterType { name, change, .. } => self.name_change("TYPE", name, change),
+            Action::AlterDomain { name, change, .. } => self.name_change("DOMAIN", name, change),
+            Action::AlterFunction {
+                function, change, ..
+            } => self.alter_function(function, change),
             Action::CreateSchema {
                 name,
                 if_not_exists,
@@ -290,11 +304,17 @@ impl Context<'_> {
             | Action::Update { .. }
             | Action::Delete { .. }
             | Action::Merge { .. }
+            | Action::Writes { .. }
             | Action::Truncate { .. }
             | Action::Copy { .. } => give_revert("the data that it changes is not kept"),
-            Action::Grant | Action::Revoke | Action::DefaultPrivileges => {
-                give_revert("the privileges that were there before are not kept")
-            }
+            Action::Grant { rights } => self.rights(true, rights.as_deref()),
+            Action::Revoke { rights } => self.rights(false, rights.as_deref()),
+            Action::DefaultPrivileges {
+                roles,
+                schemas,
+                grant,
+                rights,
+            } => self.default_rights(roles, schemas, *grant, rights.as_deref()),
             Action::Drop { object, .. } => give_revert(format!(
                 "the definition of what DROP {object} drops is not kept"
             )),
@@ -468,7 +488,7 @@ impl Context<'_> {
         }
     }
 
-    fn name_change(object: &str, name: &RelName, change: &NameChange) -> Inverse {
+    fn name_change(self, object: &str, name: &RelName, change: &NameChange) -> Inverse {
         let ident = quote::ident(&name.name);
         match change {
             NameChange::Rename { to } => {
@@ -494,12 +514,24 @@ impl Context<'_> {
                 "ALTER {object} {} RENAME {part} {to} TO {from}",
                 name.sql()
             )),
+            NameChange::Owner { to } => self.type_owner(object, name, to),
             NameChange::AddConstraint { name: constraint } => sql(format!(
                 "ALTER {object} {} DROP CONSTRAINT {}",
                 name.sql(),
                 quote::ident(constraint)
             )),
             NameChange::None => give_revert(format!("what {name} was before is not kept")),
+        }
+    }
+
+    fn type_owner(self, words: &str, name: &RelName, to: &Grantee) -> Inverse {
+        let named = ObjectName {
+            name: name.clone(),
+            signature: None,
+        };
+        match self.object(ObjectClass::Type, &named, None) {
+            Ok(object) => self.owner_back(words, object, Some(to)),
+            Err(reason) => give_revert(reason),
         }
     }
 
@@ -551,63 +583,10 @@ impl Context<'_> {
             None => give_revert(format!("the trigger {name} is not known")),
         }
     }
-
-    fn comment(self, target: &CommentTarget) -> Inverse {
-        let value = |old: Option<&String>| {
-            old.map_or_else(|| "NULL".to_owned(), |text| quote::literal(text))
-        };
-        match target {
-            CommentTarget::Table(name) => match table(self.before, name) {
-                Some(table) => sql(format!(
-                    "COMMENT ON TABLE {} IS {}",
-                    self.existing(name),
-                    value(table.comment.as_ref())
-                )),
-                None => give_revert(format!("the comment that {name} had is not known")),
-            },
-            CommentTarget::Column {
-                table: name,
-                column,
-            } => match table(self.before, name).and_then(|t| t.column(column)) {
-                Some(found) => sql(format!(
-                    "COMMENT ON COLUMN {}.{} IS {}",
-                    self.existing(name),
-                    quote::ident(column),
-                    value(found.comment.as_ref())
-                )),
-                None => give_revert(format!("the comment that {name}.{column} had is not known")),
-            },
-            CommentTarget::Other { object, .. } => give_revert(format!(
-                "the comment that the {} had is not known",
-                object.to_lowercase()
-            )),
-        }
-    }
-
-    fn alter_relation(self, kind: RelKind, name: &RelName, op: &AlterOpKind) -> Inverse {
-        let object = match kind {
-            RelKind::Index => "INDEX",
-            RelKind::View => "VIEW",
-            RelKind::MaterializedView => "MATERIALIZED VIEW",
-            _ => "SEQUENCE",
-        };
-        let found = existing(self.before, name);
-        match op {
-            AlterOpKind::RenameTable { to } => sql(renamed_back(object, &found, to)),
-            AlterOpKind::SetSchema { to } => moved_back(object, &found, to),
-            AlterOpKind::RenameColumn { from, to } => sql(format!(
-                "ALTER {object} {} RENAME COLUMN {} TO {}",
-                found.sql(),
-                quote::ident(to),
-                quote::ident(from)
-            )),
-            _ => give_revert(format!("what {name} was before is not kept")),
-        }
-    }
 }
 
 /// The text of a function's parameters, with the server's names of the types.
-fn arguments(text: &str) -> String {
+pub(super) fn arguments(text: &str) -> String {
     let words: Vec<String> = lex_code(text)
         .into_iter()
         .map(|t| t.text(text).to_ascii_lowercase())

@@ -1,8 +1,11 @@
 //! The way back of ALTER TABLE, sub-command by sub-command.
 
+use super::object::options_back;
+use super::rights::together;
 use super::{Context, Inverse, InverseStep, give_revert, moved_back, renamed_back, sql};
-use crate::catalog::{Constraint, ConstraintKind, RelKind, Table};
+use crate::catalog::{Column, Constraint, ConstraintKind, RelKind, Table};
 use crate::plan::forms::{NOT_NULL_CONSTRAINTS, concurrently, existing, not_null_steps};
+use crate::plan::work::{Work, op_work};
 use crate::sql::ddl::AlterOpKind;
 use crate::sql::{RelName, quote};
 
@@ -128,7 +131,18 @@ impl Context<'_> {
     fn alter_known(self, head: &str, table: &Table, op: &AlterOpKind) -> Inverse {
         let column = column_of(op).and_then(|name| table.column(name));
         match op {
-            AlterOpKind::Owner => sql(format!("{head} OWNER TO {}", quote::ident(&table.owner))),
+            AlterOpKind::Owner { to } => match self.before.relation_object(&table.name) {
+                Some(object) => self.owner_back("TABLE", object, to.as_ref()),
+                None => sql(format!("{head} OWNER TO {}", quote::ident(&table.owner))),
+            },
+            AlterOpKind::SetStatistics { .. }
+            | AlterOpKind::SetStorage { .. }
+            | AlterOpKind::SetColumnOptions {
+                column: Some(_), ..
+            } => match column {
+                Some(column) => column_setting_back(head, column, op),
+                None => give_revert("what the column was before is not known"),
+            },
             AlterOpKind::EnableTrigger { name: Some(name) }
             | AlterOpKind::DisableTrigger { name: Some(name) } => {
                 let enables = matches!(op, AlterOpKind::EnableTrigger { .. });
@@ -166,25 +180,12 @@ impl Context<'_> {
                     },
                 }
             }
-            AlterOpKind::SetType { column, .. } => give_revert(format!(
-                "values of the new type of {column} may not fit the old one"
-            )),
+            AlterOpKind::SetType { .. } => self.type_back(head, table, column, op),
             AlterOpKind::DetachPartition { partition, .. } => {
                 self.attach_again(head, table, partition)
             }
             AlterOpKind::SetOptions { names } => {
-                let (mut set, mut reset) = (Vec::new(), Vec::new());
-                for name in names {
-                    let is = |o: &&String| o.split_once('=').is_some_and(|(n, _)| n == name);
-                    match table.settings.options.iter().find(is) {
-                        Some(old) => set.push(old.replacen('=', " = ", 1)),
-                        None => reset.push(name.clone()),
-                    }
-                }
-                let parts = [("SET", set), ("RESET", reset)].map(|(word, parts)| {
-                    (!parts.is_empty()).then(|| format!("{word} ({})", parts.join(", ")))
-                });
-                let parts: Vec<String> = parts.into_iter().flatten().collect();
+                let parts = options_back(names, &table.settings.options);
                 sql(format!("{head} {}", parts.join(", ")))
             }
             AlterOpKind::RowSecurity => {
@@ -204,6 +205,80 @@ impl Context<'_> {
             }
             _ => give_revert("the setting that was there before is not kept"),
         }
+    }
+
+    /// The old type, where the new one changed no row: what does not fit it stops the way back,
+    /// before anything is changed.
+    fn type_back(
+        self,
+        head: &str,
+        table: &Table,
+        column: Option<&Column>,
+        op: &AlterOpKind,
+    ) -> Inverse {
+        let (Some(old), AlterOpKind::SetType { collate, using, .. }) = (column, op) else {
+            return give_revert("what the column was before is not known");
+        };
+        let free = op_work(op, Some(table), self.before) == Work::None;
+        if !free || *collate || using.is_some() || !old.settings.known() {
+            return give_revert(format!(
+                "values of the new type of {} may not fit the old one",
+                old.name
+            ));
+        }
+        let (name, kind) = (quote::ident(&old.name), &old.type_name);
+        let collation = old.settings.collation.as_ref();
+        let collation = collation.map_or_else(String::new, |c| format!(" COLLATE {c}"));
+        let mut parts = vec![format!("ALTER COLUMN {name} TYPE {kind}{collation}")];
+        // A change of type sets these to the type's own.
+        if old.settings.own_storage {
+            parts.push(format!(
+                "ALTER COLUMN {name} SET STORAGE {}",
+                old.settings.storage
+            ));
+        }
+        if !old.settings.compression.is_empty() {
+            parts.push(format!(
+                "ALTER COLUMN {name} SET COMPRESSION {}",
+                old.settings.compression
+            ));
+        }
+        let mut back = InverseStep::new(format!("{head} {}", parts.join(", ")));
+        back.lost = Some(format!(
+            "values of {} that do not fit {kind}: while there are any, revert stops before it \
+             changes the type; and the server may write the table anew for {kind}, under a lock \
+             that blocks reads and writes: on a big table leave the type as it is (a revert \
+             section with SELECT 1)",
+            old.name
+        ));
+        if !old.has_equality {
+            return Inverse::Sql(vec![back]);
+        }
+        let on = quote::qname(&table.name);
+        let message = quote::literal(
+            &format!(
+                "values of {}.{} do not fit {}",
+                table.name,
+                old.name,
+                kind.replace('%', "%%")
+            )
+            .replace('%', "%%"),
+        );
+        let hint = quote::literal(&format!(
+            "shorten them, or leave the type as it is: a revert section with SELECT 1 in the file; \
+             they are those with {name} IS DISTINCT FROM {name}::{kind}"
+        ));
+        let mut check = InverseStep::new(format!(
+            "DO $pgshift$ BEGIN IF EXISTS (SELECT FROM {on} WHERE {name} IS DISTINCT FROM \
+             {name}::{kind}) THEN RAISE EXCEPTION {message} USING HINT = {hint}; END IF; \
+             END $pgshift$"
+        ));
+        check.reads = Some(RelName::from(&table.name));
+        check.title = Some(format!(
+            "look for values of {}.{} that do not fit {kind}",
+            table.name, old.name
+        ));
+        Inverse::Sql(vec![check, back])
     }
 
     /// ATTACH PARTITION without a scan: a CHECK proves the bound first.
@@ -338,6 +413,38 @@ impl Context<'_> {
     }
 }
 
+/// SET STATISTICS, STORAGE, COMPRESSION and the options of a column as they were.
+fn column_setting_back(head: &str, column: &Column, op: &AlterOpKind) -> Inverse {
+    let settings = &column.settings;
+    if !settings.known() {
+        return give_revert("the setting that was there before is not known");
+    }
+    let head = format!("{head} ALTER COLUMN {}", quote::ident(&column.name));
+    match op {
+        AlterOpKind::SetStatistics { .. } => sql(format!(
+            "{head} SET STATISTICS {}",
+            settings.statistics.unwrap_or(-1)
+        )),
+        AlterOpKind::SetStorage {
+            compression: true, ..
+        } => sql(format!(
+            "{head} SET COMPRESSION {}",
+            match settings.compression.as_str() {
+                "" => "default",
+                known => known,
+            }
+        )),
+        AlterOpKind::SetStorage { .. } => sql(format!("{head} SET STORAGE {}", settings.storage)),
+        AlterOpKind::SetColumnOptions { names, .. } => together(
+            options_back(names, &settings.options)
+                .into_iter()
+                .map(|part| format!("{head} {part}"))
+                .collect(),
+        ),
+        _ => Inverse::Nothing,
+    }
+}
+
 fn unknown_table(name: &RelName) -> Inverse {
     give_revert(format!(
         "the table {name} is not known before this statement"
@@ -352,6 +459,12 @@ fn column_of(op: &AlterOpKind) -> Option<&str> {
         | AlterOpKind::SetDefault { column, .. }
         | AlterOpKind::DropDefault { column }
         | AlterOpKind::SetType { column, .. }
+        | AlterOpKind::SetStatistics { column }
+        | AlterOpKind::SetStorage { column, .. }
+        | AlterOpKind::SetColumnOptions {
+            column: Some(column),
+            ..
+        }
         | AlterOpKind::AddIdentity { column }
         | AlterOpKind::SetIdentity { column }
         | AlterOpKind::DropIdentity { column }

@@ -150,7 +150,7 @@ impl Locks<'_> {
             AlterOpKind::DropIdentity { column } => {
                 self.owned_sequences(&table.name, Some(column), AccessExclusive);
             }
-            AlterOpKind::SetSchema { .. } | AlterOpKind::Owner => {
+            AlterOpKind::SetSchema { .. } | AlterOpKind::Owner { .. } => {
                 self.owned_sequences(&table.name, None, AccessExclusive);
             }
             AlterOpKind::AddConstraint(constraint)
@@ -193,8 +193,8 @@ pub(crate) fn mode(op: &AlterOpKind) -> LockMode {
         }
         AlterOpKind::EnableTrigger { .. } | AlterOpKind::DisableTrigger { .. } => ShareRowExclusive,
         AlterOpKind::ValidateConstraint { .. }
-        | AlterOpKind::SetStatistics
-        | AlterOpKind::SetColumnOptions
+        | AlterOpKind::SetStatistics { .. }
+        | AlterOpKind::SetColumnOptions { .. }
         | AlterOpKind::ClusterOn
         | AlterOpKind::AttachPartition { .. }
         | AlterOpKind::DetachPartition {
@@ -234,7 +234,7 @@ fn reach(op: &AlterOpKind, table: Option<&Table>, major: u32) -> Reach {
     match op {
         AlterOpKind::RenameTable { .. }
         | AlterOpKind::SetSchema { .. }
-        | AlterOpKind::Owner
+        | AlterOpKind::Owner { .. }
         | AlterOpKind::AttachPartition { .. }
         | AlterOpKind::DetachPartition { .. }
         | AlterOpKind::Rule

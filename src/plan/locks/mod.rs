@@ -25,7 +25,7 @@ use LockMode::{
 };
 
 /// The locks that a statement takes on relations, each relation once with its strongest mode, in
-/// the order of their names. What the queries in it read is left out: see [`read_locks`].
+/// the order of their names. What the queries in it read is apart: see [`read_locks`].
 ///
 /// What the statement may lock beyond what it says, as far as the catalog tells: partitions,
 /// inheritance children, the other tables of foreign keys, views, sequences. A table that the same plan creates is given like any other; the
@@ -70,6 +70,13 @@ pub fn transactional(action: &Action) -> bool {
         }),
         _ => true,
     }
+}
+
+/// True for a statement that cannot be in a transaction block, and blocks from the moment that it
+/// has its lock: it is tried as one within a transaction is. (What is CONCURRENTLY waits for old
+/// snapshots under a lock that blocks nobody, and a timeout would end it.)
+pub fn in_tries(action: &Action) -> bool {
+    matches!(action, Action::Vacuum { full: true, .. })
 }
 
 pub(crate) use alter::mode;
@@ -319,6 +326,7 @@ impl Locks<'_> {
                 CommentTarget::Other {
                     table: Some(table),
                     object,
+                    ..
                 } => {
                     let of_table = matches!(
                         object.as_str(),
@@ -362,6 +370,7 @@ impl Locks<'_> {
                 self.partitions(table, RowExclusive);
             }
             Action::Update { table } | Action::Delete { table } => self.tree(table, RowExclusive),
+            Action::Writes { parts } => parts.iter().for_each(|(part, _)| self.action(part)),
             Action::Copy {
                 table: Some(table),
                 from,
@@ -563,7 +572,7 @@ impl Locks<'_> {
                     ShareUpdateExclusive
                 }
                 // INCREMENT, RESTART, OWNED BY …: nextval waits for it.
-                (RelKind::Sequence, AlterOpKind::Other { .. }) => ShareRowExclusive,
+                (RelKind::Sequence, AlterOpKind::SequenceOptions { .. }) => ShareRowExclusive,
                 _ => mode(&op.kind),
             };
             self.existing(name, mode);

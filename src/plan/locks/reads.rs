@@ -64,6 +64,7 @@ pub fn read_locks(text: &str, action: &Action, catalog: &Catalog) -> Vec<LockOn>
         | Action::Update { .. }
         | Action::Delete { .. }
         | Action::Merge { .. }
+        | Action::Writes { .. }
         | Action::Copy { .. }
         | Action::CreateTable {
             as_select: true, ..
@@ -77,19 +78,7 @@ pub fn read_locks(text: &str, action: &Action, catalog: &Catalog) -> Vec<LockOn>
         }
         _ => {}
     }
-    match action {
-        Action::Insert { table }
-        | Action::Merge { table }
-        | Action::Copy {
-            table: Some(table),
-            from: true,
-        } => found.written(table, |_| true, true),
-        Action::Update { table } => {
-            let set = assigned(text);
-            found.written(table, |column| set.iter().any(|c| c == column), false);
-        }
-        _ => {}
-    }
+    found.changed(text, action);
     found
         .modes
         .into_iter()
@@ -140,6 +129,28 @@ impl Found<'_> {
                     self.put(name, mode);
                 }
             }
+        }
+    }
+
+    /// What the rows that the statement writes look up.
+    fn changed(&mut self, text: &str, action: &Action) {
+        match action {
+            Action::Insert { table }
+            | Action::Merge { table }
+            | Action::Copy {
+                table: Some(table),
+                from: true,
+            } => self.written(table, |_| true, true),
+            Action::Update { table } => {
+                let set = assigned(text);
+                self.written(table, |column| set.iter().any(|c| c == column), false);
+            }
+            Action::Writes { parts } => {
+                for (part, span) in parts {
+                    self.changed(span.of(text), part);
+                }
+            }
+            _ => {}
         }
     }
 

@@ -1,6 +1,6 @@
 //! ALTER TABLE, sub-command by sub-command.
 
-use super::{Safe, SafeStep, refused, sql_name};
+use super::{Allowed, Safe, SafeStep, allow, costly, sql_name};
 use crate::catalog::{Catalog, ConstraintKind, RelKind, Table};
 use crate::plan::forms::{
     NOT_NULL_CONSTRAINTS, constraint_name, dropped_proofs, kind, not_null_steps, proven_not_null,
@@ -11,8 +11,26 @@ use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ConstraintDef};
 use crate::sql::lex::{TokenKind, ident_value, lex_code};
 use crate::sql::{RelName, quote};
 
-/// The safe form of an ALTER TABLE.
-pub(super) fn safe_form(text: &str, action: &Action, catalog: &Catalog) -> Safe {
+/// The safe form of an ALTER TABLE, whose sub-commands may break these rules.
+pub(super) fn safe_form(
+    text: &str,
+    action: &Action,
+    catalog: &Catalog,
+    rules: &[&str],
+) -> (Safe, Vec<Allowed>) {
+    let mut allowed = Vec::new();
+    let form = form(text, action, catalog, |form| {
+        allow(form, rules, &mut allowed)
+    });
+    (form, allowed)
+}
+
+fn form(
+    text: &str,
+    action: &Action,
+    catalog: &Catalog,
+    mut allow: impl FnMut(Safe) -> Safe,
+) -> Safe {
     let Action::AlterTable {
         name,
         only,
@@ -34,7 +52,7 @@ pub(super) fn safe_form(text: &str, action: &Action, catalog: &Catalog) -> Safe 
         only: *only,
         catalog,
     };
-    let mut forms: Vec<(&AlterOp, Safe)> = ops.iter().map(|op| (op, cx.op(op))).collect();
+    let mut forms: Vec<(&AlterOp, Safe)> = ops.iter().map(|op| (op, allow(cx.op(op)))).collect();
     if let Some(i) = forms
         .iter()
         .position(|(_, s)| matches!(s, Safe::Refused { .. }))
@@ -125,7 +143,8 @@ impl Context<'_> {
             AlterOpKind::AddColumn(column) => self.add_column(op, column),
             AlterOpKind::SetNotNull { column } => self.set_not_null(column),
             AlterOpKind::AddConstraint(constraint) => self.add_constraint(op, constraint),
-            AlterOpKind::SetType { column, .. } if work == Work::Scan => refused(
+            AlterOpKind::SetType { column, .. } if work == Work::Scan => costly(
+                "change-column-type",
                 format!(
                     "changing the type of {column} checks its CHECK constraints again, and \
                      blocks reads and writes of {table} while it reads every row"
@@ -135,7 +154,8 @@ impl Context<'_> {
             ),
             AlterOpKind::SetType {
                 column, type_text, ..
-            } => refused(
+            } => costly(
+                "change-column-type",
                 format!(
                     "changing the type of {column} to {type_text} blocks reads and writes of \
                      {table} while every row is written anew"
@@ -150,7 +170,8 @@ impl Context<'_> {
                 if kind(self.catalog, partition).is_none() {
                     return Safe::AsIs;
                 }
-                refused(
+                costly(
+                    "attach-partition",
                     format!(
                         "ATTACH PARTITION blocks reads and writes of {partition} while it reads \
                          every row of it"
@@ -163,20 +184,24 @@ impl Context<'_> {
                 )
             }
             AlterOpKind::SetLogged { .. } => self.rewrite_refused(
+                "rewrite-table",
                 "SET LOGGED or UNLOGGED",
                 "make a new table of that kind, move the rows in batches, and swap the names",
             ),
             AlterOpKind::SetTablespace => self.rewrite_refused(
+                "rewrite-table",
                 "SET TABLESPACE",
                 "move it in a maintenance window, or use an online tool such as pg_repack \
                  outside of a migration",
             ),
             AlterOpKind::SetAccessMethod => self.rewrite_refused(
+                "rewrite-table",
                 "SET ACCESS METHOD",
                 "make a new table with that access method, move the rows in batches, and swap \
                  the names",
             ),
             AlterOpKind::SetExpression { column } => self.rewrite_refused(
+                "set-expression",
                 "SET EXPRESSION",
                 &format!(
                     "add a new column beside {column} that the application or a trigger fills, \
@@ -189,8 +214,9 @@ impl Context<'_> {
         }
     }
 
-    fn rewrite_refused(&self, what: &str, way_out: &str) -> Safe {
-        refused(
+    fn rewrite_refused(&self, rule: &'static str, what: &str, way_out: &str) -> Safe {
+        costly(
+            rule,
             format!(
                 "{what} blocks reads and writes of {} while every row is written anew",
                 self.name
@@ -275,7 +301,8 @@ impl Context<'_> {
             ConstraintKind::NotNull => self.add_not_null(op, constraint),
             ConstraintKind::Check | ConstraintKind::ForeignKey => self.add_checked(op, constraint),
             ConstraintKind::Unique | ConstraintKind::PrimaryKey => self.add_key(op, constraint),
-            _ => refused(
+            _ => costly(
+                "add-exclusion",
                 format!(
                     "an exclusion constraint builds its index under a lock that blocks reads and \
                      writes of {}, and there is no concurrent form",
@@ -339,7 +366,8 @@ impl Context<'_> {
     /// Before 18 a foreign key of a partitioned table cannot be NOT VALID.
     pub(super) fn refuse_not_valid_key(&self) -> Option<Safe> {
         (self.partitioned() && self.catalog.major() < NOT_NULL_CONSTRAINTS).then(|| {
-            refused(
+            costly(
+                "add-foreign-key",
                 format!(
                     "{} is partitioned, and before PostgreSQL 18 its foreign keys cannot be NOT \
                      VALID: adding one blocks writes while every row of every partition is checked",
@@ -429,7 +457,8 @@ impl Context<'_> {
             if self.only {
                 return Safe::AsIs;
             }
-            return refused(
+            return costly(
+                "add-unique",
                 format!(
                     "{word} builds an index on every partition of {} under a lock that blocks \
                      reads and writes, and CONCURRENTLY does not work on a partitioned table",
@@ -444,7 +473,8 @@ impl Context<'_> {
             );
         }
         if constraint.without_overlaps {
-            return refused(
+            return costly(
+                "add-unique",
                 format!(
                     "a key WITHOUT OVERLAPS builds its index under a lock that blocks reads and \
                      writes of {}, and there is no concurrent form",
@@ -507,7 +537,8 @@ impl Context<'_> {
         deferrable: &str,
     ) -> Safe {
         if self.partitioned() {
-            return refused(
+            return costly(
+                "add-column-constraint",
                 format!(
                     "{} is partitioned: a unique index of it is built under a lock that blocks \
                      reads and writes",

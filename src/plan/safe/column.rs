@@ -1,7 +1,7 @@
 //! ADD COLUMN.
 
 use super::alter::Context;
-use super::{Safe, SafeStep, refused};
+use super::{Safe, SafeStep, costly, refused};
 use crate::catalog::ConstraintKind;
 use crate::plan::forms::constraint_name;
 use crate::plan::work::{Volatility, constrained_domain, volatility};
@@ -18,7 +18,8 @@ impl Context<'_> {
             )
         };
         if matches!(column.generated, Some((Generated::Stored, _))) {
-            return refused(
+            return costly(
+                "add-column-generated-stored",
                 format!(
                     "a stored generated column {name} writes every row of {table} anew under a \
                      lock that blocks reads and writes"
@@ -28,7 +29,8 @@ impl Context<'_> {
             );
         }
         if column.identity || column.is_serial() {
-            return refused(
+            return costly(
+                "add-column-serial",
                 format!(
                     "the column {name} takes a number from a sequence for every row, so {table} \
                      is written anew under a lock that blocks reads and writes"
@@ -41,7 +43,8 @@ impl Context<'_> {
             );
         }
         if constrained_domain(&column.type_text, self.catalog) {
-            return refused(
+            return costly(
+                "add-column-constrained-domain",
                 format!(
                     "{} is a domain with constraints: to add a column of it, every row of {table} \
                      is written anew under a lock that blocks reads and writes",
@@ -57,7 +60,8 @@ impl Context<'_> {
             match volatility(default) {
                 Volatility::Safe => {}
                 Volatility::Volatile(function) => {
-                    return refused(
+                    return costly(
+                        "add-column-volatile-default",
                         format!(
                             "the default of {name} calls {function}(), which is volatile: every \
                              row of {table} is written anew under a lock that blocks reads and \
@@ -67,7 +71,8 @@ impl Context<'_> {
                     );
                 }
                 Volatility::Unknown(function) => {
-                    return refused(
+                    return costly(
+                        "add-column-volatile-default",
                         format!(
                             "the default of {name} calls {function}(); where that is volatile, \
                              every row of {table} is written anew under a lock that blocks reads \
@@ -155,7 +160,8 @@ impl Context<'_> {
         let body = constraint.body.of(self.text);
         // Only the plain form: parameters of the index would have to be read again.
         if !body.eq_ignore_ascii_case("unique") {
-            return refused(
+            return costly(
+                "add-column-constraint",
                 format!(
                     "the unique index of the new column {} is built under a lock that blocks \
                      reads and writes",

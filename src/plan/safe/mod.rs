@@ -6,6 +6,7 @@
 
 mod alter;
 mod column;
+mod names;
 mod partition;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use super::forms::{constraint_name, existing, kind, table};
 use super::work::{Work, rewrites_or_scans};
 use crate::catalog::{Catalog, RelKind, Table};
 use crate::sql::ddl::{Action, ReindexTarget};
-use crate::sql::lex::{TokenKind, ident_value, is_keyword, lex_code};
+use crate::sql::lex::{is_keyword, lex_code};
 use crate::sql::source::Span;
 use crate::sql::{RelName, quote};
 
@@ -36,6 +37,9 @@ pub enum Safe {
         why: String,
         /// What to do instead.
         way_out: String,
+        /// The rule of lint whose `allow` lets it run as written: it costs, and blocks, but is
+        /// right. `None` where it would fail, or not do what it says.
+        rule: Option<&'static str>,
     },
 }
 
@@ -79,8 +83,21 @@ fn refused(why: impl Into<String>, way_out: impl Into<String>) -> Safe {
     Safe::Refused {
         why: why.into(),
         way_out: way_out.into(),
+        rule: None,
     }
 }
+
+/// Refused for what it costs only.
+fn costly(rule: &'static str, why: impl Into<String>, way_out: impl Into<String>) -> Safe {
+    Safe::Refused {
+        why: why.into(),
+        way_out: way_out.into(),
+        rule: Some(rule),
+    }
+}
+
+/// What an `allow` let through: its rule, and what it blocks.
+pub type Allowed = (&'static str, String);
 
 /// The safe form of `text`, which does `action`, where the catalog is `catalog`.
 ///
@@ -89,7 +106,7 @@ fn refused(why: impl Into<String>, way_out: impl Into<String>) -> Safe {
 /// DROP COLUMN drop, is not decided here.
 pub fn safe_form(text: &str, action: &Action, catalog: &Catalog) -> Safe {
     match action {
-        Action::AlterTable { .. } => alter::safe_form(text, action, catalog),
+        Action::AlterTable { .. } => alter::safe_form(text, action, catalog, &[]).0,
         Action::CreateTable {
             name,
             partition_of: Some(parent),
@@ -151,19 +168,32 @@ pub fn safe_form(text: &str, action: &Action, catalog: &Catalog) -> Safe {
         Action::Refresh {
             name,
             concurrently: false,
-        } if kind(catalog, name).is_some() => refused(
+        } if kind(catalog, name).is_some() => costly(
+            "refresh-blocking",
             format!("REFRESH MATERIALIZED VIEW blocks all reads of {name} while its query runs"),
             "use REFRESH MATERIALIZED VIEW CONCURRENTLY; it needs a unique index on plain columns \
              of the view, without WHERE",
         ),
-        Action::Cluster { table } => refused(
+        Action::Cluster { table: None } => refused(
+            "CLUSTER without a table writes table after table anew under locks that block \
+             everything",
+            "name one table a statement",
+        ),
+        Action::Vacuum { tables, full: true } if tables.is_empty() => refused(
+            "VACUUM FULL without a table writes every table anew under locks that block \
+             everything, those of the catalog too",
+            "use VACUUM without FULL, or name the tables",
+        ),
+        Action::Cluster { table } => costly(
+            "rewrite-table",
             format!(
                 "CLUSTER blocks reads and writes of {} while it is written anew",
                 named(table.as_ref())
             ),
             "leave it out, or use an online tool such as pg_repack outside of a migration",
         ),
-        Action::Vacuum { tables, full: true } => refused(
+        Action::Vacuum { tables, full: true } => costly(
+            "rewrite-table",
             format!(
                 "VACUUM FULL blocks reads and writes of {} while it is written anew",
                 named(tables.first())
@@ -171,7 +201,8 @@ pub fn safe_form(text: &str, action: &Action, catalog: &Catalog) -> Safe {
             "use VACUUM without FULL, or an online tool such as pg_repack outside of a migration",
         ),
         Action::AlterDomain { name, .. } if rewrites_or_scans(action, catalog) != Work::None => {
-            refused(
+            costly(
+                "domain-constraint",
                 format!(
                     "this reads every table with a column of the domain {name} while it blocks \
                      their writes, and VALIDATE CONSTRAINT of a domain does too"
@@ -180,6 +211,19 @@ pub fn safe_form(text: &str, action: &Action, catalog: &Catalog) -> Safe {
                  validated), or add the constraint to the domain NOT VALID and leave it so",
             )
         }
+        Action::Writes { parts } => match parts.iter().find_map(|p| large(p, catalog)) {
+            Some(table) => costly(
+                "bulk-change",
+                format!(
+                    "this changes rows of {} in one transaction: each stays locked until the \
+                     commit",
+                    table.name
+                ),
+                "divide it: INSERT … SELECT first, then UPDATE or DELETE in a backfill section, in \
+                 batches",
+            ),
+            None => Safe::AsIs,
+        },
         Action::LockTable { .. } => refused(
             "every statement runs in a transaction of its own, so the lock would be gone before \
              the next one",
@@ -197,6 +241,50 @@ pub fn safe_form(text: &str, action: &Action, catalog: &Catalog) -> Safe {
              option` for timeouts",
         ),
         _ => Safe::AsIs,
+    }
+}
+
+/// As [`safe_form`], where the author allows rules to be broken: what is refused for one of them
+/// runs as written.
+pub fn safe_form_allowing(
+    text: &str,
+    action: &Action,
+    catalog: &Catalog,
+    rules: &[&str],
+) -> (Safe, Vec<Allowed>) {
+    if let Action::AlterTable { .. } = action {
+        return alter::safe_form(text, action, catalog, rules);
+    }
+    let mut allowed = Vec::new();
+    let form = allow(safe_form(text, action, catalog), rules, &mut allowed);
+    (form, allowed)
+}
+
+/// The form, or the author's text where it is refused for a rule that may be broken.
+fn allow(form: Safe, rules: &[&str], allowed: &mut Vec<Allowed>) -> Safe {
+    match form {
+        Safe::Refused {
+            why,
+            rule: Some(rule),
+            ..
+        } if rules.contains(&rule) => {
+            allowed.push((rule, why));
+            Safe::AsIs
+        }
+        form => form,
+    }
+}
+
+/// Rows of a table of which all can be changed at once.
+const SMALL: i64 = 10_000;
+
+/// The table of which a part of a statement changes rows, where it has many.
+fn large<'c>((part, _): &(Action, Span), catalog: &'c Catalog) -> Option<&'c Table> {
+    match part {
+        Action::Update { table: on } | Action::Delete { table: on } => {
+            table(catalog, on).filter(|t| t.rows > SMALL)
+        }
+        _ => None,
     }
 }
 
@@ -219,13 +307,7 @@ fn concurrently_at(text: &str, at: usize, why: &str) -> Safe {
 /// name that the server would give it.
 fn name_index(text: &str, after_index: usize, concurrently: bool, on: &Table) -> Safe {
     let tokens = lex_code(text);
-    let mut columns: Vec<String> = Vec::new();
-    let keys = tokens.iter().skip_while(|t| t.kind != TokenKind::LParen);
-    for name in keys.filter_map(|t| ident_value(*t, text)) {
-        if on.column(&name).is_some() && !columns.contains(&name) {
-            columns.push(name);
-        }
-    }
+    let columns = names::index_columns(&tokens, text);
     let at = tokens
         .iter()
         .find(|t| concurrently && is_keyword(**t, text, "CONCURRENTLY"))
@@ -250,21 +332,25 @@ fn refuse_partitioned_index(text: &str, action: &Action, on: &RelName) -> Safe {
     };
     let name = name.map_or("its name", |n| n.name.as_str());
     let concurrent = text.to_ascii_lowercase().contains("concurrently");
-    refused(
-        if concurrent {
-            format!("{on} is partitioned, and there CREATE INDEX CONCURRENTLY does not work")
-        } else {
-            format!(
-                "CREATE INDEX blocks writes of every partition of {on} while it builds, and \
-                 CONCURRENTLY does not work on a partitioned table"
-            )
-        },
+    let way_out = format!(
+        "CREATE {}INDEX {name} ON ONLY {on} …; then for each partition CREATE {}INDEX \
+         CONCURRENTLY and ALTER INDEX {name} ATTACH PARTITION …",
+        if unique { "UNIQUE " } else { "" },
+        if unique { "UNIQUE " } else { "" },
+    );
+    if concurrent {
+        return refused(
+            format!("{on} is partitioned, and there CREATE INDEX CONCURRENTLY does not work"),
+            way_out,
+        );
+    }
+    costly(
+        "create-index-blocking",
         format!(
-            "CREATE {}INDEX {name} ON ONLY {on} …; then for each partition CREATE {}INDEX \
-             CONCURRENTLY and ALTER INDEX {name} ATTACH PARTITION …",
-            if unique { "UNIQUE " } else { "" },
-            if unique { "UNIQUE " } else { "" },
+            "CREATE INDEX blocks writes of every partition of {on} while it builds, and \
+             CONCURRENTLY does not work on a partitioned table"
         ),
+        way_out,
     )
 }
 

@@ -4,7 +4,7 @@
 //! application goes on (docs, "Partition Maintenance"). Where there is a default partition, both
 //! read it to see that no row of it belongs to the new one, unless a CHECK proves it.
 
-use super::{Safe, SafeStep, refused, sql_name};
+use super::{Safe, SafeStep, costly, sql_name};
 use crate::catalog::{Catalog, QName, Table};
 use crate::plan::forms::{created, kind, table};
 use crate::sql::ddl::PartitionDef;
@@ -35,7 +35,8 @@ pub(super) fn safe_form(
         return match default {
             // For a moment only.
             None => Safe::AsIs,
-            Some(default) => refused(
+            Some(default) => costly(
+                "create-partition",
                 format!(
                     "this reads every row of the default partition {default} while it blocks \
                      reads and writes of {parent}"
@@ -49,7 +50,8 @@ pub(super) fn safe_form(
         None => None,
         Some(default) => {
             let Some(condition) = condition(on, bound) else {
-                return refused(
+                return costly(
+                    "create-partition",
                     format!(
                         "a new partition makes the server read every row of the default partition \
                          {default} under a lock that blocks reads and writes"

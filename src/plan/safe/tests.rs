@@ -12,7 +12,7 @@ fn form(major: u32, text: &str) -> String {
     let catalog = catalog(major);
     match safe_form(text, &understand(text), &catalog) {
         Safe::AsIs => "=".to_owned(),
-        Safe::Refused { why, way_out } => {
+        Safe::Refused { why, way_out, .. } => {
             assert!(!why.ends_with('.') && !way_out.ends_with('.'));
             format!("! {why}")
         }
@@ -37,6 +37,27 @@ fn form(major: u32, text: &str) -> String {
 
 fn check(major: u32, text: &str, expected: &[&str]) {
     assert_eq!(form(major, text), expected.join("\n"), "{text}");
+}
+
+#[test]
+fn an_index_gets_the_name_that_the_server_would_give_it() {
+    for (keys, name) in [
+        ("(note) WHERE total > 1", "orders_note_idx"),
+        (
+            "USING btree (note DESC, public.lower(note))",
+            "orders_note_lower_idx",
+        ),
+        (
+            "((total + 1), (id * 2)) INCLUDE (note)",
+            "orders_expr_expr1_note_idx",
+        ),
+        ("((lower(note)), ((total)))", "orders_lower_total_idx"),
+        ("((lower(note) || 'x'))", "orders_expr_idx"),
+    ] {
+        let text = format!("CREATE INDEX ON orders {keys}");
+        let expected = format!(">> CREATE INDEX CONCURRENTLY \"{name}\" ON orders {keys}");
+        check(15, &text, &[&expected]);
+    }
 }
 
 #[test]
@@ -103,7 +124,7 @@ fn indexes_become_concurrent() {
     check(
         15,
         "CREATE INDEX ON orders (lower(note), total)",
-        &[">> CREATE INDEX CONCURRENTLY \"orders_note_total_idx\" ON orders (lower(note), total)"],
+        &[">> CREATE INDEX CONCURRENTLY \"orders_lower_total_idx\" ON orders (lower(note), total)"],
     );
     check(
         15,

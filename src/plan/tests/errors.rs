@@ -543,3 +543,100 @@ fn answers_from_the_text_are_never_too_few() {
     assert_eq!(expressions, &[set(&["email", "note"])]);
     assert_eq!(condition, &set(&["user_id"]));
 }
+
+const ALLOWABLE: &[(&str, &str)] = &[
+    ("rewrite-table", "CLUSTER orders USING orders_email_idx"),
+    ("rewrite-table", "VACUUM FULL orders"),
+    ("rewrite-table", "ALTER TABLE orders SET TABLESPACE fast"),
+    ("rewrite-table", "ALTER TABLE orders SET UNLOGGED"),
+    (
+        "change-column-type",
+        "ALTER TABLE orders ALTER total TYPE text",
+    ),
+    ("refresh-blocking", "REFRESH MATERIALIZED VIEW daily"),
+    ("create-index-blocking", "CREATE INDEX i ON events (id)"),
+    (
+        "add-exclusion",
+        "ALTER TABLE orders ADD CONSTRAINT x EXCLUDE (id WITH =)",
+    ),
+    (
+        "add-unique",
+        "ALTER TABLE events ADD CONSTRAINT u UNIQUE (id)",
+    ),
+    (
+        "bulk-change",
+        "WITH x AS (DELETE FROM orders RETURNING *) INSERT INTO old SELECT * FROM x",
+    ),
+];
+
+#[test]
+fn what_costs_runs_as_written_where_the_author_allows_it() {
+    let revert = "-- pgshift: revert\nSELECT 1;";
+    for (rule, sql) in ALLOWABLE {
+        let help = format!("`-- pgshift: allow {rule} reason=\"…\"`");
+        check(&format!("{sql};"), "", "", &help);
+        assert!(crate::lint::rules::named(rule).is_some(), "{rule}");
+        let with = |rule: &str| format!("-- pgshift: allow {rule} reason=\"at night\"\n{sql};\n");
+        check(&with("drop-table"), "", "", &help);
+        let plan = planned(&catalog(15), &with(rule))
+            .or_else(|_| planned(&catalog(15), &format!("{}{revert}", with(rule))))
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
+        let [step] = plan.steps.as_slice() else {
+            panic!("{sql}: {:?}", plan.steps);
+        };
+        match &step.work {
+            Work::Sql { statements } => assert_eq!(statements, &[(*sql).to_owned()]),
+            Work::Concurrent { sql: run, .. } => assert_eq!(run, sql),
+            other => panic!("{other:?}"),
+        }
+        assert!(!step.locks.is_empty(), "{sql}");
+        let note = format!("allowed as written ({rule}: at night): ");
+        assert!(step.notes[0].starts_with(&note), "{:?}", step.notes);
+        let warned = |w: &&String| w.starts_with(&format!("line 2: {note}"));
+        assert_eq!(plan.warnings.iter().filter(warned).count(), 1, "{sql}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_refused_whatever_is_allowed() {
+    for (rule, sql) in [
+        ("lock-table", "LOCK TABLE orders"),
+        (
+            "add-column-not-null",
+            "ALTER TABLE orders ADD COLUMN n int NOT NULL",
+        ),
+        (
+            "partitioned-index-concurrently",
+            "CREATE INDEX CONCURRENTLY i ON events (id)",
+        ),
+        ("drop-index-blocking", "DROP INDEX orders_email_idx CASCADE"),
+        ("rewrite-table", "VACUUM FULL"),
+    ] {
+        let file = format!("-- pgshift: allow {rule} reason=\"at night\"\n{sql};");
+        assert!(planned(&catalog(15), &file).is_err(), "{sql}");
+    }
+}
+
+#[test]
+fn an_allow_is_for_its_sub_command_alone() {
+    let file = "-- pgshift: allow change-column-type reason=\"small\"\n\
+                ALTER TABLE orders ALTER total TYPE text, ADD CONSTRAINT c CHECK (id > 0);";
+    let plan = planned(
+        &catalog(15),
+        &format!("{file}\n-- pgshift: revert\nSELECT 1;"),
+    )
+    .expect("a plan");
+    let shown = shown(&plan);
+    assert!(
+        shown.contains("ALTER TABLE orders ALTER total TYPE text\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("CHECK (id > 0) NOT VALID"), "{shown}");
+    let two = file.replace("ADD CONSTRAINT c CHECK (id > 0)", "SET UNLOGGED");
+    check(
+        &two,
+        "SET LOGGED or UNLOGGED blocks",
+        "",
+        "allow rewrite-table",
+    );
+}

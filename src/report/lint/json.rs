@@ -17,7 +17,7 @@ pub fn json(report: &Report) -> Value {
         .iter()
         .map(|u| json!({ "path": u.path, "message": redact(&u.message) }))
         .collect();
-    json!({
+    let mut all = json!({
         "findings": findings,
         "unread": unread,
         "summary": {
@@ -30,7 +30,11 @@ pub fn json(report: &Report) -> Value {
             "known": report.known,
             "down_files": report.down,
         },
-    })
+    });
+    if let Some(fixes) = &report.fixes {
+        all["fixes"] = fixes.iter().map(super::fix::json).collect();
+    }
+    all
 }
 
 fn finding(file: &File, found: &Finding) -> Value {

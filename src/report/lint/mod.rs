@@ -1,5 +1,6 @@
 //! What `pgshift lint` found, in the formats of people, programs and review tools.
 
+mod fix;
 mod github;
 mod gitlab;
 mod human;
@@ -9,9 +10,11 @@ mod sarif;
 #[cfg(test)]
 mod tests;
 
-use crate::lint::{Finding, Severity};
+use crate::lint::{Finding, Runner, Severity};
+use crate::plan::fix::{Advice, Change};
 use crate::sql::Source;
 
+pub use fix::{diff, fixes};
 pub use github::github;
 pub use gitlab::gitlab;
 pub use human::{explain, human, list};
@@ -27,12 +30,33 @@ pub struct File {
     /// Its text; empty where it is none.
     pub source: Source,
     /// Who runs it; `None` where that is not known because it could not be read.
-    pub runner: Option<crate::lint::Runner>,
+    pub runner: Option<Runner>,
     /// What is reported, in order of place; without what is allowed or known.
     pub findings: Vec<Finding>,
 }
 
-/// A file or folder that could not be read.
+/// A file that can be fixed, or of which a person can.
+#[derive(Debug, Clone)]
+pub struct FixedFile {
+    /// As shown, with `/`.
+    pub path: String,
+    /// Its text as it was.
+    pub source: Source,
+    /// Who runs it.
+    pub runner: Runner,
+    /// Its text with the changes.
+    pub text: String,
+    /// What is changed, in order of place.
+    pub changes: Vec<Change>,
+    /// What is not.
+    pub advice: Vec<Advice>,
+    /// The changes are in the file.
+    pub written: bool,
+    /// Why the file could not be changed.
+    pub error: Option<String>,
+}
+
+/// A file or folder that could not be read, or not be fixed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {
     /// As given.
@@ -54,6 +78,8 @@ pub struct Report {
     pub known: usize,
     /// Files left out because they only take migrations back.
     pub down: usize,
+    /// What `--fix` changed, or `--diff` would; `None` where that was not asked.
+    pub fixes: Option<Vec<FixedFile>>,
 }
 
 impl Report {

@@ -1,6 +1,7 @@
 //! ALTER TABLE and its sub-commands.
 
 use super::column::{column_def, table_constraint, type_text};
+use super::rights::{Grantee, grantee};
 use super::{ColumnDef, ConstraintDef, Cursor, RelName};
 use crate::sql::lex::TokenKind;
 use crate::sql::source::Span;
@@ -92,11 +93,24 @@ pub enum AlterOpKind {
         column: String,
     },
     /// ALTER COLUMN … SET STATISTICS.
-    SetStatistics,
+    SetStatistics {
+        /// Column.
+        column: String,
+    },
     /// ALTER COLUMN … SET (…) or RESET (…).
-    SetColumnOptions,
+    SetColumnOptions {
+        /// Column; `None` for OPTIONS (…) of a foreign table.
+        column: Option<String>,
+        /// Names of the options, lower case.
+        names: Vec<String>,
+    },
     /// ALTER COLUMN … SET STORAGE or SET COMPRESSION.
-    SetStorage,
+    SetStorage {
+        /// Column.
+        column: String,
+        /// COMPRESSION.
+        compression: bool,
+    },
     /// ADD CONSTRAINT, with or without a name.
     AddConstraint(Box<ConstraintDef>),
     /// DROP CONSTRAINT.
@@ -145,7 +159,10 @@ pub enum AlterOpKind {
         to: String,
     },
     /// OWNER TO.
-    Owner,
+    Owner {
+        /// New owner; `None` where it is not understood.
+        to: Option<Grantee>,
+    },
     /// ATTACH PARTITION; of ALTER INDEX also.
     AttachPartition {
         /// The table that becomes a partition.
@@ -204,6 +221,11 @@ pub enum AlterOpKind {
         /// Parent.
         parent: RelName,
     },
+    /// Of ALTER SEQUENCE: AS, INCREMENT, MINVALUE, START, CACHE, OWNED BY, ….
+    SequenceOptions {
+        /// RESTART is among them.
+        restart: bool,
+    },
     /// OF a composite type, NOT OF: only marks.
     OfType,
     /// SET WITHOUT OIDS: does nothing since 12.
@@ -230,6 +252,28 @@ pub(super) fn ops(cursor: Cursor<'_>) -> Vec<AlterOp> {
             }
         })
         .collect()
+}
+
+/// The one sub-command of ALTER SEQUENCE.
+pub(super) fn sequence_op(cursor: Cursor<'_>) -> Vec<AlterOp> {
+    let own = !(cursor.is_any(&["rename", "owner"])
+        || (cursor.is("set")
+            && ["schema", "logged", "unlogged"]
+                .iter()
+                .any(|w| cursor.is_at(1, w))));
+    if !own {
+        return ops(cursor);
+    }
+    let start = cursor.offset();
+    let (mut end, mut found) = (cursor, cursor);
+    end.finish();
+    found.skip_to(|c| c.is("restart"));
+    vec![AlterOp {
+        kind: AlterOpKind::SequenceOptions {
+            restart: !found.done(),
+        },
+        span: end.span_from(start),
+    }]
 }
 
 fn op(part: Cursor<'_>) -> AlterOpKind {
@@ -284,8 +328,9 @@ fn op_kind(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
         return options(c);
     }
     if c.eat("owner to") {
+        let to = grantee(c);
         c.finish();
-        return Some(AlterOpKind::Owner);
+        return Some(AlterOpKind::Owner { to });
     }
     if c.eat("attach partition") {
         let partition = c.rel()?;
@@ -324,7 +369,10 @@ fn op_kind(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
     // Of a foreign table.
     if c.eat("options") {
         c.parens()?;
-        return Some(AlterOpKind::SetColumnOptions);
+        return Some(AlterOpKind::SetColumnOptions {
+            column: None,
+            names: Vec::new(),
+        });
     }
     None
 }
@@ -429,13 +477,18 @@ fn set(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
 /// `(fillfactor = 70, autovacuum_enabled)`, after SET or RESET.
 fn options(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
     let group = c.group()?;
-    let names = group
+    Some(AlterOpKind::SetOptions {
+        names: option_names(group),
+    })
+}
+
+fn option_names(group: Cursor<'_>) -> Vec<String> {
+    group
         .split_commas()
         .into_iter()
         .filter_map(|mut option| option.rel())
         .map(|name| name.to_string())
-        .collect();
-    Some(AlterOpKind::SetOptions { names })
+        .collect()
 }
 
 fn enable(c: &mut Cursor<'_>) -> Option<AlterOpKind> {
@@ -538,20 +591,32 @@ fn alter_column(c: &mut Cursor<'_>, column: String) -> Option<AlterOpKind> {
     }
     if c.eat("set statistics") {
         c.finish();
-        return Some(AlterOpKind::SetStatistics);
+        return Some(AlterOpKind::SetStatistics { column });
     }
+    let compression = c.is("set") && c.is_at(1, "compression");
     if c.eat("set storage") || c.eat("set compression") {
         c.finish();
-        return Some(AlterOpKind::SetStorage);
+        return Some(AlterOpKind::SetStorage {
+            column,
+            compression,
+        });
     }
     if c.eat("options") {
         c.parens()?;
-        return Some(AlterOpKind::SetColumnOptions);
+        return Some(AlterOpKind::SetColumnOptions {
+            column: None,
+            names: Vec::new(),
+        });
     }
     let mut after = *c;
-    if (after.eat("set") || after.eat("reset")) && after.parens().is_some() {
+    if (after.eat("set") || after.eat("reset"))
+        && let Some(group) = after.group()
+    {
         *c = after;
-        return Some(AlterOpKind::SetColumnOptions);
+        return Some(AlterOpKind::SetColumnOptions {
+            column: Some(column),
+            names: option_names(group),
+        });
     }
     if c.is("restart")
         || (c.is("set")

@@ -14,6 +14,7 @@ mod create;
 mod cursor;
 mod other;
 mod query;
+mod rights;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ pub use alter::{AlterOp, AlterOpKind};
 pub use column::{ColumnDef, ConstraintDef, Generated, InlineConstraint};
 pub use create::{TableElements, table_elements};
 use cursor::Cursor;
+pub use rights::{Grantee, ObjectName, Rights, RightsOn};
 
 /// A possibly qualified name, folded as the server does and unquoted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -364,11 +366,35 @@ pub enum Action {
     /// SECURITY LABEL.
     SecurityLabel,
     /// GRANT.
-    Grant,
+    Grant {
+        /// What it gives; `None` for membership in roles, and where it is not understood.
+        rights: Option<Box<Rights>>,
+    },
     /// REVOKE.
-    Revoke,
+    Revoke {
+        /// What it takes; `None` as in [`Action::Grant`].
+        rights: Option<Box<Rights>>,
+    },
     /// ALTER DEFAULT PRIVILEGES.
-    DefaultPrivileges,
+    DefaultPrivileges {
+        /// FOR ROLE; empty for the current one.
+        roles: Vec<Grantee>,
+        /// IN SCHEMA; empty for all.
+        schemas: Vec<String>,
+        /// GRANT, not REVOKE.
+        grant: bool,
+        /// What it gives or takes, without objects; `None` where it is not understood.
+        rights: Option<Box<Rights>>,
+    },
+    /// ALTER FUNCTION, PROCEDURE or ROUTINE.
+    AlterFunction {
+        /// `FUNCTION`, `PROCEDURE` or `ROUTINE`.
+        object: &'static str,
+        /// Which.
+        function: ObjectName,
+        /// What it does to it.
+        change: FunctionChange,
+    },
     /// INSERT.
     Insert {
         /// Table.
@@ -388,6 +414,12 @@ pub enum Action {
     Merge {
         /// Table.
         table: RelName,
+    },
+    /// WITH whose queries change rows: INSERT, UPDATE, DELETE and MERGE in them, and in the main
+    /// part.
+    Writes {
+        /// Each with its place.
+        parts: Vec<(Self, Span)>,
     },
     /// TRUNCATE.
     Truncate {
@@ -532,6 +564,11 @@ pub enum NameChange {
         /// New name, as SQL text.
         to: String,
     },
+    /// OWNER TO.
+    Owner {
+        /// New owner.
+        to: Grantee,
+    },
     /// ADD CONSTRAINT of this name, ALTER DOMAIN only.
     AddConstraint {
         /// Name.
@@ -539,6 +576,30 @@ pub enum NameChange {
     },
     /// Anything else.
     None,
+}
+
+/// What ALTER FUNCTION does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FunctionChange {
+    /// RENAME TO.
+    Rename {
+        /// New name.
+        to: String,
+    },
+    /// SET SCHEMA.
+    Schema {
+        /// New schema.
+        to: String,
+    },
+    /// OWNER TO.
+    Owner {
+        /// New owner.
+        to: Grantee,
+    },
+    /// DEPENDS ON EXTENSION, and its opposite.
+    Depends,
+    /// VOLATILE, STRICT, COST, SET …: what CREATE OR REPLACE sets too.
+    Options,
 }
 
 /// What a COMMENT is on.
@@ -560,6 +621,10 @@ pub enum CommentTarget {
         /// `ON table` of a constraint, trigger, policy or rule; else the relation itself, where it
         /// is one (a view, sequence or index).
         table: Option<RelName>,
+        /// The object, where its kind has a plain name or one with arguments.
+        name: Option<ObjectName>,
+        /// `ON DOMAIN name` of a constraint.
+        domain: Option<RelName>,
     },
 }
 
@@ -572,6 +637,7 @@ impl Action {
                 | Self::Update { .. }
                 | Self::Delete { .. }
                 | Self::Merge { .. }
+                | Self::Writes { .. }
                 | Self::Truncate { .. }
                 | Self::Copy { .. }
         )

@@ -2,7 +2,10 @@
 
 use super::create::{create, on_table};
 use super::query::{copy, dml, explain, select, with};
-use super::{Action, CommentTarget, Cursor, NameChange, ReindexTarget, RelName, alter};
+use super::rights::{default_privileges, grantee, object_name, rights};
+use super::{
+    Action, CommentTarget, Cursor, FunctionChange, NameChange, ReindexTarget, RelName, alter,
+};
 use crate::catalog::RelKind;
 use crate::lock::LockMode;
 use crate::sql::lex::TokenKind;
@@ -64,10 +67,14 @@ pub(super) fn statement(mut c: Cursor<'_>) -> Option<Action> {
         return Some(Action::SecurityLabel);
     }
     if c.eat("grant") {
-        return Some(Action::Grant);
+        return Some(Action::Grant {
+            rights: rights(c, true).map(Box::new),
+        });
     }
     if c.eat("revoke") {
-        return Some(Action::Revoke);
+        return Some(Action::Revoke {
+            rights: rights(c, false).map(Box::new),
+        });
     }
     if c.eat("do") {
         return Some(Action::Do);
@@ -138,7 +145,11 @@ fn alter(c: &mut Cursor<'_>) -> Option<Action> {
                 kind,
                 name,
                 if_exists,
-                ops: alter::ops(*c),
+                ops: if kind == RelKind::Sequence {
+                    alter::sequence_op(*c)
+                } else {
+                    alter::ops(*c)
+                },
             });
         }
     }
@@ -194,7 +205,24 @@ fn alter(c: &mut Cursor<'_>) -> Option<Action> {
         }
     }
     if c.eat("default privileges") {
-        return Some(Action::DefaultPrivileges);
+        return Some(default_privileges(c));
+    }
+    for (word, object) in [
+        ("function", "FUNCTION"),
+        ("procedure", "PROCEDURE"),
+        ("routine", "ROUTINE"),
+    ] {
+        let mut named = *c;
+        if named.eat(word)
+            && let Some(function) = object_name(&mut named)
+        {
+            let change = function_change(&mut named)?;
+            return Some(Action::AlterFunction {
+                object,
+                function,
+                change,
+            });
+        }
     }
     if c.is("system") {
         return Some(Action::OutsideTransaction {
@@ -281,7 +309,22 @@ const ON_TABLE: [(&str, &str); 3] = [
     ("rule", "RULE"),
 ];
 
-/// RENAME and SET SCHEMA of a type or domain.
+fn function_change(c: &mut Cursor<'_>) -> Option<FunctionChange> {
+    Some(if c.eat("rename to") {
+        FunctionChange::Rename { to: c.ident()? }
+    } else if c.is("set") && c.is_at(1, "schema") && !c.is_at(2, "to") {
+        let _ = c.eat("set schema");
+        FunctionChange::Schema { to: c.ident()? }
+    } else if c.eat("owner to") {
+        FunctionChange::Owner { to: grantee(c)? }
+    } else if c.is("depends") || (c.is("no") && c.is_at(1, "depends")) {
+        FunctionChange::Depends
+    } else {
+        FunctionChange::Options
+    })
+}
+
+/// RENAME, SET SCHEMA and OWNER TO of a type or domain.
 fn name_change(c: &mut Cursor<'_>) -> NameChange {
     let mut try_change = || {
         if c.eat("rename to") {
@@ -289,6 +332,9 @@ fn name_change(c: &mut Cursor<'_>) -> NameChange {
         }
         if c.eat("set schema") {
             return Some(NameChange::Schema { to: c.ident()? });
+        }
+        if c.eat("owner to") {
+            return Some(NameChange::Owner { to: grantee(c)? });
         }
         if c.eat("rename value") {
             let mut value = || {
@@ -495,19 +541,30 @@ fn comment(c: &mut Cursor<'_>) -> Option<Action> {
         }
     } else if c.kind() == Some(TokenKind::Word) {
         let object = object_words(c);
-        let table = if matches!(
+        let (mut table, mut domain) = (None, None);
+        let mut at = *c;
+        let name = object_name(&mut at);
+        if matches!(
             object.as_str(),
             "CONSTRAINT" | "TRIGGER" | "POLICY" | "RULE"
         ) {
             c.bump();
-            let on = c.eat("on");
-            if on && !c.is("domain") { c.rel() } else { None }
+            if c.eat("on") {
+                if c.eat("domain") {
+                    domain = c.rel();
+                } else {
+                    table = c.rel();
+                }
+            }
         } else if is_relation(&object) {
-            c.rel()
-        } else {
-            None
-        };
-        CommentTarget::Other { object, table }
+            table = c.rel();
+        }
+        CommentTarget::Other {
+            object,
+            table,
+            name,
+            domain,
+        }
     } else {
         return None;
     };

@@ -41,11 +41,10 @@ pub(super) fn dml(c: &mut Cursor<'_>) -> Option<Action> {
     None
 }
 
-/// After the word WITH. A statement that changes data in a common table expression as well as in
-/// its main part is not understood: more than one table is written.
+/// After the word WITH.
 pub(super) fn with(c: &mut Cursor<'_>, whole: Cursor<'_>) -> Option<Action> {
     let _ = c.eat("recursive");
-    let mut writes = 0;
+    let mut parts = Vec::new();
     loop {
         c.ident()?;
         let _ = c.parens();
@@ -53,8 +52,12 @@ pub(super) fn with(c: &mut Cursor<'_>, whole: Cursor<'_>) -> Option<Action> {
             return None;
         }
         let _ = c.eat("not materialized") || c.eat("materialized");
-        if c.group()?.is_any(&["insert", "update", "delete", "merge"]) {
-            writes += 1;
+        let mut query = c.group()?;
+        if query.is_any(&["insert", "update", "delete", "merge"]) {
+            let start = query.offset();
+            let action = dml(&mut query)?;
+            query.finish();
+            parts.push((action, query.span_from(start)));
         }
         // SEARCH and CYCLE clauses may follow.
         c.skip_to(|c| {
@@ -68,11 +71,16 @@ pub(super) fn with(c: &mut Cursor<'_>, whole: Cursor<'_>) -> Option<Action> {
             break;
         }
     }
-    match (writes, dml(c)) {
-        (0, Some(action)) => Some(action),
-        (0, None) => Some(select(whole)),
-        _ => None,
+    let start = c.offset();
+    let main = dml(c);
+    if parts.is_empty() {
+        return Some(main.unwrap_or_else(|| select(whole)));
     }
+    if let Some(action) = main {
+        c.finish();
+        parts.push((action, c.span_from(start)));
+    }
+    Some(Action::Writes { parts })
 }
 
 pub(super) fn explain(c: &mut Cursor<'_>) -> Option<Action> {

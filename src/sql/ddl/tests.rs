@@ -319,6 +319,39 @@ fn particulars() {
 }
 
 #[test]
+fn with_whose_queries_write() {
+    let parts = |text: &str| match understand(text) {
+        Action::Writes { parts } => parts
+            .into_iter()
+            .map(|(action, span)| {
+                let (Action::Insert { table }
+                | Action::Update { table }
+                | Action::Delete { table }) = action
+                else {
+                    panic!("{action:?}");
+                };
+                format!("{table}: {}", span.of(text))
+            })
+            .collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        parts(
+            "WITH x AS (DELETE FROM t WHERE a RETURNING *), y (n) AS (SELECT 1) \
+             INSERT INTO s.u SELECT * FROM x;"
+        ),
+        [
+            "t: DELETE FROM t WHERE a RETURNING *",
+            "s.u: INSERT INTO s.u SELECT * FROM x"
+        ]
+    );
+    assert_eq!(
+        parts("WITH x AS MATERIALIZED (UPDATE ONLY t SET a = 1 RETURNING a) SELECT * FROM x"),
+        ["t: UPDATE ONLY t SET a = 1 RETURNING a"]
+    );
+}
+
+#[test]
 fn what_is_not_one_understood_statement_is_opaque() {
     for text in [
         "",
@@ -329,7 +362,6 @@ fn what_is_not_one_understood_statement_is_opaque() {
         "ALTER TABLE t ADD COLUMN a int; DROP TABLE t",
         "ALTER TABLE t DROP COLUMN 'x",
         "UPDATE t SET a = (1",
-        "WITH x AS (DELETE FROM t RETURNING *) INSERT INTO u SELECT * FROM x",
         "ALTER TABLE ALL IN TABLESPACE a SET TABLESPACE b",
         "EXPLAIN ANALYZE EXPLAIN ANALYZE SELECT 1",
     ] {

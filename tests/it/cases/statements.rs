@@ -30,10 +30,43 @@ FROM generate_series(1, 100) n;
 INSERT INTO tags VALUES ('a'), ('b');
 "#;
 
+/// For what belongs to roles.
+const RIGHTS: &str = r#"
+CREATE ROLE {reader};
+CREATE ROLE {writer};
+GRANT SELECT, INSERT ON orders TO {reader};
+GRANT UPDATE (note), SELECT (code) ON orders TO {writer} WITH GRANT OPTION;
+GRANT USAGE ON SEQUENCE numbers TO {reader} WITH GRANT OPTION;
+REVOKE EXECUTE ON FUNCTION touch() FROM PUBLIC;
+CREATE FUNCTION sum_of(a int, b text) RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE FUNCTION sum_of(a int) RETURNS int LANGUAGE sql STABLE COST 7 SET search_path = public
+    AS 'SELECT 1';
+COMMENT ON FUNCTION sum_of(int) IS 'of one';
+COMMENT ON VIEW adults IS 'of age';
+COMMENT ON COLUMN adults.email IS 'of an adult';
+COMMENT ON SEQUENCE numbers IS 'by five';
+COMMENT ON TYPE state IS 'of an order';
+COMMENT ON CONSTRAINT users_age ON users IS 'no child';
+COMMENT ON TRIGGER touch ON tags IS 'nothing';
+COMMENT ON INDEX orders_code IS 'for people';
+COMMENT ON SCHEMA extra IS 'more';
+ALTER DEFAULT PRIVILEGES IN SCHEMA extra GRANT SELECT ON TABLES TO {reader};
+ALTER TABLE orders ALTER note SET STATISTICS 50, ALTER note SET (n_distinct = 5),
+    ALTER note SET STORAGE EXTERNAL, ALTER note SET COMPRESSION pglz;
+ALTER TABLE tags ALTER name TYPE varchar(30) COLLATE "C", ALTER name SET DEFAULT 'none';
+ALTER TABLE tags ALTER name SET STORAGE EXTERNAL;
+CREATE SEQUENCE loose START 40 CACHE 3;
+SELECT nextval('loose');
+"#;
+
 /// Applies and reverts each statement: the schema and the rows are as before, in every case in
 /// which the plan says so; and the others are those given.
 async fn there_and_back(name: &str, statements: &[&str], cannot: &[&str]) {
-    let mut project = Project::new(name, SCHEMA, "SELECT 1;").await;
+    with(name, SCHEMA, statements, cannot).await;
+}
+
+async fn with(name: &str, schema: &str, statements: &[&str], cannot: &[&str]) {
+    let mut project = Project::new(name, schema, "SELECT 1;").await;
     std::fs::remove_file(
         project
             .cli
@@ -70,6 +103,19 @@ async fn there_and_back(name: &str, statements: &[&str], cannot: &[&str]) {
             assert_same(statement, first.data(), now.data());
         }
         first = now;
+        let output = project.command("apply", &["--through", "contract"]).await;
+        assert_eq!(output.code, Some(0), "again {statement}\n{}", output.stderr);
+        let output = project.command("revert", &[]).await;
+        assert_eq!(
+            output.code,
+            Some(0),
+            "again back {statement}\n{}",
+            output.stderr
+        );
+        if !cannot.contains(statement) {
+            let now = project.picture().await;
+            assert_same(statement, first.schema(), now.schema());
+        }
         project.nothing_left().await;
     }
 }
@@ -166,6 +212,124 @@ async fn tables_and_other_objects() {
             "ALTER TABLE tags DISABLE TRIGGER touch",
         ],
         &[],
+    )
+    .await;
+}
+
+/// Runs statements with `{reader}` and `{writer}` as two roles of this test alone.
+async fn with_roles(name: &str, statements: &[&str], cannot: &[&str]) {
+    let [reader, writer] = ["reader", "writer"].map(|r| format!("{name}_{r}"));
+    let fill = |text: &&str| {
+        text.replace("{reader}", &reader)
+            .replace("{writer}", &writer)
+    };
+    let schema = format!("CREATE SCHEMA extra;{SCHEMA}{RIGHTS}");
+    let mut schema = fill(&schema.as_str());
+    // The servers are kept from test to test, and roles are theirs.
+    for role in [&reader, &writer] {
+        schema = schema.replace(
+            &format!("CREATE ROLE {role};"),
+            &format!(
+                "DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END $$;"
+            ),
+        );
+    }
+    let statements: Vec<String> = statements.iter().map(fill).collect();
+    let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
+    let cannot: Vec<String> = cannot.iter().map(fill).collect();
+    let cannot: Vec<&str> = cannot.iter().map(String::as_str).collect();
+    with(name, &schema, &statements, &cannot).await;
+}
+
+#[tokio::test]
+async fn rights() {
+    with_roles(
+        "st_rights",
+        &[
+            "GRANT UPDATE, DELETE ON orders, tags TO {reader}, PUBLIC",
+            "GRANT ALL ON orders TO {reader} WITH GRANT OPTION",
+            "GRANT SELECT ON orders TO {writer}",
+            "GRANT UPDATE ON orders TO {writer} WITH GRANT OPTION",
+            "GRANT SELECT (id, note), INSERT (id) ON orders TO {reader}",
+            "REVOKE ALL ON orders FROM {reader}, {writer}",
+            "REVOKE GRANT OPTION FOR UPDATE ON orders FROM {writer}",
+            "REVOKE SELECT (code) ON TABLE orders FROM {writer}",
+            "REVOKE INSERT ON orders FROM {reader} CASCADE",
+            "GRANT USAGE, SELECT ON SEQUENCE numbers TO {writer}",
+            "REVOKE ALL ON SEQUENCE numbers FROM {reader}",
+            "GRANT USAGE, CREATE ON SCHEMA extra, public TO {reader}",
+            "GRANT EXECUTE ON FUNCTION touch() TO {reader}",
+            "GRANT EXECUTE ON FUNCTION touch, sum_of(int, text) TO PUBLIC",
+            "REVOKE ALL ON FUNCTION sum_of(a int) FROM PUBLIC",
+            "REVOKE USAGE ON TYPE state FROM PUBLIC",
+            "GRANT USAGE ON DOMAIN slug TO {reader}",
+            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {writer}",
+            "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC",
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA extra GRANT SELECT, INSERT ON TABLES TO {reader}, {writer}",
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA extra REVOKE SELECT ON TABLES FROM {reader}",
+            "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
+            "ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO {reader}",
+            "ALTER TABLE orders OWNER TO {reader}",
+            "ALTER VIEW adults OWNER TO {writer}",
+            "ALTER SEQUENCE loose OWNER TO {writer}",
+            "ALTER TYPE state OWNER TO {writer}",
+            "ALTER FUNCTION sum_of(int) OWNER TO {writer}",
+            "CREATE TABLE more (id int); GRANT SELECT ON more TO {reader}; COMMENT ON TABLE more IS 'x'",
+            "GRANT {reader} TO {writer}",
+        ],
+        &["GRANT {reader} TO {writer}"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn comments_and_options() {
+    with_roles(
+        "st_options",
+        &[
+            "COMMENT ON FUNCTION sum_of(int) IS 'other'",
+            "COMMENT ON FUNCTION sum_of(int, text) IS 'other'",
+            "COMMENT ON VIEW adults IS NULL",
+            "COMMENT ON COLUMN adults.email IS 'other'",
+            "COMMENT ON COLUMN adults.id IS 'other'",
+            "COMMENT ON SEQUENCE numbers IS 'other'",
+            "COMMENT ON TYPE state IS NULL",
+            "COMMENT ON DOMAIN slug IS 'a word'",
+            "COMMENT ON CONSTRAINT users_age ON users IS 'other'",
+            "COMMENT ON CONSTRAINT orders_user ON orders IS 'other'",
+            "COMMENT ON TRIGGER touch ON tags IS 'other'",
+            "COMMENT ON INDEX orders_code IS NULL",
+            "COMMENT ON SCHEMA extra IS 'other'",
+            "ALTER FUNCTION sum_of(int) IMMUTABLE STRICT COST 9",
+            "ALTER FUNCTION sum_of(a int, b text) SET search_path = extra",
+            "ALTER FUNCTION sum_of(int) RESET ALL",
+            "ALTER FUNCTION sum_of(int) RENAME TO one_of",
+            "ALTER FUNCTION sum_of(int, text) SET SCHEMA extra",
+            "ALTER VIEW adults SET (security_barrier = true)",
+            "ALTER INDEX orders_code SET (fillfactor = 70)",
+            "ALTER SEQUENCE numbers INCREMENT 7 MAXVALUE 1000 CYCLE",
+            "ALTER SEQUENCE loose AS int CACHE 1",
+            "ALTER SEQUENCE loose OWNED BY orders.id",
+            "ALTER SEQUENCE loose RESTART WITH 100",
+            "DROP SEQUENCE loose",
+            "DROP SEQUENCE numbers, loose",
+            "ALTER TABLE orders ALTER note SET STATISTICS 200",
+            "ALTER TABLE orders ALTER code SET STATISTICS 10, ALTER note SET STATISTICS -1",
+            "ALTER TABLE orders ALTER note SET (n_distinct = 9, n_distinct_inherited = 4)",
+            "ALTER TABLE orders ALTER note RESET (n_distinct)",
+            "ALTER TABLE orders ALTER note SET STORAGE MAIN",
+            "ALTER TABLE orders ALTER code SET STORAGE EXTERNAL",
+            "ALTER TABLE orders ALTER note SET COMPRESSION default",
+            "ALTER TABLE orders ALTER code SET COMPRESSION pglz",
+            "ALTER TABLE tags ALTER name TYPE varchar(60)",
+            "ALTER TABLE orders ALTER total TYPE numeric(12, 2)",
+            "ALTER TYPE state ADD VALUE 'lost' BEFORE 'done'",
+        ],
+        &[
+            "ALTER SEQUENCE loose RESTART WITH 100",
+            "ALTER TABLE orders ALTER total TYPE numeric(12, 2)",
+            "ALTER TYPE state ADD VALUE 'lost' BEFORE 'done'",
+        ],
     )
     .await;
 }

@@ -1,18 +1,12 @@
 //! The probes lose sight of the server: their session is ended, no new one can be had, their
 //! connection goes silent, what they read is locked. Each holds the backfill and passes by itself.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
 use super::limits::{cluster, held_by, released};
 use super::pause::{goes_on, stands_still};
 use super::{ID, Scene, TOTAL_CENTS, orders};
-use crate::support::{Cli, Db};
+use crate::support::{Cli, Db, Network};
 
 const ROWS: u32 = 100_000;
 /// The longest from the loss to the hold.
@@ -97,74 +91,6 @@ async fn the_session_of_the_probes_is_made_anew() {
     assert_eq!(scene.wrong_orders().await, 0);
 }
 
-/// A network in between, which can go silent for one connection: bytes are taken and go nowhere,
-/// and nothing is closed.
-struct Network {
-    port: u16,
-    /// By the port from which the server sees a connection.
-    silent: Arc<Mutex<BTreeMap<u16, watch::Sender<bool>>>>,
-    /// New connections are silent from the beginning.
-    closed: watch::Sender<bool>,
-}
-
-impl Network {
-    async fn before(server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("bound").port();
-        let silent: Arc<Mutex<BTreeMap<u16, watch::Sender<bool>>>> = Arc::default();
-        let known = silent.clone();
-        let (closed, new_ones) = watch::channel(false);
-        tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                let Ok(far) = TcpStream::connect(("127.0.0.1", server)).await else {
-                    continue;
-                };
-                let (sender, receiver) = watch::channel(*new_ones.borrow());
-                let seen_as = far.local_addr().expect("connected").port();
-                known.lock().expect("no panic").insert(seen_as, sender);
-                let (near_read, near_write) = near.into_split();
-                let (far_read, far_write) = far.into_split();
-                tokio::spawn(carry(near_read, far_write, receiver.clone()));
-                tokio::spawn(carry(far_read, near_write, receiver));
-            }
-        });
-        Self {
-            port,
-            silent,
-            closed,
-        }
-    }
-
-    fn silence(&self, connection: i32) {
-        let connection = u16::try_from(connection).expect("a port");
-        let known = self.silent.lock().expect("no panic");
-        known
-            .get(&connection)
-            .expect("a connection through here")
-            .send_replace(true);
-    }
-}
-
-async fn carry(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    silent: watch::Receiver<bool>,
-) {
-    let mut buffer = vec![0; 65_536];
-    loop {
-        let Ok(read) = from.read(&mut buffer).await else {
-            return;
-        };
-        if *silent.borrow() {
-            // Neither bytes nor their end: both sides believe that the other is there.
-            std::future::pending::<()>().await;
-        }
-        if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
-            return;
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_connection_of_the_probes_holds_and_is_given_up() {
     let mut cluster = cluster(0, &[]).await;
@@ -173,7 +99,7 @@ async fn a_silent_connection_of_the_probes_holds_and_is_given_up() {
     db.execute(&orders(ROWS)).await;
     let url = format!(
         "postgres://postgres@127.0.0.1:{}/{}?sslmode=disable&connect_timeout=2",
-        network.port,
+        network.port(),
         db.name()
     );
     let mut scene = Scene::on(db, TOTAL_CENTS);
@@ -198,7 +124,7 @@ async fn a_silent_connection_of_the_probes_holds_and_is_given_up() {
     let held = "SELECT count(*) FROM pgshift.event
                 WHERE kind = 'held' AND detail->>'cause' = 'blind'";
     let before: i64 = scene.one(held).await;
-    network.closed.send_replace(true);
+    network.close(true);
     let begun = Instant::now();
     network.silence(port(second).await);
     let again = held.replacen("count(*)", &format!("count(*) > {before}"), 1);
@@ -212,7 +138,7 @@ async fn a_silent_connection_of_the_probes_holds_and_is_given_up() {
     assert!(reason.contains(" cannot be read: "), "{reason}");
     stands_still(&scene).await;
     assert!(begun.elapsed() > Duration::from_secs(1));
-    network.closed.send_replace(false);
+    network.close(false);
     let begun = Instant::now();
     // The server has not missed the first two yet.
     probes(&scene, &[first, second]).await;

@@ -124,6 +124,7 @@ async fn no_statement_waits_long_for_a_lock_of_a_backfill() {
     scene.backfilling().await;
     let sampler = Sampler::start(&scene).await;
     apply.wait().await.expect(0);
+    // Chunks of the default length are rarely waited for at all.
     sampler.stop().await.are_short();
     load.stop().await.expect_no_error();
     assert_eq!(scene.wrong_orders().await, 0);
@@ -155,12 +156,18 @@ async fn a_chunk_that_takes_too_long_is_cut_short() {
     }
     scene.done(&["init"]).await;
     let load = application(&scene, rows, 300);
-    let apply = scene.spawn(&["apply", "--format", "json"]);
+    // Longer than the default: so many slow rows have to be met in one.
+    let apply = scene.spawn(&["apply", "--format", "json", "--chunk-target", "20ms"]);
     scene.backfilling().await;
     let sampler = Sampler::start(&scene).await;
     let output = apply.wait().await.expect(0);
     assert!(output.stdout.contains("57014"), "no chunk was cut short");
-    sampler.stop().await.are_short();
+    let waits = sampler.stop().await;
+    assert!(
+        !waits.all.is_empty(),
+        "nobody was seen to wait: the sampler is blind"
+    );
+    waits.are_short();
     load.stop().await.expect_no_error();
     assert_eq!(scene.wrong_orders().await, 0);
 }

@@ -19,6 +19,7 @@ mod runners;
 mod signals;
 mod slots;
 mod standbys;
+mod storm;
 
 use std::time::{Duration, Instant};
 
@@ -252,17 +253,20 @@ impl Scene {
     /// Every row that a chunk wrote was counted in the chunk's checkpoint, and none was written
     /// twice: in one snapshot, so it holds at any moment.
     async fn nothing_redone(&self) {
+        let [written, distinct, counted] = self.audited().await;
+        assert_eq!(written, distinct, "rows were backfilled twice");
+        assert_eq!(written, counted, "rows written and rows in checkpoints");
+    }
+
+    /// Rows that chunks wrote, different ones among them, and rows in checkpoints.
+    async fn audited(&self) -> [i64; 3] {
         let found: Vec<i64> = self
             .one(
                 "SELECT ARRAY[(SELECT count(*) FROM audit), (SELECT count(DISTINCT id) FROM audit),
                         (SELECT coalesce(sum(rows), 0)::bigint FROM pgshift.checkpoint)]",
             )
             .await;
-        let [written, distinct, counted] = found[..] else {
-            panic!("{found:?}")
-        };
-        assert_eq!(written, distinct, "rows were backfilled twice");
-        assert_eq!(written, counted, "rows written and rows in checkpoints");
+        found.try_into().expect("three")
     }
 
     /// Writes of the old application version: inserts, changes of the source and of another

@@ -14,12 +14,12 @@ fn setup() -> String {
 }
 
 /// A primary of the test's own that keeps what it has committed.
-async fn durable() -> Cluster {
+pub(super) async fn durable(standbys: usize) -> Cluster {
     let binaries = Search::new()
         .env_dir(std::env::var_os("PGSHIFT_PG_BIN").map(Into::into))
         .find()
         .expect("PostgreSQL's programs");
-    Cluster::start(ClusterOptions::new(binaries).settings(&[
+    Cluster::start(ClusterOptions::new(binaries).standbys(standbys).settings(&[
         ("fsync", "on"),
         // As late as it may be: chunks are lost, and their checkpoints with them.
         ("wal_writer_delay", "1s"),
@@ -75,7 +75,7 @@ async fn ended_sessions_are_made_anew() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crashing_server_is_waited_for() {
-    let mut cluster = durable().await;
+    let mut cluster = durable(0).await;
     let mut scene = scene(&cluster, "outage_crash").await;
     let load = scene.old_application(100, u64::from(ROWS));
     let mut apply = scene.spawn(&["apply", "--duty", "0.15", "--workers", "2"]);
@@ -116,7 +116,7 @@ async fn a_crashing_server_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stays_away_ends_the_run_and_a_resume_goes_on() {
-    let mut cluster = durable().await;
+    let mut cluster = durable(0).await;
     let scene = scene(&cluster, "outage_long").await;
     let apply = scene.spawn(&["apply", "--duty", "0.1", "--reconnect-budget", "3s"]);
     scene.backfilling().await;

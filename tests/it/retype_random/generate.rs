@@ -11,7 +11,7 @@ use super::names::{Names, ident, literal};
 use super::types::{CONVERSIONS, Conversion};
 
 /// How many features cases have, as the chance of each.
-const DENSITIES: &[f32] = &[0.04, 0.08, 0.15, 0.3, 0.5];
+const DENSITIES: &[f32] = &[0.02, 0.04, 0.08, 0.15, 0.3];
 
 /// The case of a seed on a server of this major version. `density`: the chance of each feature,
 /// then with few rows.
@@ -48,6 +48,7 @@ pub(super) fn case(seed: u64, major: u32, density: Option<f32>) -> Case {
     let mut generator = Generator {
         major,
         density,
+        late: density >= 0.5 || rng.u8(..3) == 0,
         names,
         schema,
         nullable,
@@ -110,6 +111,8 @@ struct Generator {
     rng: Rng,
     major: u32,
     density: f32,
+    /// Whether there may be something that ALTER TYPE refuses to have on the column.
+    late: bool,
     names: Names,
     /// Quoted.
     schema: String,

@@ -315,6 +315,42 @@ pub(super) async fn shrink(
     (smallest, why)
 }
 
+/// A reason without the names, which differ from case to case.
+fn kind_of(reason: &str, case: &Case) -> String {
+    const DEPENDENTS: &[&str] = &[
+        "materialized view ",
+        "view ",
+        "policy ",
+        "trigger ",
+        "publication of ",
+        "generated column ",
+        "function ",
+        "rule ",
+    ];
+    if let Some((what, _)) = reason.split_once(" depend on column ") {
+        let found: Vec<&str> = DEPENDENTS
+            .iter()
+            .filter(|kind| what.split(", ").any(|part| part.starts_with(**kind)))
+            .map(|kind| kind.trim_end())
+            .collect();
+        return format!("{} depend on the column", found.join(", "));
+    }
+    if let Some((_, what)) = reason.split_once(" is in a key of ") {
+        let tail = what.split_once(" that ").map_or("", |(_, tail)| tail);
+        let tail = tail.split(':').next().unwrap_or_default();
+        return format!("it is in a key that {tail}");
+    }
+    let mut reason = reason
+        .replace(&case.table.replace('"', ""), "T")
+        .replace(&case.table, "T");
+    for feature in &case.features {
+        if let super::case::Make::Column(column) = &feature.make {
+            reason = reason.replace(&format!(" {} ", column.name), " C ");
+        }
+    }
+    reason
+}
+
 /// Counts of verdicts, and of reasons.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -330,13 +366,7 @@ impl Tally {
             Verdict::Same => self.same += 1,
             Verdict::Refused(reason) => {
                 self.refused += 1;
-                // Names differ from case to case.
-                let mut reason = reason.replace(&case.column, "C").replace(&case.table, "T");
-                for feature in &case.features {
-                    if let super::case::Make::Column(column) = &feature.make {
-                        reason = reason.replace(&super::names::ident(&column.name), "C");
-                    }
-                }
+                let reason = kind_of(reason, case);
                 *self.reasons.entry(reason).or_default() += 1;
             }
             Verdict::Impossible(_) => self.impossible += 1,

@@ -3,7 +3,9 @@
 /// A change of type. In texts `{g}` is the number of a row, `{c}` the column.
 ///
 /// Conditions and expressions must mean the same for both types, also where the server has written
-/// them down for the old type and they are read again for the new one: no constants of the type.
+/// them down for the old type and they are read again for the new one: no constants of the type. No
+/// lists where the type of their constants changes too: the server moves the casts in them each
+/// time it reads what it has written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Conversion {
     pub(super) from: &'static str,

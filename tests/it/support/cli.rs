@@ -126,7 +126,14 @@ impl Cli {
 
     /// Starts it and leaves it running.
     pub(crate) fn spawn(&self, args: &[&str]) -> Running {
-        let mut child = self.command(args).spawn().expect("the pgshift binary");
+        self.spawn_with(&[], args)
+    }
+
+    /// [`Self::spawn`], with environment variables of this one run.
+    pub(crate) fn spawn_with(&self, env: &[(&str, &str)], args: &[&str]) -> Running {
+        let mut command = self.command(args);
+        command.envs(env.iter().copied());
+        let mut child = command.spawn().expect("the pgshift binary");
         let stdout = collect(child.stdout.take().expect("piped"));
         let stderr = collect(child.stderr.take().expect("piped"));
         Running {

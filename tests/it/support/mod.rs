@@ -7,6 +7,7 @@
 
 mod cli;
 mod dump;
+mod network;
 mod pgbouncer;
 mod workload;
 
@@ -17,6 +18,7 @@ use tokio_postgres::{Client, NoTls};
 
 pub(crate) use cli::{Cli, Output, Running};
 pub(crate) use dump::schema_dump;
+pub(crate) use network::Network;
 pub(crate) use pgbouncer::PgBouncer;
 pub(crate) use workload::{Machine, Report, Workload};
 
@@ -77,6 +79,32 @@ impl Db {
             .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0"))
             .await
             .expect("CREATE DATABASE");
+        let client = connect(&on(&base, &name)).await.expect("the new database");
+        Self { name, base, client }
+    }
+
+    /// Ends its sessions, so that [`Self::copy`] can be made of it; it cannot be asked any more.
+    pub(crate) async fn into_template(self) -> Self {
+        let admin = connect(&self.base).await.expect("the test primary");
+        let end = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
+            self.name
+        );
+        while !admin.query(&end, &[]).await.expect(&end).is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        self
+    }
+
+    /// A new database with all that this one, a template, has.
+    pub(crate) async fn copy(&self) -> Self {
+        let (base, name) = (
+            self.base.clone(),
+            format!("{}_{:08x}", self.name, fastrand::u32(..)),
+        );
+        let admin = connect(&base).await.expect("the test primary");
+        let create = format!("CREATE DATABASE {name} TEMPLATE {}", self.name);
+        admin.batch_execute(&create).await.expect(&create);
         let client = connect(&on(&base, &name)).await.expect("the new database");
         Self { name, base, client }
     }

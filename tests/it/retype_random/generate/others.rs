@@ -34,7 +34,7 @@ impl Generator {
                 true,
             ),
         ] {
-            if !self.chance() {
+            if !self.chance() || (late && !self.late) {
                 continue;
             }
             let name = self.name("on_orders");
@@ -90,8 +90,7 @@ impl Generator {
             let sql = format!(
                 "ALTER TABLE {table} ADD COLUMN {name} text GENERATED ALWAYS AS (({expression})::text) STORED"
             );
-            // `concat` of an integer and a text is as immutable as its parts are.
-            if self.chance() {
+            if self.late {
                 self.late("generated column", &[], sql);
             }
         }
@@ -109,7 +108,7 @@ impl Generator {
             let sql = format!(
                 "CREATE FUNCTION {name}() RETURNS bigint STABLE BEGIN ATOMIC SELECT count({column}) FROM {table}; END"
             );
-            if self.chance() {
+            if self.late && self.chance() {
                 self.late("function with a body", &[], sql);
             }
         }
@@ -136,7 +135,7 @@ impl Generator {
             ),
             ("policy of others", "TO PUBLIC USING (true)", false),
         ] {
-            if !self.chance() {
+            if !self.chance() || (late && !self.late) {
                 continue;
             }
             let name = self.name("who");
@@ -157,6 +156,9 @@ impl Generator {
     }
 
     pub(super) fn views(&mut self) {
+        if !self.late {
+            return;
+        }
         let (table, column) = self.here();
         let mut below: Option<(usize, String)> = None;
         let options: &[(&'static str, &str)] = &[

@@ -248,7 +248,7 @@ impl Generator {
                 self.sql("publication comment", &[publication], sql);
             }
         }
-        if self.major < 15 {
+        if self.major < 15 || !self.late {
             return;
         }
         // A list of columns must have those of the replica identity.

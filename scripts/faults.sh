@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Faults on purpose, at random, and what came of them: a table of fault × runs × resumed × reverted
+# × wrong rows × lost events. The last two must be zero; the exit code is 1 where they are not.
+#
+#   scripts/faults.sh                        everything, for five minutes
+#   scripts/faults.sh --seed 7 --minutes 60  the same chances again, for an hour
+#   scripts/faults.sh --points               only aborts at the points of src/fault.rs
+#   scripts/faults.sh --servers              only faults of servers, networks and processes
+#   scripts/faults.sh --pg 14                with this major (14 to 18)
+#
+# The servers are a primary and standbys of its own. What failed is told in full on stderr.
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+seed=$RANDOM$RANDOM minutes=5 points=1 servers=1
+setup=()
+while [[ $# -gt 0 ]]; do
+    case $1 in
+        --seed) seed=${2:?--seed needs a number} && shift ;;
+        --minutes) minutes=${2:?--minutes needs a number} && shift ;;
+        --points) servers= ;;
+        --servers) points= ;;
+        --pg) setup=(--pg "${2:?--pg needs a major version}") && shift ;;
+        -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
+        *) echo "faults.sh: unknown argument $1; see scripts/faults.sh --help" >&2 && exit 2 ;;
+    esac
+    shift
+done
+
+tests=()
+if [[ -n $points ]]; then tests+=(at_every_point_of_every_example); fi
+if [[ -n $servers ]]; then tests+=(in_every_storm_nothing_is_lost); fi
+if [[ ${#tests[@]} == 0 ]]; then
+    echo "faults.sh: --points and --servers leave nothing" >&2
+    exit 2
+fi
+
+table=$(mktemp)
+trap 'rm -f "$table"' EXIT
+trap 'exit 130' INT
+export PGSHIFT_TEST_SEED=$seed PGSHIFT_FAULTS_MINUTES=$minutes PGSHIFT_FAULTS_TABLE=$table
+echo "seed $seed, $minutes minutes" >&2
+
+status=0
+if cargo nextest --version >/dev/null 2>&1; then
+    arguments=(--profile faults --test it --run-ignored only --no-fail-fast "${tests[@]}")
+else
+    arguments=(--test it -- --ignored "${tests[@]}")
+fi
+"$repo/scripts/test.sh" ${setup[@]+"${setup[@]}"} -- "${arguments[@]}" >&2 || status=1
+
+# A kind that more than one test has is one row.
+awk -F '\t' '
+    { runs[$1] += $2; resumed[$1] += $3; reverted[$1] += $4; wrong[$1] += $5; lost[$1] += $6 }
+    END {
+        for (fault in runs)
+            printf "| %s | %d | %d | %d | %d | %d |\n", fault, runs[fault], resumed[fault],
+                reverted[fault], wrong[fault], lost[fault]
+    }' "$table" | sort >"$table.rows"
+echo "| fault | runs | resumed | reverted | wrong rows | lost events |"
+echo "|---|---|---|---|---|---|"
+cat "$table.rows"
+awk -F '|' '$6 != 0 || $7 != 0 { bad = 1 } END { exit bad || NR == 0 }' "$table.rows" || status=1
+rm -f "$table.rows"
+exit "$status"
