@@ -239,6 +239,25 @@ pub struct TableSettings {
     pub force_row_security: bool,
     /// `DEFAULT`, `FULL`, `NOTHING` or `USING INDEX name`, as SQL text; empty where not known.
     pub replica_identity: String,
+    /// Tablespace, where it is not the database's.
+    #[serde(default)]
+    pub tablespace: Option<String>,
+    /// Access method of a partitioned table, which its partitions take over (17).
+    #[serde(default)]
+    pub access_method: Option<String>,
+}
+
+/// A function whose text names a table, or that is called by a trigger of it.
+///
+/// What names in a text mean is known only where it runs, so this is what it may be about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mention {
+    /// `schema.name(argument types)`, as `regprocedure` shows it.
+    pub function: String,
+    /// The trigger of the table that calls it.
+    pub trigger: Option<String>,
+    /// Columns of the table whose names are in its text.
+    pub columns: Vec<String>,
 }
 
 /// A view, as the statements that make it again.
@@ -304,6 +323,12 @@ pub struct Table {
     /// Views, rules, policies, functions … that depend on a column: column → descriptions
     /// (`pg_describe_object`).
     pub dependents: BTreeMap<String, Vec<String>>,
+    /// Rights of roles other than the owner.
+    #[serde(default)]
+    pub grants: Vec<Granted>,
+    /// Functions whose text names the table, and those of its triggers.
+    #[serde(default)]
+    pub mentions: Vec<Mention>,
 }
 
 impl Table {

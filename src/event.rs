@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backfill::Side;
 use crate::plan::Phase;
 use crate::run::RunKind;
 use crate::throttle::Sample;
@@ -144,6 +145,39 @@ pub enum Event {
         rows: i64,
         /// Wrong rows.
         wrong: i64,
+        /// Up to ten of them by key.
+        keys: Vec<String>,
+    },
+    /// A verify goes on where an earlier one was stopped.
+    VerifyResumed {
+        /// The table.
+        table: String,
+        /// Blocks that were read, under the same sync trigger.
+        blocks_done: i64,
+        /// Blocks of the table.
+        blocks_total: i64,
+    },
+    /// Randomly chosen rows were looked at.
+    Sampled {
+        /// The table.
+        table: String,
+        /// Rows looked at.
+        rows: i64,
+        /// Wrong rows.
+        wrong: i64,
+        /// The largest plausible share of wrong rows, at 95 % confidence.
+        at_most: f64,
+        /// Up to ten of them by key.
+        keys: Vec<String>,
+    },
+    /// Wrong rows were mended; logged in the transaction that did it.
+    Repaired {
+        /// The table.
+        table: String,
+        /// The side that was taken for right.
+        from: Side,
+        /// Rows mended.
+        rows: i64,
         /// Up to ten of them by key.
         keys: Vec<String>,
     },
@@ -303,6 +337,9 @@ impl Event {
             Self::RowFailed { .. } => "row_failed",
             Self::ScanRestarted { .. } => "scan_restarted",
             Self::Verified { .. } => "verified",
+            Self::VerifyResumed { .. } => "verify_resumed",
+            Self::Sampled { .. } => "sampled",
+            Self::Repaired { .. } => "repaired",
             Self::Reconnecting { .. } => "reconnecting",
             Self::Paused { .. } => "paused",
             Self::Unpaused { .. } => "unpaused",

@@ -3,13 +3,16 @@
 
 pub mod pace;
 pub mod ranges;
+pub mod sample;
 pub mod sizer;
 pub mod spec;
+pub mod verify;
 
 pub use pace::Pace;
 pub use ranges::{BlockRange, split_blocks, watermark};
 pub use sizer::{CHUNK_TARGET, ChunkSizer};
-pub use spec::{BackfillSpec, KeyColumn, Strategy, Verb, VerifySpec};
+pub use spec::{BackfillSpec, KeyColumn, Strategy, Verb};
+pub use verify::{Side, VerifySpec};
 
 use std::time::Duration;
 

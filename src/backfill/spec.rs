@@ -232,56 +232,6 @@ impl BackfillSpec {
     }
 }
 
-/// Wrong rows that a check names.
-const KEYS_TOLD: u32 = 10;
-
-/// A full check of a backfilled table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerifySpec {
-    /// The table.
-    pub table: QName,
-    /// The name by which the author's text refers to it.
-    pub alias: String,
-    /// The author's FROM.
-    pub from: Option<String>,
-    /// The author's WHERE: which rows have an expected value.
-    pub condition: Option<String>,
-    /// True for a wrong row.
-    pub wrong: String,
-    /// Primary key columns by which wrong rows are named; empty where there is none.
-    pub key: Vec<String>,
-    /// `search_path` of the check.
-    pub search_path: String,
-}
-
-impl VerifySpec {
-    /// Counts wrong rows of the blocks `$1..$2` (TIDs as text) of `leaf`, or of all of it where
-    /// `blocks` is false: (count, up to ten keys as text\[\]).
-    pub fn sql(&self, leaf: &QName, blocks: bool) -> String {
-        let alias = ident(&self.alias);
-        let from = self
-            .from
-            .as_ref()
-            .map(|f| format!(", {f}\n"))
-            .unwrap_or_default();
-        let mut filter: Vec<String> = self.condition.iter().map(|c| paren(c)).collect();
-        filter.push(paren(&self.wrong));
-        if blocks {
-            filter.push(format!("{alias}.ctid >= $1::text::tid"));
-            filter.push(format!("{alias}.ctid < $2::text::tid"));
-        }
-        // Numbered, so that only the keys that are told are kept in memory.
-        format!(
-            "SELECT count(*), array_agg(k) FILTER (WHERE n <= {KEYS_TOLD}) FROM \
-             (SELECT {} AS k, row_number() OVER () AS n FROM ONLY {} AS {alias}{from} WHERE {}) \
-             AS wrong",
-            key_text(&self.alias, &self.key),
-            qname(leaf),
-            filter.join(" AND "),
-        )
-    }
-}
-
 /// Text that names a row for people: `id=42, region=eu`, or its TID where there is no key.
 fn key_text(alias: &str, key: &[String]) -> String {
     let alias = ident(alias);
@@ -392,19 +342,5 @@ mod tests {
         DELETE FROM ONLY "public"."orders" AS "orders" USING customers c
          WHERE (c.id = customer_id AND c.gone) AND "orders".ctid = $1::text::tid
         "#);
-    }
-
-    #[test]
-    fn verify_names_rows_by_key() {
-        let verify = VerifySpec {
-            table: QName::new("public", "orders"),
-            alias: "o".into(),
-            from: None,
-            condition: None,
-            wrong: "b IS DISTINCT FROM f(a)".into(),
-            key: vec!["id".into(), "it's".into()],
-            search_path: String::new(),
-        };
-        insta::assert_snapshot!(verify.sql(&verify.table, true), @r#"SELECT count(*), array_agg(k) FILTER (WHERE n <= 10) FROM (SELECT 'id=' || coalesce("o"."id"::text, 'null') || ', ' || 'it''s=' || coalesce("o"."it's"::text, 'null') AS k, row_number() OVER () AS n FROM ONLY "public"."orders" AS "o" WHERE (b IS DISTINCT FROM f(a)) AND "o".ctid >= $1::text::tid AND "o".ctid < $2::text::tid) AS wrong"#);
     }
 }

@@ -134,6 +134,14 @@ fn table_facts(table: &Table, facts: &mut BTreeMap<String, String>) {
         }
     }
     let settings = &table.settings;
+    for (what, value) in [
+        ("tablespace", &settings.tablespace),
+        ("access method", &settings.access_method),
+    ] {
+        if let Some(value) = value {
+            add(what.to_owned(), value.clone());
+        }
+    }
     if !settings.options.is_empty() {
         add("options".to_owned(), settings.options.join(", "));
     }
@@ -197,6 +205,25 @@ fn table_facts(table: &Table, facts: &mut BTreeMap<String, String>) {
                 ident(constraint)
             ),
             "yes".to_owned(),
+        );
+    }
+    for grant in &table.grants {
+        let on = grant
+            .column
+            .as_ref()
+            .map_or_else(String::new, |c| format!(" of column {}", ident(c)));
+        let to = grant
+            .grantee
+            .as_ref()
+            .map_or_else(|| "PUBLIC".to_owned(), |role| ident(role));
+        let option = if grant.grantable {
+            "with grant option"
+        } else {
+            "yes"
+        };
+        add(
+            format!("right {}{on} of {to}", grant.privilege),
+            option.to_owned(),
         );
     }
     for trigger in &table.triggers {

@@ -11,6 +11,7 @@ mod place;
 mod schema;
 mod trial;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -211,9 +212,17 @@ pub async fn run(check: &Check<'_>, tell: &(dyn Fn(&str) + Sync)) -> Result<Repo
             .hint("`pgshift check` begins anew")
     };
     tell("making a database for the trial");
+    let mut making = pin!(Place::make(&check.place));
     let made = tokio::select! {
-        made = Place::make(&check.place) => made?,
-        _ = stop.wait_for(|stop| *stop) => return Err(stopped()),
+        made = &mut making => made?,
+        _ = stop.wait_for(|stop| *stop) => {
+            // A server of our own goes with the future; a database on another's does not, and
+            // whether it is there already is not known before the end.
+            if check.place.shadow.is_some() && let Ok(made) = making.await {
+                made.end().await?;
+            }
+            return Err(stopped());
+        }
     };
     let done = tokio::select! {
         done = perform(check, &made, tell) => done,

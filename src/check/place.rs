@@ -50,9 +50,14 @@ enum Kind {
     Made {
         server: Target,
         name: String,
+        /// A session in it to the end: other checks see that it is in use.
+        _session: Client,
     },
     /// The user's own, which was empty.
-    Given,
+    Given {
+        /// It has the lock of the check in this database.
+        _session: Client,
+    },
 }
 
 impl Place {
@@ -111,7 +116,7 @@ impl Place {
     }
 
     async fn shadow(url: &str) -> Result<Self> {
-        let server = Target::new(Some(url))?;
+        let server = Target::new(Some(url)).map_err(|e| e.context("--shadow-url"))?;
         if pooling(&server).await? != Pooling::Session {
             return Err(
                 Error::refused("--shadow-url leads through a transaction pooler")
@@ -131,7 +136,9 @@ impl Place {
             .map_err(from_pg)?;
         let (superuser, may_create): (bool, bool) = (row.get(0), row.get(1));
         if marked(&client).await? {
-            // An earlier check was killed here.
+            alone(&client, server.dbname()).await?;
+            // An earlier check was killed here; its last statement may still run.
+            client.batch_execute(END_OURS).await.map_err(from_pg)?;
             empty(&client).await?;
         }
         if let Some(what) = occupant(&client).await? {
@@ -146,15 +153,21 @@ impl Place {
             ));
         }
         if !may_create {
+            usable(&client, server.dbname()).await?;
+            alone(&client, server.dbname()).await?;
             mark(&client).await?;
             return Ok(Self {
-                kind: Kind::Given,
+                kind: Kind::Given { _session: client },
                 target: server,
                 version,
                 superuser,
             });
         }
+        drop_left_over(&client).await?;
         let name = new_name();
+        let mut info = ConnInfo::parse(Some(url), &environment)?;
+        info.dbname = Some(name.clone());
+        let target = Target::resolve(info, &environment)?;
         client
             .batch_execute(&format!(
                 "CREATE DATABASE {} TEMPLATE template0",
@@ -162,11 +175,28 @@ impl Place {
             ))
             .await
             .map_err(from_pg)?;
-        let mut info = ConnInfo::parse(Some(url), &environment)?;
-        info.dbname = Some(name.clone());
+        let session = async {
+            let session = target.connect().await?;
+            // Not before there is a session in it: see `drop_left_over`.
+            let sql = format!("COMMENT ON DATABASE {} IS {}", ident(&name), literal(MADE));
+            session.batch_execute(&sql).await.map_err(from_pg)?;
+            Ok(session)
+        };
+        let session = match session.await {
+            Ok(session) => session,
+            // A rule of pg_hba.conf may name databases.
+            Err(error) => {
+                drop_database(&client, &name).await?;
+                return Err(error);
+            }
+        };
         Ok(Self {
-            target: Target::resolve(info, &environment)?,
-            kind: Kind::Made { server, name },
+            target,
+            kind: Kind::Made {
+                server,
+                name,
+                _session: session,
+            },
             version,
             superuser,
         })
@@ -179,17 +209,16 @@ impl Place {
                 cluster.cleanup();
                 Ok(())
             }
-            Kind::Made { server, name } => {
+            Kind::Made { server, name, .. } => {
                 let client = server.connect().await?;
-                client
-                    .batch_execute(&format!(
-                        "DROP DATABASE IF EXISTS {} WITH (FORCE)",
-                        ident(&name)
-                    ))
-                    .await
-                    .map_err(|e| from_pg(e).context(format!("database {name} was not dropped")))
+                drop_database(&client, &name).await
             }
-            Kind::Given => empty(&self.target.connect().await?).await,
+            Kind::Given { .. } => {
+                let client = self.target.connect().await?;
+                // What a stop left under way would hold its locks to its end.
+                client.batch_execute(END_OURS).await.map_err(from_pg)?;
+                empty(&client).await
+            }
         }
     }
 }
@@ -202,6 +231,86 @@ fn private(url: &str) -> Result<Target> {
 
 fn new_name() -> String {
     format!("{PREFIX}{:012x}", fastrand::u64(..) & 0xffff_ffff_ffff)
+}
+
+/// The comment of a database that we made on another's server.
+const MADE: &str = "made by pgshift check, which drops it where nobody is connected to it";
+
+const END_OURS: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+      AND application_name = 'pgshift'
+      AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_stat_activity.pid
+                      AND l.locktype = 'advisory' AND l.objid = 1885827939 AND l.classid = 0)";
+
+/// Takes the lock of the check in a database, which ends with the session.
+async fn alone(client: &Client, name: &str) -> Result<()> {
+    // "pgsc" as a number; ended sessions have no lock.
+    let sql = "SELECT pg_try_advisory_lock(1885827939)";
+    let row = client.query_one(sql, &[]).await.map_err(from_pg)?;
+    if row.get(0) {
+        return Ok(());
+    }
+    Err(
+        Error::refused(format!("another check is in the shadow database {name}"))
+            .left("nothing was changed")
+            .hint("wait for it, or give each check a database of its own"),
+    )
+}
+
+async fn drop_database(client: &Client, name: &str) -> Result<()> {
+    client
+        .batch_execute(&format!(
+            "DROP DATABASE IF EXISTS {} WITH (FORCE)",
+            ident(name)
+        ))
+        .await
+        .map_err(|e| from_pg(e).context(format!("database {name} was not dropped")))
+}
+
+/// Drops the databases of checks that were killed. One in use has a session from before its
+/// comment on.
+async fn drop_left_over(client: &Client) -> Result<()> {
+    let sql = format!(
+        "SELECT d.datname::text FROM pg_database d
+         WHERE starts_with(d.datname::text, '{PREFIX}') AND pg_has_role(d.datdba, 'USAGE')
+           AND shobj_description(d.oid, 'pg_database') = {}
+           AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)",
+        literal(MADE)
+    );
+    for row in client.query(&sql, &[]).await.map_err(from_pg)? {
+        let name: String = row.get(0);
+        // Without FORCE: whoever came meanwhile is not thrown out.
+        let drop = format!("DROP DATABASE IF EXISTS {}", ident(&name));
+        match client.batch_execute(&drop).await {
+            Ok(()) => tracing::info!("dropped {name}, which an earlier check left"),
+            Err(error) => tracing::info!("{name} stays: {error}"),
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a database that the role cannot fill and empty again, before it changes anything.
+async fn usable(client: &Client, name: &str) -> Result<()> {
+    let sql = "SELECT has_database_privilege(current_database(), 'CREATE'),
+               coalesce((SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace
+                         WHERE nspname = 'public'), true), current_user::text";
+    let row = client.query_one(sql, &[]).await.map_err(from_pg)?;
+    let (create, public, role): (bool, bool, String) = (row.get(0), row.get(1), row.get(2));
+    let missing = match (create, public) {
+        (true, true) => return Ok(()),
+        (false, _) => "make schemas in it",
+        (true, false) => "empty its schema public again afterwards",
+    };
+    let (role, database) = (ident(&role), ident(name));
+    Err(Error::refused(format!(
+        "role {role} may neither create databases nor use the shadow database {name}: it may not \
+         {missing}"
+    ))
+    .left("nothing was changed")
+    .hint(format!(
+        "ALTER ROLE {role} CREATEDB; or ALTER DATABASE {database} OWNER TO {role}, and in it \
+         ALTER SCHEMA public OWNER TO {role}"
+    )))
 }
 
 const OWN: &str = "n.nspname NOT IN ('pg_catalog', 'information_schema')

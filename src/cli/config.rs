@@ -130,6 +130,7 @@ impl Config {
     pub(super) fn settings(&self, settings: &mut Settings) {
         let b = &self.backfill;
         settings.limits = self.said.limits.clone();
+        settings.configured.clone_from(&self.said.set);
         settings.signals.clone_from(&self.said.signals);
         if let Some(workers) = b.workers {
             settings.workers = workers.get();

@@ -22,6 +22,7 @@ mod new;
 mod pause;
 mod plan;
 mod purge;
+mod repair;
 mod resume;
 mod revert;
 mod run_options;
@@ -188,6 +189,8 @@ enum Command {
     Resume(resume::ResumeArgs),
     /// Compare every row of what a migration backfilled
     Verify(verify::VerifyArgs),
+    /// Mend the rows that verify found wrong
+    Repair(repair::RepairArgs),
     /// Write what a database is like without its data: for `lint` and `check` elsewhere
     Snapshot(snapshot::SnapshotArgs),
     /// Try migrations out on a server of their own, there and back, with made-up rows
@@ -266,6 +269,7 @@ async fn run(app: &App, command: Command) -> Result<Exit> {
         Command::Doctor(args) => doctor::run(app, &args).await,
         Command::Resume(args) => resume::run(app, &args).await,
         Command::Verify(args) => verify::run(app, &args).await,
+        Command::Repair(args) => repair::run(app, &args).await,
         Command::Snapshot(args) => snapshot::run(app, &args).await,
         Command::Check(args) => check::run(app, &args).await,
         Command::Log(args) => log::run(app, &args).await,

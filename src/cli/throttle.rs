@@ -10,9 +10,10 @@ use super::context::App;
 use super::exit::Exit;
 use super::files::recorded_id;
 use crate::error::{Error, Result};
+use crate::exec::Said;
 use crate::report::text::table;
 use crate::store::overrides::PAUSE;
-use crate::throttle::limits::{KEYS, assignment};
+use crate::throttle::limits::{KEYS, Source, assignment};
 
 /// Show or set the limits of a migration's runs. A change takes effect within a second, also on a
 /// run that is under way.
@@ -24,7 +25,8 @@ pub(super) struct ThrottleArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// The limits: as configured, and as set for a migration
+    /// Every limit and where it comes from: the defaults, pgshift.toml, the migration's file, the
+    /// command line of its live run, or what is set for it
     Show {
         /// The migration [default: none, only what is configured]
         id: Option<String>,
@@ -53,37 +55,46 @@ pub(super) async fn run(app: &App, args: &ThrottleArgs) -> Result<Exit> {
     let engine = app.engine(None)?;
     match &args.what {
         What::Show { id } => {
-            let set = match id {
+            let said = match id {
                 Some(name) => {
                     let id = recorded_id(&engine.recorded().await?, name)?;
-                    engine.overrides(&id).await?
+                    engine.said(&id).await?
                 }
-                None => Vec::new(),
+                None => Said::default(),
             };
+            let set = &said.overrides;
             let mut rows = Vec::new();
             let mut values = Vec::new();
-            for (key, configured) in engine.settings().limits.all() {
+            let configured = engine.settings().limits.all();
+            let sourced = engine.settings().sources(&said.file, &said.line)?;
+            for ((key, configured), below) in configured.zip(sourced) {
                 let over = set.iter().find(|o| o.key == key.name);
                 let until = over.and_then(|o| o.expires_at).map(|t| t.to_rfc3339());
+                let source = over.map_or(below.source, |_| Source::Override);
+                let value = over.map_or(below.value, |o| o.value.clone());
                 rows.push(vec![
                     key.name.to_owned(),
-                    configured.clone(),
-                    over.map_or_else(String::new, |o| {
-                        let until = until
-                            .as_ref()
-                            .map_or(String::new(), |t| format!(" until {t}"));
-                        format!("{}{until} by {}", o.value, o.set_by)
-                    }),
+                    value.clone(),
+                    over.map_or_else(
+                        || source.name().to_owned(),
+                        |o| {
+                            let until = until
+                                .as_ref()
+                                .map_or(String::new(), |t| format!(" until {t}"));
+                            format!("set by {}{until}", o.set_by)
+                        },
+                    ),
                     key.about.to_owned(),
                 ]);
                 values.push(json!({
-                    "key": key.name, "configured": configured, "about": key.about,
+                    "key": key.name, "value": value, "source": source.name(),
+                    "configured": configured, "about": key.about,
                     "set": over.map(|o| &o.value), "set_by": over.map(|o| &o.set_by),
                     "expires_at": until,
                 }));
             }
             let paused = set.iter().find(|o| o.key == PAUSE);
-            let mut human = table(&["limit", "configured", "set", "meaning"], &rows);
+            let mut human = table(&["limit", "value", "from", "meaning"], &rows);
             if let Some(pause) = paused {
                 let _ = writeln!(human, "paused by {}", pause.set_by);
             }

@@ -71,7 +71,7 @@ pub(super) async fn run(
         title: &step.title,
         spec,
         control: Control::new(session.clone(), step)?,
-        pool: session.ctx.chunk_target().pool(usize::from(workers))?,
+        pool: session.ctx.chunk_pool(usize::from(workers))?,
         opening: tokio::sync::Mutex::default(),
         queue: Mutex::default(),
         rewritten: Mutex::default(),

@@ -16,6 +16,7 @@ use crate::catalog::QName;
 use crate::error::{Error, Result};
 use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
+use crate::pg::session::EXACT_TEXT;
 use crate::plan::sync::{WRITER_BACKFILL, WRITER_SETTING};
 use crate::store::checkpoints::{ADVANCE_BLOCKS_SQL, ADVANCE_KEYS_SQL, FailedRow};
 use crate::store::{self, runs};
@@ -456,13 +457,6 @@ async fn rows_in_transaction(
         place.filenode.is_some() && after.get::<_, Option<u32>>("filenode") != place.filenode;
     Ok((changed, failing, rewritten))
 }
-
-/// Text that is read back as the same value, whatever the database's settings are: with others a
-/// time has the name of its zone, which need not be read as that zone, and digits are rounded.
-/// The author's expressions never run under these.
-const EXACT_TEXT: &str = "
-SELECT set_config('DateStyle', 'ISO', true), set_config('IntervalStyle', 'postgres', true),
-       set_config('extra_float_digits', '3', true), set_config('bytea_output', 'hex', true)";
 
 /// The upper key of the next keyset chunk; `None` where fewer rows are left.
 pub(super) async fn upper_key(

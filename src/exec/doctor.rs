@@ -2,6 +2,7 @@
 
 mod server;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -233,14 +234,21 @@ async fn chunks(engine: &Engine) -> Result<Option<Finding>> {
 
 /// Which PgBouncer the console is of, and the modes of the pools that count.
 async fn console(settings: &Settings) -> Option<Finding> {
-    let of = settings.pools.as_ref()?;
+    let what = "pgbouncer-url";
+    let Some(of) = settings.pools.as_ref() else {
+        let limit = settings.unwatched(&BTreeMap::new())?;
+        let missing = ready::no_console(limit);
+        return Some(
+            Finding::new(what, missing.message(), Verdict::Stops)
+                .advice(missing.what_next().unwrap_or_default()),
+        );
+    };
     let mut console = Console::new(of.console.clone());
     let asked = async {
         let (version, prepared) = console.about(CONSOLE).await?;
         let queues = console.queues(CONSOLE).await?;
         Ok::<_, Error>((version, prepared, queues))
     };
-    let what = "pgbouncer-url";
     Some(match asked.await {
         Err(error) => Finding::unreadable(what, &error),
         Ok((version, prepared, queues)) => {

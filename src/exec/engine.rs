@@ -1,6 +1,7 @@
 //! What the commands do, one method each, on one database. The way back and the control of a live
 //! run have files of their own.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -8,15 +9,15 @@ use tokio_postgres::Client;
 
 use super::lease::{self, Lease};
 use super::ready::{self, Ready};
-use super::{Ctx, commit, planner, sampler, session};
+use super::{Ctx, commit, lock, planner, sampler, session};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::fault::{self, Write};
 use crate::migration::Migration;
 use crate::pg::error::from_pg;
-use crate::pg::pooler::Pooling;
+use crate::pg::pooler::{First, Pooling};
 use crate::pg::session::supported_version;
-use crate::plan::{Phase, Plan};
+use crate::plan::Plan;
 use crate::run::{Input, RunKind, State, transition};
 use crate::store::{self, MigrationRow, RunRow, overrides, schema};
 
@@ -24,6 +25,8 @@ use crate::store::{self, MigrationRow, RunRow, overrides, schema};
 pub struct Engine {
     pub(super) ctx: Ctx,
     pub(super) ready: OnceCell<Ready>,
+    /// A connection by which was looked what is in between, for whoever connects next.
+    pub(super) spare: Mutex<Option<First>>,
 }
 
 /// How long the first look at the server may take.
@@ -44,6 +47,7 @@ impl Engine {
         Self {
             ctx,
             ready: OnceCell::new(),
+            spare: Mutex::default(),
         }
     }
 
@@ -60,9 +64,24 @@ impl Engine {
     /// Connects, and refuses servers that are too old and poolers that carry no transactions.
     pub async fn connect(&self) -> Result<Client> {
         self.check_short().await?;
-        let client = self.ctx.target.connect().await?;
+        let client = self.session().await?;
         supported_version(&client).await?;
         Ok(client)
+    }
+
+    pub(super) fn take_spare(&self) -> Option<First> {
+        lock(&self.spare).take()
+    }
+
+    /// A connection: one that is there already, or a new one.
+    pub(super) async fn session(&self) -> Result<Client> {
+        let target = &self.ctx.target;
+        if let Some(first) = self.take_spare()
+            && let Some(client) = first.into_client(target).await
+        {
+            return Ok(client);
+        }
+        target.connect().await
     }
 
     /// Connects to a database that has the state schema.
@@ -91,8 +110,10 @@ impl Engine {
     /// [`ErrorKind::Connection`] and [`ErrorKind::Refused`]; nothing was changed.
     pub(super) async fn check_server(&self) -> Result<&Ctx> {
         let look = async {
-            let client = self.ctx.target.connect().await?;
-            lease::enough_connections(&self.ctx, &client).await
+            let first = First::connect(&self.ctx.target).await?;
+            lease::enough_connections(&self.ctx, &first.client).await?;
+            *lock(&self.spare) = Some(first);
+            Ok::<(), Error>(())
         };
         // Through a pooler that is full the answer does not come: that is told below.
         if let Ok(enough) = tokio::time::timeout(LOOK, look).await {
@@ -145,7 +166,7 @@ impl Engine {
         through: Through,
     ) -> Result<State> {
         let ctx = self.check_server().await?;
-        ready::check_console(&ctx.settings).await?;
+        ready::check_console(&ctx.settings, &migration.options.throttle).await?;
         sampler::check(ctx).await?;
         self.init().await?;
         let id = &migration.id;
@@ -256,11 +277,12 @@ impl Engine {
 
     async fn run_part(&self, id: &str, kind: RunKind) -> Result<State> {
         let ctx = self.check_server().await?;
+        let client = self.connect_initialised().await?;
         if kind == RunKind::Contract {
-            ready::check_console(&ctx.settings).await?;
+            let row = store::migrations::get(&client, id).await?;
+            ready::check_console(&ctx.settings, &ready::file_limits(row.as_ref())).await?;
             sampler::check(ctx).await?;
         }
-        let client = self.connect_initialised().await?;
         let lease = lease::acquire(ctx, id).await?;
         if let Some(open) = store::runs::open_run(&client, id).await? {
             if open.kind != kind {
@@ -291,9 +313,10 @@ impl Engine {
             return self.end_pause(id).await.map(|()| None);
         }
         let ctx = self.check_server().await?;
-        ready::check_console(&ctx.settings).await?;
-        sampler::check(ctx).await?;
         let client = self.connect_initialised().await?;
+        let row = store::migrations::get(&client, id).await?;
+        ready::check_console(&ctx.settings, &ready::file_limits(row.as_ref())).await?;
+        sampler::check(ctx).await?;
         let paused = overrides::clear(&client, id, overrides::PAUSE).await?;
         if paused {
             let event = Event::Unpaused {
@@ -319,36 +342,6 @@ impl Engine {
         };
         session::execute(ctx, id, Some(lease)).await?;
         self.state(id).await.map(Some)
-    }
-
-    /// Verifies now what a migration backfilled, without changing its state. Gives the tables that
-    /// were checked.
-    pub async fn verify(&self, id: &str) -> Result<Vec<String>> {
-        let ctx = self.ready().await?;
-        let client = self.connect_initialised().await?;
-        let row = store::migrations::get(&client, id)
-            .await?
-            .ok_or_else(|| no_plan(id))?;
-        if !matches!(row.state, State::Ready | State::Applying) {
-            return Err(Error::refused(format!(
-                "{id} is {}: there is nothing to compare with",
-                row.state
-            ))
-            .hint(
-                "verify compares old and new columns while both are there: after the backfill \
-                   and before contract",
-            ));
-        }
-        let plan = row.plan.ok_or_else(|| no_plan(id))?;
-        sampler::check(&self.ctx).await?;
-        // From READY on the new application version writes too: the checks of contract.
-        let phase = if row.state == State::Ready {
-            Phase::Contract
-        } else {
-            Phase::Verify
-        };
-        let steps = plan.steps_of(&[phase]);
-        super::verify::alone(ctx, id, &steps).await
     }
 
     /// Marks migrations as applied without running them.

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
 use crate::pg::probes::free_connections;
+use crate::pg::session::notice_silence;
 use crate::store;
 use crate::throttle::samples;
 
@@ -27,20 +28,7 @@ pub struct Lease {
 /// statement whose client is gone ends instead of holding its locks to the end.
 pub(super) async fn connect(ctx: &Ctx) -> Result<Client> {
     let client = ctx.target.connect().await?;
-    client
-        .batch_execute(
-            "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; \
-             SET tcp_keepalives_count = 3; SET statement_timeout = 0; SET idle_session_timeout = 0",
-        )
-        .await
-        .map_err(from_pg)?;
-    // Not on every platform of the server (PostgreSQL docs, "TCP Settings").
-    if let Err(error) = client
-        .batch_execute("SET client_connection_check_interval = '1s'")
-        .await
-    {
-        tracing::debug!("no client_connection_check_interval: {error}");
-    }
+    notice_silence(&client).await.map_err(from_pg)?;
     Ok(client)
 }
 

@@ -1,13 +1,30 @@
 //! What a person says to a run while it runs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::engine::Engine;
-use super::lease;
+use super::{lease, ready};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::run::State;
 use crate::store::{self, overrides};
+use crate::throttle::pools;
+
+/// The key beside the progress in a lease under which a runner tells the limits of its command
+/// line.
+pub(super) const LINE: &str = "limits";
+
+/// What is said of a migration's limits beside the configuration, the weakest first.
+#[derive(Debug, Clone, Default)]
+pub struct Said {
+    /// By the migration file, as it was applied.
+    pub file: BTreeMap<String, String>,
+    /// By the command line of the live run, as its last sign of life told.
+    pub line: BTreeMap<String, String>,
+    /// While it runs.
+    pub overrides: Vec<overrides::Override>,
+}
 
 impl Engine {
     /// Asks the runner of a migration to hold between chunks.
@@ -55,12 +72,22 @@ impl Engine {
     }
 
     /// Sets limits of a migration's runs while they run, for a time or for good.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for a limit of PgBouncer's queues where no
+    /// console is named: the run would hold as blind.
     pub async fn set_limits(
         &self,
         id: &str,
         limits: &[(String, String)],
         expires_in: Option<Duration>,
     ) -> Result<()> {
+        if self.ctx.settings.pools.is_none() {
+            let set = limits.iter().map(|(key, value)| (&**key, &**value));
+            if let Some(limit) = pools::unwatched(set) {
+                return Err(ready::no_console(limit));
+            }
+        }
         let client = self.connect_initialised().await?;
         for (key, value) in limits {
             overrides::set(&client, id, key, value, &self.ctx.actor, expires_in).await?;
@@ -90,9 +117,22 @@ impl Engine {
         Ok(cleared)
     }
 
-    /// The overrides of a migration that are in force.
-    pub async fn overrides(&self, id: &str) -> Result<Vec<overrides::Override>> {
+    /// What is said of a migration's limits beside the configuration.
+    pub async fn said(&self, id: &str) -> Result<Said> {
         let client = self.connect_initialised().await?;
-        overrides::list(&client, id).await
+        let row = store::migrations::get(&client, id).await?;
+        let mut line = BTreeMap::new();
+        if let Some(run) = store::runs::open_run(&client, id).await? {
+            let lease = store::runs::lease(&client, run.id).await?;
+            line = lease
+                .filter(|lease| !lease.expired)
+                .and_then(|lease| serde_json::from_value(lease.progress?.get(LINE)?.clone()).ok())
+                .unwrap_or_default();
+        }
+        Ok(Said {
+            file: ready::file_limits(row.as_ref()),
+            line,
+            overrides: overrides::list(&client, id).await?,
+        })
     }
 }

@@ -14,11 +14,12 @@ mod live;
 pub mod planner;
 mod probe;
 mod ready;
+pub mod repair;
 pub mod revert;
 mod sampler;
 pub mod session;
 mod tally;
-mod verify;
+pub mod verify;
 pub mod view;
 
 use std::collections::BTreeMap;
@@ -35,10 +36,12 @@ use crate::pg::error::from_pg;
 use crate::pg::pooler::Pooling;
 use crate::plan::Step;
 use crate::retry::LockLadder;
-use crate::throttle::Limits;
 use crate::throttle::custom::Custom;
+use crate::throttle::limits::{Source, Sourced};
+use crate::throttle::{Limits, pools};
 
 pub use engine::Engine;
+pub use live::Said;
 
 /// How a run is executed; what the command line and the configuration say.
 #[derive(Debug, Clone)]
@@ -47,6 +50,8 @@ pub struct Settings {
     pub ladder: LockLadder,
     /// Throttle of backfills.
     pub limits: Limits,
+    /// Those of [`limits`](Self::limits) that `pgshift.toml` sets, as it writes them.
+    pub configured: BTreeMap<String, String>,
     /// Signals of a person's own.
     pub signals: Vec<Custom>,
     /// Concurrent workers of a backfill, where the migration file does not say.
@@ -120,6 +125,48 @@ impl Settings {
         Ok(limits)
     }
 
+    /// Every limit with where its value comes from, before what is set while it runs; `file` are
+    /// those of a migration file, `line` those of the command line of a run.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Usage`] where one is not known.
+    pub fn sources(
+        &self,
+        file: &BTreeMap<String, String>,
+        line: &BTreeMap<String, String>,
+    ) -> Result<Vec<Sourced>> {
+        let mut limits = self.limits.clone();
+        for (key, value) in file.iter().chain(line) {
+            limits.set(key, value).map_err(Error::usage)?;
+        }
+        let source = |key: &str| match () {
+            () if line.contains_key(key) => Source::CommandLine,
+            () if file.contains_key(key) => Source::File,
+            () if self.configured.contains_key(key) => Source::Config,
+            () => Source::Default,
+        };
+        Ok(limits
+            .all()
+            .map(|(key, value)| Sourced {
+                key,
+                value,
+                source: source(key.name),
+            })
+            .collect())
+    }
+
+    /// What a person sets of PgBouncer's queues, where no console is named by which they could be
+    /// watched; `file` are the limits of a migration file.
+    pub fn unwatched(&self, file: &BTreeMap<String, String>) -> Option<&'static str> {
+        if self.pools.is_some() {
+            return None;
+        }
+        let mut set = self.configured.clone();
+        set.extend(file.clone());
+        set.extend(self.over.limits.iter().cloned());
+        pools::unwatched(set.iter().map(|(key, value)| (&**key, &**value)))
+    }
+
     /// A backfill as it is to run.
     pub fn backfill(&self, spec: &BackfillSpec) -> BackfillSpec {
         BackfillSpec {
@@ -145,6 +192,7 @@ impl Default for Settings {
         Self {
             ladder: LockLadder::default(),
             limits: Limits::default(),
+            configured: BTreeMap::new(),
             signals: Vec::new(),
             workers: 1,
             batch: None,
@@ -204,9 +252,16 @@ impl Ctx {
         }
     }
 
-    /// Where chunks go.
-    pub fn chunk_target(&self) -> &Target {
-        self.chunks.as_ref().unwrap_or(&self.target)
+    /// Connections by the way that chunks take.
+    ///
+    /// # Errors
+    /// As [`Target::pool`].
+    pub fn chunk_pool(&self, size: usize) -> Result<deadpool_postgres::Pool> {
+        match &self.chunks {
+            // Its sessions may be other clients' too.
+            Some(pooled) => pooled.pool(size),
+            None => self.target.session_pool(size),
+        }
     }
 
     /// Hands an event to the sink.

@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::engine::Engine;
-use super::{Ctx, Settings};
+use super::{Ctx, Settings, lock};
 use crate::error::{Error, Result};
 use crate::pg::connect::Target;
-use crate::pg::pooler::{Pooling, pooling};
+use crate::pg::pooler::{First, Pooling, pooling};
 use crate::pg::probes::Console;
 use crate::pg::session::{Identity, identity};
+use crate::store::MigrationRow;
 use crate::throttle::pools;
 
 /// How long PgBouncer, or a database behind its queue, may take to answer before a run begins.
@@ -30,7 +31,18 @@ impl Engine {
     pub(super) async fn pooling(&self) -> Result<&Pooling> {
         self.ctx
             .pooling
-            .get_or_try_init(|| pooling(&self.ctx.target))
+            .get_or_try_init(|| async {
+                let target = &self.ctx.target;
+                let first = match self.take_spare() {
+                    Some(first) => first,
+                    None => First::connect(target).await?,
+                };
+                let pooling = first.pooling(target).await?;
+                if pooling == Pooling::Session {
+                    *lock(&self.spare) = Some(first);
+                }
+                Ok(pooling)
+            })
             .await
     }
 
@@ -90,7 +102,7 @@ impl Engine {
         if ctx.pooled.is_none() && ctx.settings.pools.is_none() {
             return Ok(Ready { ctx, way });
         }
-        let client = ctx.target.connect().await?;
+        let client = self.session().await?;
         know_database(&mut ctx.settings, &client).await?;
         if let Some(pooled) = ctx.pooled.clone() {
             check_same(&ctx.target, &client, &pooled).await?;
@@ -117,16 +129,46 @@ impl Engine {
     }
 }
 
-/// Reads the console once: what can never be read is an error before anything starts.
-pub(super) async fn check_console(settings: &Settings) -> Result<()> {
+/// Reads the console once: what can never be read is an error before anything starts, and so is a
+/// limit of its queues without a console. `file` are the limits of the migration file.
+pub(super) async fn check_console(
+    settings: &Settings,
+    file: &BTreeMap<String, String>,
+) -> Result<()> {
+    if let Some(limit) = settings.unwatched(file) {
+        return Err(no_console(limit));
+    }
     let Some(of) = &settings.pools else {
         return Ok(());
     };
-    if !pools::wanted(&settings.limits_with(&BTreeMap::new())?) {
+    if !pools::wanted(&settings.limits_with(file)?) {
         return Ok(());
     }
     let read = Console::new(of.console.clone()).queues(PATIENCE).await;
     read.map(drop).map_err(|e| e.left("nothing was changed"))
+}
+
+/// A limit of PgBouncer's queues that nothing could watch.
+pub(super) fn no_console(limit: &str) -> Error {
+    Error::usage(format!(
+        "{limit} is set, and no PgBouncer is named whose queues could be watched"
+    ))
+    .left("nothing was changed")
+    .hint(format!(
+        "--pgbouncer-url (PGSHIFT_PGBOUNCER_URL, or pgbouncer-url in pgshift.toml) names its admin \
+         console; {limit}=off does without"
+    ))
+}
+
+/// The limits that the file of a recorded migration sets.
+pub(super) fn file_limits(row: Option<&MigrationRow>) -> BTreeMap<String, String> {
+    let plan = row.and_then(|row| row.plan.as_ref());
+    plan.into_iter()
+        .flat_map(|plan| &plan.steps)
+        .map(|step| &step.throttle)
+        .find(|limits| !limits.is_empty())
+        .cloned()
+        .unwrap_or_default()
 }
 
 /// Asks the server for the name by which PgBouncer's aliases know the database.

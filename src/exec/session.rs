@@ -1,6 +1,7 @@
 //! One run from wherever it stands to its end: step by step, and anew after every lost
 //! connection.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use tokio_postgres::Client;
 
 use super::lease::{self, Lease};
 use super::ledger::Ledger;
+use super::live::LINE;
 use super::{Ctx, backfill, commit, concurrent, ddl, lock, ready, verify};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Lost, Progress};
@@ -250,14 +252,18 @@ pub(super) fn taken_over() -> Error {
 }
 
 /// Renews the lease until it is lost; gives the reason.
-async fn heartbeats(session: &Session) -> Error {
+pub(super) async fn heartbeats(session: &Session) -> Error {
     let ttl = session.ctx.settings.lease_ttl;
     let (mut beat, mut written) = (0, Lost::new());
     loop {
         tokio::time::sleep(HEARTBEAT).await;
         beat += 1;
         let progress = session.progress();
-        let progress = progress.and_then(|p| serde_json::to_value(p).ok());
+        let mut progress = progress.and_then(|p| serde_json::to_value(p).ok());
+        if let Some(told) = &mut progress {
+            let line: BTreeMap<_, _> = session.ctx.settings.over.limits.iter().cloned().collect();
+            told[LINE] = serde_json::json!(line);
+        }
         let renewal = async {
             let beat_once = store::runs::heartbeat(
                 &*session.lease,

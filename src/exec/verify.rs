@@ -1,39 +1,91 @@
 //! Verify steps: every row of a table against what it should be, range by range, so that no
-//! snapshot is held for long.
+//! snapshot is held for long. Its progress is recorded with each range.
+
+mod ask;
+mod sample;
+pub(super) mod scan;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::control::{Control, with_probes};
 use super::ddl::cancel_on_stop;
 use super::ledger::Ledger;
 use super::session::{Session, done_event, record_done};
-use super::{Ctx, lock};
-use crate::backfill::{ChunkSizer, Pace, VerifySpec};
-use crate::catalog::Leaf;
+use super::{Ctx, lease};
+use crate::backfill::VerifySpec;
+use crate::backfill::verify::key_text;
+use crate::catalog::QName;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, Progress};
-use crate::pg::catalog::{self, Wanted};
+use crate::event::Event;
 use crate::pg::error::from_pg;
-use crate::pg::probes::relation_state;
 use crate::plan::{Phase, Step, Work};
-use crate::sql::quote::literal;
+use crate::store::WrongRow;
 use crate::store::runs::LOST;
+use crate::store::verifications;
 
-/// Working time that a range aims at; reading disturbs less than writing.
-const RANGE_TARGET: Duration = Duration::from_millis(100);
+pub use ask::Asked;
+pub(super) use ask::checks_in;
+pub use sample::Sampled;
+
 /// Wrong rows that are told by key.
 const KEYS_TOLD: usize = 10;
 
-/// What a verify found.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Found {
-    /// Looked at, estimated.
-    rows: i64,
-    wrong: i64,
-    keys: Vec<String>,
+/// What a verify of one table found.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    /// The table.
+    pub table: QName,
+    /// Rows looked at, estimated.
+    pub rows: i64,
+    /// Wrong rows.
+    pub wrong: i64,
+    /// Primary key columns; empty where there is none.
+    pub key: Vec<String>,
+    /// Wrong rows by key, up to [`verifications::MOST_LISTED`].
+    pub listed: Vec<Found>,
+    /// A sync trigger of it does not fire: what is right now does not stay so.
+    pub unguarded: bool,
+}
+
+/// A wrong row.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Which one.
+    pub row: WrongRow,
+    /// What its columns have and should have, where it was asked for and could still be read.
+    pub values: Vec<Compared>,
+}
+
+/// A column of a wrong row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    /// The column.
+    pub column: String,
+    /// What it has.
+    pub is: Option<String>,
+    /// What the backfill gives.
+    pub should: Option<String>,
+}
+
+impl Verified {
+    /// The first of them, for people.
+    fn keys(&self) -> Vec<String> {
+        let listed = self.listed.iter().take(KEYS_TOLD);
+        listed.map(|found| self.name(&found.row)).collect()
+    }
+
+    /// Names a row for people, with its leaf where it is not the table itself.
+    pub fn name(&self, row: &WrongRow) -> String {
+        let key = key_text(&self.key, &row.key, &row.tid);
+        if row.leaf == self.table {
+            key
+        } else {
+            format!("{key} of {}", row.leaf)
+        }
+    }
 }
 
 pub(super) async fn run(
@@ -44,7 +96,8 @@ pub(super) async fn run(
 ) -> Result<Duration> {
     let begun = Instant::now();
     let control = Control::new(session.clone(), step)?;
-    find(session, ordinal, step, spec, &control).await?;
+    let verified = find(session, ordinal, step, spec, &control, KEYS_TOLD as i64).await?;
+    judge(&verified, step.phase)?;
     let waited = session.ledger.of_session();
     let result = serde_json::json!({ "wrong": 0, LOST: session.ledger.total() });
     record_done(
@@ -57,76 +110,130 @@ pub(super) async fn run(
     Ok(waited)
 }
 
-/// Verifies outside a run: the steps' tables, which it gives.
-pub(super) async fn alone(ctx: &Ctx, migration: &str, steps: &[Step]) -> Result<Vec<String>> {
-    let session = Arc::new(Session {
+/// A session outside a run. Its lease is of the verify alone: a run may begin beside it.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] where another one has it.
+pub(super) async fn session_alone(ctx: &Ctx, migration: &str) -> Result<Arc<Session>> {
+    let lease = lease::connect(ctx).await?;
+    take_verify_lock(ctx, &lease, migration).await?;
+    Ok(Arc::new(Session {
         ctx: ctx.clone(),
         migration: migration.to_owned(),
         run: None,
         epoch: 0,
-        lease: Arc::new(ctx.target.connect().await?),
-        work: ctx.target.connect().await?,
+        lease: Arc::new(lease),
+        work: lease::connect(ctx).await?,
         progress: Mutex::default(),
         ledger: Ledger::default(),
-    });
-    let mut tables = Vec::new();
+    }))
+}
+
+/// Takes the lock under which one session at a time verifies or repairs by itself.
+pub(super) async fn take_verify_lock(ctx: &Ctx, client: &Client, migration: &str) -> Result<()> {
+    let key = lease::lock_key(&format!("verify {migration}"));
+    let begun = Instant::now();
+    loop {
+        let row = client
+            .query_one("SELECT pg_try_advisory_lock($1)", &[&key])
+            .await
+            .map_err(from_pg)?;
+        if row.get(0) {
+            return Ok(());
+        }
+        // Of one that was just killed the server may not know yet.
+        if begun.elapsed() > Duration::from_secs(5) {
+            return Err(Error::refused(format!(
+                "{migration} is being verified or repaired by another session"
+            ))
+            .left("nothing was changed")
+            .hint("wait for its end"));
+        }
+        ctx.sleep(Duration::from_millis(200)).await;
+        if ctx.stopping() {
+            return Err(ctx.stopped());
+        }
+    }
+}
+
+/// Verifies outside a run: the steps' tables, of which it gives what it found.
+async fn alone(session: &Arc<Session>, steps: &[Step], asked: &Asked) -> Result<Vec<Verified>> {
+    let mut all = Vec::new();
     for (index, step) in steps.iter().enumerate() {
         match &step.work {
             Work::Verify(spec) => {
                 let control = Control::new(session.clone(), step)?;
-                find(&session, index + 1, step, spec, &control).await?;
-                tables.push(spec.table.to_string());
+                if asked.anew {
+                    scan::forget(session, index + 1, spec).await?;
+                }
+                let most = verifications::MOST_LISTED;
+                let mut verified = find(session, index + 1, step, spec, &control, most).await?;
+                if asked.values {
+                    ask::values(session, spec, &mut verified).await?;
+                }
+                all.push(verified);
             }
-            Work::Check { sql } => author(&session, sql).await?,
+            Work::Check { sql } => author(session, sql).await?,
             _ => {}
         }
     }
-    Ok(tables)
+    Ok(all)
 }
 
-/// Scans, tells, and makes wrong rows an error.
+/// Scans and tells.
 async fn find(
     session: &Arc<Session>,
     ordinal: usize,
     step: &Step,
     spec: &VerifySpec,
     control: &Arc<Control>,
-) -> Result<()> {
-    let found = with_probes(control, scan(session, ordinal, step, spec, control)).await?;
+    most: i64,
+) -> Result<Verified> {
+    let verified = with_probes(
+        control,
+        scan::table(session, ordinal, step, spec, control, most),
+    )
+    .await?;
     session
         .event(&Event::Verified {
             table: spec.table.to_string(),
-            rows: found.rows,
-            wrong: found.wrong,
-            keys: found.keys.clone(),
+            rows: verified.rows,
+            wrong: verified.wrong,
+            keys: verified.keys(),
         })
         .await?;
-    if found.wrong > 0 && step.phase == Phase::Revert {
+    Ok(verified)
+}
+
+/// Makes wrong rows an error.
+fn judge(found: &Verified, phase: Phase) -> Result<()> {
+    if found.wrong > 0 && phase == Phase::Revert {
         return Err(Error::refused(format!(
             "{} {} of {} {} a value that the old type cannot hold: {}",
             found.wrong,
             if found.wrong == 1 { "row" } else { "rows" },
-            spec.table,
+            found.table,
             if found.wrong == 1 { "has" } else { "have" },
-            found.keys.join("; "),
+            found.keys().join("; "),
         ))
         .left("nothing was taken back: the new type stands")
         .hint("change or delete these rows and `pgshift resume`"));
     }
     if found.wrong > 0 {
+        let keys = found.keys();
         return Err(Error::new(
             ErrorKind::Findings,
             format!(
                 "{} of {} {} not what the backfill gives: {}{}",
                 found.wrong,
-                spec.table,
+                found.table,
                 if found.wrong == 1 {
                     "row is"
                 } else {
                     "rows are"
                 },
-                found.keys.join("; "),
-                if found.wrong as usize > found.keys.len() {
+                keys.join("; "),
+                if found.wrong as usize > keys.len() {
                     "; …"
                 } else {
                     ""
@@ -134,189 +241,23 @@ async fn find(
             ),
         )
         .left("nothing was changed by the check; the backfill is kept")
-        .hint("mend these rows and `pgshift resume`, which verifies again, or `pgshift revert`"));
+        .hint(
+            "`pgshift verify` lists all of them, `pgshift repair` mends them; then `pgshift \
+             resume`, which verifies again, or `pgshift revert`",
+        ));
+    }
+    if found.unguarded {
+        return Err(Error::new(
+            ErrorKind::Findings,
+            format!(
+                "the sync trigger of {} is disabled: rows that are right do not stay so",
+                found.table
+            ),
+        )
+        .left("nothing was changed by the check; the backfill is kept")
+        .hint("ALTER TABLE … ENABLE TRIGGER, then `pgshift resume`, which verifies again"));
     }
     Ok(())
-}
-
-async fn scan(
-    session: &Session,
-    ordinal: usize,
-    step: &Step,
-    spec: &VerifySpec,
-    control: &Control,
-) -> Result<Found> {
-    let client = &session.work;
-    let wanted = Wanted::new(Some(&spec.table.schema), &spec.table.name);
-    let catalog = catalog::load(client, &[wanted]).await?;
-    let table = catalog
-        .tables
-        .get(&spec.table)
-        .ok_or_else(|| Error::refused(format!("table {} is gone", spec.table)))?;
-    let mut scan = Scan {
-        session,
-        spec,
-        control,
-        progress: Progress {
-            step: ordinal,
-            title: step.title.clone(),
-            rows_total: table.rows,
-            ..Progress::default()
-        },
-        blocks: table.leaves.iter().map(|l| l.blocks).sum(),
-        blocks_before: 0,
-        begun: Instant::now(),
-        pace: Mutex::default(),
-    };
-    let mut found = Found::default();
-    for leaf in &table.leaves {
-        // In a file that is put in the place of another, rows are elsewhere.
-        while let Some(before) = relation_state(client, leaf.oid).await? {
-            let part = scan.leaf(leaf, before.blocks).await?;
-            let after = relation_state(client, leaf.oid).await?;
-            if after.is_none_or(|after| after.filenode == before.filenode) {
-                found.add(part);
-                scan.blocks_before += before.blocks;
-                break;
-            }
-            session
-                .event(&Event::ScanRestarted {
-                    relation: leaf.name.to_string(),
-                    blocks: after.map_or(0, |after| after.blocks),
-                })
-                .await?;
-        }
-    }
-    found.rows = table.rows;
-    Ok(found)
-}
-
-impl Found {
-    fn add(&mut self, part: Self) {
-        self.wrong += part.wrong;
-        let room = KEYS_TOLD.saturating_sub(self.keys.len());
-        self.keys.extend(part.keys.into_iter().take(room));
-    }
-}
-
-struct Scan<'a> {
-    session: &'a Session,
-    spec: &'a VerifySpec,
-    control: &'a Control,
-    progress: Progress,
-    /// Blocks of all leaves, and of those that are done.
-    blocks: i64,
-    blocks_before: i64,
-    begun: Instant,
-    pace: Mutex<Pace>,
-}
-
-impl Scan<'_> {
-    async fn leaf(&self, leaf: &Leaf, blocks: i64) -> Result<Found> {
-        let heap = leaf.access_method == "heap";
-        let sql = self.spec.sql(&leaf.name, heap);
-        let mut sizer = ChunkSizer::adaptive(64, 65_536, RANGE_TARGET, u64::MAX);
-        let mut found = Found::default();
-        let mut next = 0;
-        while next < blocks.max(1) {
-            self.control.gate(Duration::ZERO).await?;
-            let units = if heap {
-                sizer.size()
-            } else {
-                blocks.max(1) as u64
-            };
-            let end = next + units as i64;
-            let started = Instant::now();
-            found.add(self.range(&sql, heap.then_some((next, end))).await?);
-            sizer.observe(units, started.elapsed(), 0);
-            next = end;
-            self.tell(next.min(blocks));
-        }
-        Ok(found)
-    }
-
-    /// One range, as soon as the table can be read: VACUUM FULL, for example, may take its time.
-    async fn range(&self, sql: &str, range: Option<(i64, i64)>) -> Result<Found> {
-        let session = self.session;
-        let begun = Instant::now();
-        loop {
-            let part = cancel_on_stop(session, one(session, self.spec, sql, range)).await;
-            match part {
-                Err(error)
-                    if error.kind() == ErrorKind::Lock
-                        && begun.elapsed() < session.ctx.settings.ladder.budget =>
-                {
-                    session.ctx.sleep(Duration::from_millis(200)).await;
-                    session.check_stop()?;
-                }
-                part => return part,
-            }
-        }
-    }
-
-    fn tell(&self, next: i64) {
-        let rows_total = self.progress.rows_total;
-        let done = self.blocks_before + next;
-        let fraction = (done as f64 / self.blocks.max(1) as f64).min(1.0);
-        let rows = (fraction * rows_total as f64) as i64;
-        let mut pace = lock(&self.pace);
-        pace.note(self.begun.elapsed(), fraction, rows);
-        self.control.tell(Progress {
-            fraction,
-            rows,
-            rate: pace.rate(),
-            eta: pace.eta(),
-            blocks_done: done,
-            blocks_total: self.blocks,
-            ..self.progress.clone()
-        });
-    }
-}
-
-/// One range in a read-only transaction of its own.
-async fn one(
-    session: &Session,
-    spec: &VerifySpec,
-    sql: &str,
-    range: Option<(i64, i64)>,
-) -> Result<Found> {
-    let client = &session.work;
-    client
-        .batch_execute(&format!(
-            "BEGIN READ ONLY; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '2s'; \
-             SET LOCAL row_security = off; SELECT set_config('search_path', {}, true)",
-            literal(&spec.search_path)
-        ))
-        .await
-        .map_err(from_pg)?;
-    let tids = range.map(|(lo, hi)| {
-        [
-            crate::backfill::spec::tid(lo),
-            crate::backfill::spec::tid(hi),
-        ]
-    });
-    let result = match &tids {
-        Some([lo, hi]) => client.query_one(sql, &[lo, hi]).await,
-        None => client.query_one(sql, &[]).await,
-    };
-    client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
-    let row = result.map_err(|e| {
-        let error = from_pg(e);
-        // The author's expressions were checked in plan: it is a row that is wrong, not the input.
-        let kind = match error.kind() {
-            ErrorKind::Usage => ErrorKind::Findings,
-            kind => kind,
-        };
-        error
-            .with_kind(kind)
-            .context(format!("{} cannot be verified", spec.table))
-            .hint("the expression fails for a row; mend the row and `pgshift resume`")
-    })?;
-    Ok(Found {
-        rows: 0,
-        wrong: row.get(0),
-        keys: row.get::<_, Option<Vec<String>>>(1).unwrap_or_default(),
-    })
 }
 
 /// The author's check: no row, or one row of zero, false or null.

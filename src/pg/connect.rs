@@ -192,6 +192,32 @@ impl Target {
     /// # Errors
     /// [`ErrorKind::Internal`] if the pool cannot be built.
     pub fn pool(&self, size: usize) -> Result<deadpool_postgres::Pool> {
+        Self::built(self.pool_builder(size))
+    }
+
+    /// A [`pool`](Self::pool) of sessions of a run, see
+    /// [`notice_silence`](session::notice_silence).
+    ///
+    /// # Errors
+    /// As [`pool`](Self::pool).
+    pub fn session_pool(&self, size: usize) -> Result<deadpool_postgres::Pool> {
+        let noticing = deadpool_postgres::Hook::async_fn(|client, _| {
+            Box::pin(async move {
+                session::notice_silence(client)
+                    .await
+                    .map_err(deadpool_postgres::HookError::Backend)
+            })
+        });
+        Self::built(self.pool_builder(size).post_create(noticing))
+    }
+
+    fn built(builder: deadpool_postgres::PoolBuilder) -> Result<deadpool_postgres::Pool> {
+        builder
+            .build()
+            .map_err(|error| Error::internal(format!("connection pool: {error}")))
+    }
+
+    fn pool_builder(&self, size: usize) -> deadpool_postgres::PoolBuilder {
         let manager = deadpool_postgres::Manager::from_connect(
             Config::new(),
             PoolConnect(self.clone()),
@@ -199,10 +225,12 @@ impl Target {
                 recycling_method: deadpool_postgres::RecyclingMethod::Fast,
             },
         );
-        deadpool_postgres::Pool::builder(manager)
-            .max_size(size.max(1))
-            .build()
-            .map_err(|error| Error::internal(format!("connection pool: {error}")))
+        deadpool_postgres::Pool::builder(manager).max_size(size.max(1))
+    }
+
+    /// True where it asks for a server that takes writes.
+    pub(super) fn wants_writes(&self) -> bool {
+        self.settings.info.read_write
     }
 
     /// Asks the server to cancel what a connection of this target is running. That it was

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
-use super::connect::Target;
+use super::connect::{Address, Target};
 use super::error::from_pg;
-use super::session::{column, one_row};
+use super::session::{column, one_row, require_read_write};
 use crate::{Error, Result};
 
 /// What the connections of a target are.
@@ -60,17 +60,55 @@ impl std::fmt::Display for Pooling {
     }
 }
 
+/// A connection of a target, by which can be looked what is in between, and which is good for more.
+pub struct First {
+    /// The connection; nothing was asked for at connecting.
+    pub client: Client,
+    address: Address,
+}
+
+impl First {
+    /// Connects.
+    ///
+    /// # Errors
+    /// As [`Target::connect`].
+    pub async fn connect(target: &Target) -> Result<Self> {
+        // No query at connecting: through a full pooler it would wait.
+        let (client, address) = target.any_session().connect_where().await?;
+        Ok(Self { client, address })
+    }
+
+    /// Looks what is between us and the server.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Connection`](crate::ErrorKind::Connection) if the server, or a pooler that is
+    /// full, does not answer in time.
+    pub async fn pooling(&self, target: &Target) -> Result<Pooling> {
+        if !shares_sessions(self, target).await? {
+            return Ok(Pooling::Session);
+        }
+        let client = target.any_session().connect().await?;
+        in_time(carried(&client)).await.ok_or_else(no_answer)?
+    }
+
+    /// The connection, where it is as [`Target::connect`] would have made it.
+    pub async fn into_client(self, target: &Target) -> Option<Client> {
+        if self.client.is_closed() {
+            return None;
+        }
+        if target.wants_writes() && require_read_write(&self.client).await.is_err() {
+            return None;
+        }
+        Some(self.client)
+    }
+}
+
 /// Looks what is between us and the server.
 ///
 /// # Errors
-/// [`ErrorKind::Connection`](crate::ErrorKind::Connection) if the server, or a pooler that is
-/// full, does not answer in time.
+/// As [`First::pooling`].
 pub async fn pooling(target: &Target) -> Result<Pooling> {
-    if !shares_sessions(target).await? {
-        return Ok(Pooling::Session);
-    }
-    let client = target.any_session().connect().await?;
-    in_time(carried(&client)).await.ok_or_else(no_answer)?
+    First::connect(target).await?.pooling(target).await
 }
 
 /// What a pooler that shares sessions carries. Inside of one transaction there is one server
@@ -155,27 +193,29 @@ enum Probe {
 ///
 /// # Errors
 /// [`ErrorKind::Connection`](crate::ErrorKind::Connection) if the server does not answer.
-async fn shares_sessions(target: &Target) -> Result<bool> {
-    // No query at connecting: through a full pooler it would wait.
+async fn shares_sessions(first: &First, target: &Target) -> Result<bool> {
     let target = target.any_session();
-    let (first, address) = target.connect_where().await?;
+    let First {
+        client: first,
+        address,
+    } = first;
     let mut seen = [
-        Some(in_time(backend(&first)).await.ok_or_else(no_answer)??),
+        Some(in_time(backend(first)).await.ok_or_else(no_answer)??),
         None,
     ];
-    let Some(second) = in_time(target.only(&address).connect()).await else {
-        return starved(&first, seen[0].as_deref()).await;
+    let Some(second) = in_time(target.only(address).connect()).await else {
+        return starved(first, seen[0].as_deref()).await;
     };
     let second = second?;
     for probe in ROUNDS {
         let (client, index) = match probe {
-            Probe::A => (&first, 0),
+            Probe::A => (first, 0),
             Probe::B => (&second, 1),
         };
         let Some(answer) = in_time(backend(client)).await else {
             return match probe {
                 Probe::A => Err(no_answer()),
-                Probe::B => starved(&first, seen[0].as_deref()).await,
+                Probe::B => starved(first, seen[0].as_deref()).await,
             };
         };
         let answer = answer?;

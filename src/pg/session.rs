@@ -8,6 +8,40 @@ use crate::{Error, Result};
 /// The oldest server that pgshift works with: TID range scans came with 14.
 pub const OLDEST_VERSION: u32 = 140_000;
 
+/// Makes a session of a run notice a cut network: the server misses a silent client within about
+/// 11 s, and a statement whose client is gone ends within a second instead of holding its locks to
+/// the end. For sessions alone: through a transaction pooler it would be another client's.
+///
+/// # Errors
+/// What the server says.
+pub async fn notice_silence(client: &Client) -> Result<(), tokio_postgres::Error> {
+    client
+        .batch_execute(
+            "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; \
+             SET tcp_keepalives_count = 3; SET statement_timeout = 0; SET idle_session_timeout = 0",
+        )
+        .await?;
+    // Not on every platform of the server (PostgreSQL docs, "TCP Settings").
+    match client
+        .batch_execute("SET client_connection_check_interval = '1s'")
+        .await
+    {
+        Err(error) if error.as_db_error().is_none() => Err(error),
+        Err(error) => {
+            tracing::debug!("no client_connection_check_interval: {error}");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Text that is read back as the same value, whatever the database's settings are: with others a
+/// time has the name of its zone, which need not be read as that zone, and digits are rounded.
+/// The author's expressions never run under these.
+pub const EXACT_TEXT: &str = "
+SELECT set_config('DateStyle', 'ISO', true), set_config('IntervalStyle', 'postgres', true),
+       set_config('extra_float_digits', '3', true), set_config('bytea_output', 'hex', true)";
+
 /// The server's version as a number: 150008 is 15.8.
 ///
 /// # Errors

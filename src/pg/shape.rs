@@ -39,14 +39,14 @@ WITH rel AS (
                 THEN 'replica identity ' || relreplident::text END,
             CASE WHEN relkind = 'p' THEN 'partition by ' || pg_get_partkeydef(oid) END,
             'of type ' || nullif(reloftype, 0)::regtype,
-            CASE WHEN relkind IN ('r', 'm')
-                THEN 'using ' || (SELECT nullif(amname, 'heap') FROM pg_am WHERE oid = relam) END,
-            'tablespace ' || (SELECT spcname FROM pg_tablespace WHERE oid = reltablespace),
             CASE WHEN relkind = 'm' AND NOT relispopulated THEN 'without data' END,
             (SELECT string_agg(concat_ws(' ',
                  CASE WHEN relispartition THEN 'partition of' ELSE 'inherits' END,
                  inhparent::regclass, pg_get_expr(relpartbound, oid)), ', ' ORDER BY inhseqno)
              FROM pg_inherits WHERE inhrelid = oid),
+            'using ' || (SELECT amname FROM pg_am
+                         WHERE pg_am.oid = relam AND amname <> 'heap' AND relkind <> 'S'),
+            'tablespace ' || (SELECT spcname FROM pg_tablespace WHERE pg_tablespace.oid = reltablespace),
             'with ' || {sorted:reloptions},
             'toast with ' || (SELECT {sorted:t.reloptions} FROM pg_class t
                               WHERE t.oid = rel.reltoastrelid)) AS fact

@@ -7,6 +7,7 @@ use super::contract;
 use super::draft::{Draft, relations};
 use super::expand::{Expanded, expand};
 use super::probe::Probed;
+use super::rename;
 use super::statements::allowed;
 use super::step::{Estimate, PLAN_FORMAT, Phase, Plan, Step, Undo, Work};
 use super::sync::{Form, SyncGroup};
@@ -53,6 +54,12 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
     steps.extend(contract.steps);
     steps.extend(contract.purge);
     let mut warnings = contract.warnings;
+    for rename in &draft.renames.tables {
+        warnings.extend(rename::table::warnings(draft, rename));
+    }
+    for rename in &draft.renames.columns {
+        warnings.extend(rename::column::warnings(draft, rename));
+    }
     for backfill in &backfills {
         warnings.extend(backfill.warnings.iter().cloned());
     }
@@ -111,10 +118,11 @@ fn changed_tables(draft: &Draft<'_>) -> Vec<QName> {
         .sections
         .statements()
         .flat_map(|k| relations(&k.action));
-    let tables: BTreeSet<QName> = names
+    let mut tables: BTreeSet<QName> = names
         .filter_map(|n| draft.table(&n))
         .map(|t| t.name.clone())
         .collect();
+    tables.extend(draft.renames.tables.iter().map(|r| r.to.clone()));
     tables.into_iter().collect()
 }
 

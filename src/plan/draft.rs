@@ -11,6 +11,7 @@ use crate::sql::dml::{self, Assignment, Piece, TableRef};
 use crate::sql::{Diagnostic, Source, Span};
 
 use super::fill::{self, Fill};
+use super::rename::{self, Renames};
 use super::retype::{self, Retype};
 use super::sections::{Known, Sections};
 
@@ -64,6 +65,8 @@ pub struct Draft<'a> {
     /// Those of them whose values the server would compute while it locks the table: each has a
     /// backfill of its own, before those of the file.
     pub fills: BTreeMap<(QName, String), Fill>,
+    /// Renames after which both names work.
+    pub renames: Renames,
     /// Columns whose type changes by way of another column, by table: each has a backfill of its
     /// own too.
     pub retypes: BTreeMap<QName, Vec<Retype>>,
@@ -80,6 +83,7 @@ pub fn wanted(migration: &Migration) -> Vec<(Option<String>, String)> {
     for known in sections.statements() {
         names.extend(relations(&known.action));
         names.extend(fill::wanted(&known.action));
+        names.extend(rename::wanted(&known.action));
         if let Action::CreateFunction { name, .. } = &known.action {
             names.push(name.clone());
         }
@@ -201,6 +205,7 @@ impl<'a> Draft<'a> {
             catalog,
             new_columns: BTreeMap::new(),
             fills: BTreeMap::new(),
+            renames: Renames::default(),
             retypes: BTreeMap::new(),
             backfills: Vec::new(),
             reverses: Vec::new(),
@@ -213,6 +218,7 @@ impl<'a> Draft<'a> {
         for known in &sections.expand {
             draft.collect_new_columns(known)?;
         }
+        draft.renames = rename::collect(&draft, &sections)?;
         for (retype, statement) in retype::collect(&draft, &sections.expand)? {
             let table = statement.table.clone();
             if let Some(def) = retype::added(&retype) {
@@ -249,6 +255,7 @@ impl<'a> Draft<'a> {
         }
         backfills.append(&mut draft.backfills);
         draft.backfills = backfills;
+        draft.add_renames(&sections.expand)?;
         draft.sections = sections;
         Ok(draft)
     }
@@ -356,6 +363,35 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// The column that stands in for each renamed one, and what keeps the two equal.
+    fn add_renames(&mut self, expand: &[Known<'a>]) -> Result<()> {
+        for rename in self.renames.columns.clone() {
+            let at = |known: &&Known<'a>| {
+                let span = known.statement.span;
+                span.start <= rename.span.start && rename.span.end <= span.end
+            };
+            let Some(known) = expand.iter().find(at) else {
+                continue;
+            };
+            self.walkable(&self.catalog.tables[&rename.table], false, rename.span)?;
+            let Some((new, there, back)) = rename::column::drafts(self.catalog, &rename, known)
+            else {
+                continue;
+            };
+            let key = (rename.table.clone(), rename.to.clone());
+            if self.new_columns.insert(key, new).is_some() {
+                return Err(self.wrong(
+                    rename.span,
+                    format!("column {} is added twice", rename.to),
+                    "",
+                ));
+            }
+            self.backfills.push(there);
+            self.reverses.push(back);
+        }
+        Ok(())
+    }
+
     fn statement(
         &self,
         known: &Known<'a>,
@@ -445,6 +481,12 @@ impl<'a> Draft<'a> {
             );
             return Err(self.wrong(span, format!("table {shown} does not exist"), &help));
         };
+        self.walkable(table, only, span)?;
+        Ok(table)
+    }
+
+    /// Refuses a table that cannot be walked in chunks, or has no place for a sync trigger.
+    fn walkable(&self, table: &Table, only: bool, span: Span) -> Result<()> {
         match table.kind {
             RelKind::Table | RelKind::Partitioned => {}
             _ => {
@@ -498,7 +540,7 @@ impl<'a> Draft<'a> {
         if !table.owned {
             return Err(self.not_owned(table, span));
         }
-        Ok(table)
+        Ok(())
     }
 
     /// The relation that a name means where it is no table: a view, a sequence, an index.

@@ -8,6 +8,7 @@ use super::fill;
 use super::follow::follow;
 use super::forms;
 use super::probe::Probed;
+use super::rename;
 use super::retype::{self, Retype, Side, swapped};
 use super::sections::Known;
 use super::statements::{attach_reverts, ordinary, text_steps};
@@ -229,6 +230,9 @@ impl Builder<'_, '_> {
         for op in ops {
             self.check_op(table, op, span)?;
         }
+        if let Some(steps) = self.rename(known, table, ops)? {
+            return Ok(steps);
+        }
         let not_null_waits = ops.iter().any(|op| {
             matches!(&op.kind, AlterOpKind::SetNotNull { .. }) && self.op_waits(table, op, sql)
         });
@@ -332,6 +336,51 @@ impl Builder<'_, '_> {
         Ok(steps)
     }
 
+    /// A rename after which both names work; `None` for any other statement.
+    fn rename(
+        &mut self,
+        known: &Known<'_>,
+        table: &Table,
+        ops: &[AlterOp],
+    ) -> Result<Option<Vec<Step>>> {
+        let draft = self.draft;
+        let span = known.statement.span;
+        let Some(op) = ops.first() else {
+            return Ok(None);
+        };
+        match &op.kind {
+            AlterOpKind::RenameTable { .. } => {
+                let Some(rename) = draft.renames.table(&table.name) else {
+                    return Ok(None);
+                };
+                let steps = self.part(&known.statement.sql, span)?;
+                let steps = steps
+                    .into_iter()
+                    .map(|step| rename::table::expand_step(draft, rename, step));
+                Ok(Some(steps.collect()))
+            }
+            AlterOpKind::RenameColumn { from, .. } => {
+                let Some(rename) = draft.renames.of(&table.name).find(|r| r.from == *from) else {
+                    return Ok(None);
+                };
+                let mut steps = self.part(&rename::column::add_sql(draft.catalog, rename), span)?;
+                if let Some(step) = steps.first_mut() {
+                    if let Work::Sql { statements } = &mut step.work {
+                        statements.extend(rename::column::grants(draft.catalog, rename));
+                    }
+                    step.notes.push(format!(
+                        "rewritten: both names work until contract; {} stands in for the new name, \
+                         kept equal to {from} both ways, and at contract {from} takes the name over",
+                        rename.to
+                    ));
+                }
+                steps.extend(rename::column::index_steps(draft, rename));
+                Ok(Some(steps))
+            }
+            _ => Ok(None),
+        }
+    }
+
     fn retype(&self, table: &QName, column: &str) -> Option<&Retype> {
         let columns = self.draft.retypes.get(table)?;
         columns.iter().find(|r| r.column == column)
@@ -405,18 +454,15 @@ impl Builder<'_, '_> {
         let span = op.span.shift(statement.start);
         match &op.kind {
             AlterOpKind::DropColumn { .. } => Err(belongs_to_contract(draft, statement)),
-            AlterOpKind::RenameColumn { .. }
-            | AlterOpKind::RenameTable { .. }
-            | AlterOpKind::SetSchema { .. } => {
-                check_old_triggers(draft, table, span)?;
-                if draft.backfills.iter().any(|b| b.table == table.name) {
-                    return Err(draft.refused(
-                        span,
-                        format!("this renames in {} what its backfill names", table.name),
-                        "rename in a migration of its own",
-                    ));
-                }
-                Ok(())
+            // What is filled without a backfill of the author, a volatile default for one.
+            AlterOpKind::RenameTable { .. } | AlterOpKind::SetSchema { .. }
+                if draft.backfills.iter().any(|b| b.table == table.name) =>
+            {
+                Err(draft.refused(
+                    span,
+                    format!("this renames in {} what its backfill names", table.name),
+                    "rename in a migration of its own",
+                ))
             }
             _ => Ok(()),
         }

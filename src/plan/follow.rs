@@ -42,6 +42,17 @@ pub(super) fn follow(
                         table.constraints.retain(|c| c.name != name);
                         table.indexes.retain(|i| !i.constraint || i.name != name);
                     }
+                    AlterOpKind::RenameColumn { from, to } => rename_column(table, &from, &to),
+                    // What the statement says of the table by another name does not follow it.
+                    AlterOpKind::RenameTable { to } => {
+                        let to = QName::new(found.schema.as_str(), to);
+                        if let Some(mut table) = catalog.tables.remove(&found) {
+                            table.name = to.clone();
+                            catalog.tables.insert(to.clone(), table);
+                            catalog.note_places(&to);
+                        }
+                        return;
+                    }
                     _ => {}
                 }
             }
@@ -81,6 +92,18 @@ fn found(catalog: &Catalog, name: &RelName) -> Option<QName> {
     catalog
         .table(name.schema.as_deref(), &name.name)
         .map(|t| t.name.clone())
+}
+
+fn rename_column(table: &mut Table, from: &str, to: &str) {
+    let put = |name: &mut String| {
+        if name == from {
+            to.clone_into(name);
+        }
+    };
+    table.columns.iter_mut().for_each(|c| put(&mut c.name));
+    let indexes = table.indexes.iter_mut().flat_map(|i| &mut i.columns);
+    let constraints = table.constraints.iter_mut().flat_map(|c| &mut c.columns);
+    indexes.chain(constraints).for_each(put);
 }
 
 fn set_not_null(table: &mut Table, column: &str) {

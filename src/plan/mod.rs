@@ -18,6 +18,7 @@ pub mod locks;
 pub mod objects;
 mod plain;
 pub mod probe;
+pub mod rename;
 pub mod retype;
 mod revert;
 pub mod safe;

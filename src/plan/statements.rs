@@ -278,6 +278,14 @@ pub(super) fn concurrent(phase: Phase, sql: &str, catalog: &Catalog) -> Step {
 
 /// What a schema statement costs, as far as the catalog tells.
 fn estimate(action: &Action, catalog: &Catalog) -> Estimate {
+    if attaches_new(action, catalog) {
+        return Estimate {
+            basis: Some(
+                "a partition that this file makes, with what the file puts in it".to_owned(),
+            ),
+            ..Estimate::default()
+        };
+    }
     let work = rewrites_or_scans(action, catalog);
     if work == work::Work::None {
         return Estimate {
@@ -299,6 +307,20 @@ fn estimate(action: &Action, catalog: &Catalog) -> Estimate {
         basis: Some(basis.to_owned()),
         ..Estimate::default()
     }
+}
+
+/// ATTACH PARTITION of a table that is not there yet: the rows of the parent say nothing of what
+/// it costs.
+fn attaches_new(action: &Action, catalog: &Catalog) -> bool {
+    let Action::AlterTable { name, ops, .. } = action else {
+        return false;
+    };
+    let [op] = ops.as_slice() else { return false };
+    let AlterOpKind::AttachPartition { partition, .. } = &op.kind else {
+        return false;
+    };
+    let new = forms::kind(catalog, partition).is_none();
+    new && forms::table(catalog, name).is_some()
 }
 
 /// The locks on what is there before, those of the statement's queries too.

@@ -107,6 +107,8 @@ pub(crate) fn table(name: &str, columns: Vec<Column>) -> Table {
             rows: 1_000_000,
         }],
         dependents: BTreeMap::new(),
+        grants: Vec::new(),
+        mentions: Vec::new(),
     }
 }
 

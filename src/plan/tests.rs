@@ -1,6 +1,7 @@
 //! Whole plans, from the text of a file and a catalog built by hand.
 
 mod errors;
+mod renames;
 mod shapes;
 
 use std::collections::BTreeSet;

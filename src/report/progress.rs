@@ -130,6 +130,36 @@ pub fn describe(event: &Event) -> Option<String> {
                 counted(*wrong, "wrong row")
             )
         }
+        Event::VerifyResumed {
+            table,
+            blocks_done,
+            blocks_total,
+        } => format!(
+            "goes on verifying {} after {} of {}",
+            line(table),
+            counted(*blocks_done, "block"),
+            blocks_total
+        ),
+        Event::Sampled {
+            table, rows, wrong, ..
+        } => format!(
+            "looked at {} of {}, chosen at random: {}",
+            counted(*rows, "row"),
+            line(table),
+            counted(*wrong, "wrong row")
+        ),
+        Event::Repaired {
+            table,
+            from,
+            rows,
+            keys,
+        } => format!(
+            "mended {} of {} from the {} side: {}",
+            counted(*rows, "row"),
+            line(table),
+            from.name(),
+            names(keys)
+        ),
         Event::Reconnecting { reason } => format!(
             "the connection was lost ({}); connects again and reads where it stands",
             line(&redact(reason))

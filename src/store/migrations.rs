@@ -76,6 +76,20 @@ pub async fn lock_state(client: &impl GenericClient, id: &str) -> Result<State> 
     })
 }
 
+/// The state of a migration, which stays to the end of the transaction.
+pub async fn share_state(client: &impl GenericClient, id: &str) -> Result<State> {
+    let row = client
+        .query_one(
+            "SELECT state FROM pgshift.migration WHERE id = $1 FOR SHARE",
+            &[&id],
+        )
+        .await
+        .map_err(from_pg)?;
+    row.get::<_, String>(0)
+        .parse()
+        .map_err(|e: String| Error::internal(e))
+}
+
 /// Records a migration with its plan, replacing what a reverted one left.
 pub async fn record(
     client: &impl GenericClient,

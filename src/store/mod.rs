@@ -6,9 +6,11 @@ pub mod migrations;
 pub mod overrides;
 pub mod runs;
 pub mod schema;
+pub mod verifications;
 
 pub use checkpoints::{Checkpoint, FailedRow};
 pub use events::LogEntry;
 pub use migrations::MigrationRow;
 pub use overrides::Override;
 pub use runs::{Lease, RunRow, StepRow, StepState};
+pub use verifications::{VerifyRange, WrongRow};

@@ -194,6 +194,44 @@ pub const KEYS: &[Key] = &[
     },
 ];
 
+/// Where a limit's value comes from; the later wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Nobody said anything.
+    Default,
+    /// `pgshift.toml`.
+    Config,
+    /// The migration file.
+    File,
+    /// The command line of a run.
+    CommandLine,
+    /// Set while it runs.
+    Override,
+}
+
+impl Source {
+    /// Its name for people and programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Config => "pgshift.toml",
+            Self::File => "migration file",
+            Self::CommandLine => "command line",
+            Self::Override => "override",
+        }
+    }
+}
+
+/// A limit's value, and where it comes from.
+pub struct Sourced {
+    /// The limit.
+    pub key: &'static Key,
+    /// Its value, as it can be set.
+    pub value: String,
+    /// Where it comes from.
+    pub source: Source,
+}
+
 /// What turns a limit off.
 pub const OFF: &str = "off";
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::limits::Limits;
+use super::limits::{Limits, OFF};
 use super::reading::{Bound, Reading, Sample, Unit};
 
 /// A pool, of one user in one database of PgBouncer (`SHOW POOLS`).
@@ -90,10 +90,34 @@ pub fn wanted(limits: &Limits) -> bool {
     limits.max_pgbouncer_waiting.is_some() || limits.max_pgbouncer_wait.is_some()
 }
 
+/// The limits that need the console.
+pub const LIMITS: [&str; 2] = ["max-pgbouncer-waiting", "max-pgbouncer-wait"];
+
+/// A limit, among those that a person sets, that cannot be watched without a console; the defaults
+/// are nobody's word.
+pub fn unwatched<'a>(set: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<&'static str> {
+    set.into_iter()
+        .filter(|(_, value)| value.trim() != OFF)
+        .find_map(|(key, _)| LIMITS.into_iter().find(|limit| *limit == key))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::throttle::{Decision, Throttle};
+
+    #[test]
+    fn what_a_person_sets_needs_a_console() {
+        assert_eq!(unwatched([]), None);
+        assert_eq!(
+            unwatched([("max-lag", "1s"), ("max-pgbouncer-wait", "off")]),
+            None
+        );
+        assert_eq!(
+            unwatched([("max-lag", "1s"), ("max-pgbouncer-wait", "2s")]),
+            Some("max-pgbouncer-wait")
+        );
+    }
 
     fn pool(database: &str, user: &str, waiting: u64, ms: u64) -> Pool {
         Pool {

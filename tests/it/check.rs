@@ -36,9 +36,9 @@ impl Ci {
 
     fn on(cli: Cli, schema: &str) -> Self {
         // The private servers are of the version that is tested.
-        let cli = match std::env::var("PGSHIFT_PG_BIN") {
-            Ok(bin) => cli.env("PGSHIFT_PG_BIN", &bin),
-            Err(_) => cli,
+        let cli = match std::env::var_os("PGSHIFT_PG_BIN") {
+            Some(bin) => cli.env("PGSHIFT_PG_BIN", bin.to_str().expect("a path")),
+            None => cli,
         };
         Self {
             cli,
@@ -649,4 +649,66 @@ async fn ctrl_c_leaves_nothing() {
             .await
             .expect("its server is gone");
     }
+}
+
+/// A check that is killed leaves its database on another's server, and the next one drops it; a
+/// database that is given is one check's at a time, and is given back whatever runs in it.
+#[tokio::test]
+async fn checks_on_a_shadow_server_end_without_leavings() {
+    let limit = std::time::Duration::from_secs(30);
+    let db = Db::create("shadow_left").await;
+    let ci = Ci::new(SHOP);
+    ci.cli.migration("1_slow", "SELECT pg_sleep(60);");
+    let sleeping = |more: &str| {
+        format!(
+            "SELECT count(*) > 0 FROM pg_stat_activity
+             WHERE query = 'SELECT pg_sleep(60)' AND state = 'active' AND {more}"
+        )
+    };
+    let role = format!("given_{:08x}", fastrand::u32(..));
+    db.execute(&format!("CREATE ROLE {role} LOGIN")).await;
+    let url = db.url().replace("postgres@", &format!("{role}@"));
+    let refused = ci.run(&["--shadow-url", &url]).await.expect(3).stderr;
+    for part in ["neither create databases nor", "CREATEDB", "OWNER TO"] {
+        assert!(refused.contains(part), "{part} in {refused}");
+    }
+    db.execute(&format!(
+        "ALTER DATABASE {} OWNER TO {role}; ALTER SCHEMA public OWNER TO {role}",
+        db.name()
+    ))
+    .await;
+    let first = ci.spawn(&["--no-lint", "--shadow-url", &url]);
+    let ours = sleeping("datname = current_database()");
+    db.until(limit, "the first is at work", &ours).await;
+    let second = ci.run(&["--no-lint", "--shadow-url", &url]).await.expect(3);
+    assert!(second.stderr.contains("another check"), "{}", second.stderr);
+    first.interrupt();
+    assert_eq!(first.wait().await.code, Some(5));
+    let left = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE nspname <> 'information_schema' AND nspname !~ '^pg_'";
+    assert_eq!(db.one::<i64>(left).await, 0);
+    assert_eq!(db.rows::<bool>(&ours).await, [false]);
+
+    // A superuser makes a database beside it.
+    let made = sleeping("datname LIKE 'pgshift_check_%'");
+    let first = ci.spawn(&["--no-lint", "--shadow-url", &db.url()]);
+    db.until(limit, "the first is at work", &made).await;
+    let name: String = db
+        .one("SELECT datname::text FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)' AND datname LIKE 'pgshift_check_%'")
+        .await;
+    first.kill().await;
+    db.execute(&format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    ))
+    .await;
+    ci.cli.migration("1_slow", "SELECT 1;");
+    ci.run(&["--no-lint", "--shadow-url", &db.url()])
+        .await
+        .expect(0);
+    let there = format!("SELECT count(*) FROM pg_database WHERE datname = '{name}'");
+    assert_eq!(db.one::<i64>(&there).await, 0, "{name}");
+    db.execute(&format!(
+        "REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; DROP ROLE {role}"
+    ))
+    .await;
 }

@@ -44,6 +44,8 @@ async fn plan_is_as_reviewed(project: &Project, name: &str) {
         settings.set_snapshot_suffix("pg18");
     }
     settings.add_filter(r"(?m)^( {5}cost ) .*\n(?: {15}.*\n)*", "$1 …\n");
+    // Before 15 a view cannot have it.
+    settings.add_filter(r" WITH \(security_invoker = true\)", "");
     settings.bind(|| insta::assert_snapshot!(name, plan));
 }
 
@@ -238,6 +240,156 @@ async fn plain_file() {
                 "SELECT indisvalid FROM pg_index WHERE indexrelid = 'products_name'::regclass",
                 "SELECT convalidated FROM pg_constraint WHERE conname = 'products_price_positive'",
             ],
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn merge_columns() {
+    live(
+        "merge-columns",
+        Life {
+            ready: &["SELECT bool_and(phone = country || ' ' || number) FROM contacts"],
+            complete: &["SELECT count(*) = 3000 FROM contacts WHERE phone LIKE '+4_ _______'"],
+            new_version: Some((
+                "INSERT INTO contacts (phone) VALUES ('+1 555 0100');
+                 UPDATE contacts SET phone = '+43 7' WHERE id = 1",
+                "INSERT INTO contacts (phone) VALUES ('+1 555 0101');
+                 UPDATE contacts SET phone = '+41 8' WHERE id = 2",
+                &[
+                    "SELECT array_agg(country || '/' || number ORDER BY number)
+                         = '{+1/555 0100,+1/555 0101}' FROM contacts WHERE id > 3000",
+                    "SELECT array_agg(country || '/' || number ORDER BY id) = '{+43/7,+41/8}'
+                     FROM contacts WHERE id <= 2",
+                ],
+            )),
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn move_column() {
+    let same = "SELECT bool_and(p.bio IS NOT DISTINCT FROM u.bio)
+                FROM profiles p JOIN users u ON u.id = p.user_id";
+    live(
+        "move-column",
+        Life {
+            ready: &[
+                same,
+                "SELECT count(*) = 2000 FROM profiles WHERE bio IS NOT NULL",
+            ],
+            complete: &["SELECT count(*) = 2000 FROM profiles WHERE bio LIKE 'I am number %'"],
+            new_version: Some((
+                "UPDATE profiles SET bio = 'new' WHERE user_id = 1;
+                 UPDATE users SET bio = 'old' WHERE id = 2;
+                 UPDATE profiles SET bio = NULL WHERE user_id = 4;
+                 INSERT INTO users (name, bio) VALUES ('old', 'by the old version');
+                 INSERT INTO profiles (user_id) SELECT max(id) FROM users;
+                 INSERT INTO users (name) VALUES ('new');
+                 INSERT INTO profiles (user_id, bio) SELECT max(id), 'by the new' FROM users;
+                 DO $$ BEGIN
+                     ASSERT (SELECT bool_and(p.bio IS NOT DISTINCT FROM u.bio)
+                             FROM profiles p JOIN users u ON u.id = p.user_id);
+                     ASSERT (SELECT count(*) = 1 FROM profiles WHERE bio = 'by the old version');
+                 END $$",
+                "UPDATE profiles SET color = 'red' WHERE user_id = 1",
+                &[
+                    "SELECT array_agg(bio ORDER BY id) = '{new,old,NULL,NULL}' FROM users
+                     WHERE id <= 4",
+                    "SELECT count(*) = 2 FROM users WHERE bio LIKE 'by the %'",
+                ],
+            )),
+            lost: &["rows inserted after contract have no value in bio"],
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn rename_column() {
+    live(
+        "rename-column",
+        Life {
+            ready: &["SELECT count(*) = 3000 FROM orders WHERE amount = total"],
+            complete: &[
+                "SELECT sum(amount) = 6167055 * 1.0 FROM orders",
+                "SELECT count(*) = 2271 FROM large_orders",
+            ],
+            new_version: Some((
+                "INSERT INTO orders (amount) VALUES (12.34);
+                 INSERT INTO orders (total) VALUES (23.45);
+                 UPDATE orders SET amount = 99 WHERE id = 1;
+                 UPDATE orders SET total = 98 WHERE id = 2;
+                 DO $$ BEGIN ASSERT (SELECT bool_and(amount = total) FROM orders); END $$",
+                "INSERT INTO orders (amount) VALUES (43.21);
+                 UPDATE orders SET amount = 77 WHERE id = 3;
+                 UPDATE orders SET status = 'sent' WHERE id = 4",
+                &[
+                    "SELECT array_agg(total ORDER BY total) = '{12.34,23.45,43.21}' FROM orders
+                     WHERE id > 3000",
+                    "SELECT array_agg(total ORDER BY id) = '{99.00,98.00,77.00,5.48}' FROM orders
+                     WHERE id <= 4",
+                ],
+            )),
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn rename_table() {
+    live(
+        "rename-table",
+        Life {
+            ready: &[
+                "SELECT (SELECT count(*) FROM orders) = (SELECT count(*) FROM sales)",
+                "SELECT is_insertable_into = 'YES' FROM information_schema.tables
+                 WHERE table_name = 'orders'",
+            ],
+            complete: &["SELECT to_regclass('orders') IS NULL AND count(*) = 1000 FROM sales"],
+            new_version: Some((
+                "INSERT INTO sales (id, code) VALUES (2000, 'new');
+                 INSERT INTO orders (id, code) VALUES (2001, 'old');
+                 UPDATE orders SET total = 7 WHERE code = 'new';
+                 DELETE FROM orders WHERE id = 2001",
+                "INSERT INTO sales (id, code) VALUES (2002, 'late')",
+                &[
+                    "SELECT array_agg(code || total ORDER BY id) = '{new7.00,late0.00}' FROM orders
+                   WHERE id >= 2000",
+                ],
+            )),
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn required_column() {
+    live(
+        "required-column",
+        Life {
+            ready: &[
+                "SELECT bool_and(full_name = first_name || ' ' || last_name) FROM people",
+                "SELECT attnotnull FROM pg_attribute
+                 WHERE attrelid = 'people'::regclass AND attname = 'full_name'",
+            ],
+            new_version: Some((
+                "INSERT INTO people (first_name, last_name) VALUES ('Grace', 'Hopper');
+                 UPDATE people SET last_name = 'King' WHERE id = 1;
+                 DO $$ BEGIN
+                     ASSERT (SELECT bool_and(full_name = first_name || ' ' || last_name)
+                             FROM people);
+                 END $$",
+                "INSERT INTO people (first_name, last_name, full_name) VALUES ('a', 'b', 'c')",
+                &["SELECT count(*) = 3002 FROM people"],
+            )),
             ..Life::default()
         },
     )

@@ -38,30 +38,8 @@ async fn scene(name: &str) -> (Db, Cli) {
     (db, cli)
 }
 
-/// Waits until a query gives true.
-async fn until(db: &Db, what: &str, sql: &str) {
-    let begun = Instant::now();
-    while db.rows::<Option<bool>>(sql).await != [Some(true)] {
-        assert!(begun.elapsed() < Duration::from_secs(30), "not yet: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Waits until the first chunks of the backfill are committed.
-async fn backfilling(db: &Db) {
-    until(
-        db,
-        "the state schema",
-        "SELECT to_regclass('pgshift.checkpoint') IS NOT NULL",
-    )
-    .await;
-    until(
-        db,
-        "chunks",
-        "SELECT count(*) FILTER (WHERE chunks > 2) > 0 FROM pgshift.checkpoint",
-    )
-    .await;
-}
+/// How long to wait for what must come.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn free_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -121,7 +99,7 @@ async fn metrics_are_served_in_mid_run() {
         "--metrics-textfile",
         file,
     ]);
-    backfilling(&db).await;
+    db.backfilling(PATIENCE).await;
     // The signals are told once a second.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let first = scrape(&address).await;
@@ -246,7 +224,7 @@ async fn lost(cli: &Cli, cause: &str) -> u64 {
 async fn the_time_lost_is_told_while_it_holds_and_survives_a_kill() {
     let (db, cli) = scene("lost").await;
     let apply = cli.spawn(&["apply", "--duty", "0.1"]);
-    backfilling(&db).await;
+    db.backfilling(PATIENCE).await;
     cli.run(&["pause", ID]).await.expect(0);
     tokio::time::sleep(Duration::from_secs(6)).await;
     // Held still, and told.
@@ -291,8 +269,8 @@ async fn the_wait_for_a_lock_is_time_lost() {
         .await
         .expect("locked");
     let apply = cli.spawn(&["apply"]);
-    until(
-        &db,
+    db.until(
+        PATIENCE,
         "the state schema",
         "SELECT to_regclass('pgshift.step') IS NOT NULL",
     )
@@ -385,7 +363,7 @@ async fn piped_progress_is_plain_and_slow() {
     let (db, cli) = scene("piped").await;
     let begun = Instant::now();
     let apply: Running = cli.spawn(&["apply", "--duty", "0.1"]);
-    backfilling(&db).await;
+    db.backfilling(PATIENCE).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     cli.run(&["pause", ID]).await.expect(0);
     tokio::time::sleep(Duration::from_secs(2)).await;

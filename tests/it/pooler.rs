@@ -1,6 +1,6 @@
 //! A real PgBouncer in front of the database: its queue as a signal, and what works through it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::{Cli, Db, PgBouncer, Workload};
 
@@ -35,35 +35,14 @@ async fn scene(name: &str, rows: u32) -> (Db, Cli) {
     (db, cli)
 }
 
-/// Waits until a query gives true.
-async fn until(db: &Db, what: &str, sql: &str) {
-    let begun = Instant::now();
-    while !db.one::<bool>(sql).await {
-        assert!(begun.elapsed() < Duration::from_mins(1), "not yet: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-async fn backfilling(db: &Db) {
-    until(
-        db,
-        "the state schema",
-        "SELECT to_regclass('pgshift.checkpoint') IS NOT NULL",
-    )
-    .await;
-    until(
-        db,
-        "the first chunks",
-        "SELECT count(*) FILTER (WHERE chunks > 2) > 0 FROM pgshift.checkpoint",
-    )
-    .await;
-}
+/// How long to wait for what must come.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn event(db: &Db, kind: &str, cause: &str) -> String {
     let found =
         format!("FROM pgshift.event WHERE kind = '{kind}' AND detail->>'cause' = '{cause}'");
-    until(
-        db,
+    db.until(
+        PATIENCE,
         &format!("{kind} by {cause}"),
         &format!("SELECT EXISTS (SELECT {found})"),
     )
@@ -119,7 +98,7 @@ async fn a_queue_in_the_pool_holds_the_backfill_until_it_is_gone() {
         "--pgbouncer-url",
         &pool.console(),
     ]);
-    backfilling(&db).await;
+    db.backfilling(PATIENCE).await;
     // More than five sessions can do, through an alias.
     let load = Workload::start(&pool.url("alias"), 20, 300, |n| {
         let id = n * 7919 % u64::from(ROWS) + 1;
@@ -297,7 +276,7 @@ async fn a_pooler_that_dies_holds_and_one_that_is_back_lets_go() {
         "--pgbouncer-url",
         &pool.console(),
     ]);
-    backfilling(&db).await;
+    db.backfilling(PATIENCE).await;
     pool.kill();
     let reason = event(&db, "held", "blind").await;
     assert!(
@@ -334,8 +313,8 @@ async fn a_pooler_that_dies_holds_and_one_that_is_back_lets_go() {
         .env("PGSHIFT_DIRECT_URL", &db.url());
     let before: i64 = db.one("SELECT max(id) FROM pgshift.run").await;
     let apply = cli.spawn(&["apply", "--duty", "0.05"]);
-    until(
-        &db,
+    db.until(
+        PATIENCE,
         "the first chunks",
         &format!(
             "SELECT count(*) FILTER (WHERE chunks > 2) > 0 FROM pgshift.checkpoint
@@ -359,4 +338,76 @@ async fn a_pooler_that_dies_holds_and_one_that_is_back_lets_go() {
         .expect(0);
     apply.wait().await.expect(0);
     assert_eq!(wrong(&db).await, 0);
+}
+
+/// Blind means stopped: a limit that nothing can watch is an error before anything starts.
+#[tokio::test]
+async fn a_limit_of_the_queue_without_a_console_is_refused() {
+    let (db, cli) = scene("pooler_unwatched", 1000).await;
+    let refused = async |args: &[&str]| {
+        let error = cli.run(args).await.expect(2).stderr;
+        for part in ["max-pgbouncer-wait is set", "--pgbouncer-url", "=off"] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+    };
+    refused(&["apply", "--throttle", "max-pgbouncer-wait=2s"]).await;
+    cli.migration(
+        ID,
+        &format!("-- pgshift: option max-pgbouncer-wait=2s\n{MIGRATION}"),
+    );
+    refused(&["apply"]).await;
+    cli.migration(ID, MIGRATION);
+    cli.file("pgshift.toml", "[throttle]\nmax-pgbouncer-wait = \"2s\"\n");
+    refused(&["apply"]).await;
+    let doctor = cli.run(&["doctor"]).await;
+    assert_ne!(doctor.code, Some(0));
+    assert!(
+        doctor.stdout.contains("max-pgbouncer-wait is set"),
+        "{}",
+        doctor.stdout
+    );
+    let nothing = "SELECT to_regnamespace('pgshift') IS NULL";
+    assert!(db.one::<bool>(nothing).await);
+    cli.run(&["apply", "--throttle", "max-pgbouncer-wait=off"])
+        .await
+        .expect(0);
+    refused(&["contract", ID]).await;
+    refused(&["throttle", "set", ID, "max-pgbouncer-wait=2s"]).await;
+    // The way back does not depend on it.
+    cli.run(&["revert", ID]).await.expect(0);
+}
+
+#[tokio::test]
+async fn throttle_show_says_where_each_limit_comes_from() {
+    let (db, cli) = scene("throttle_show", ROWS).await;
+    cli.migration(
+        ID,
+        &format!("-- pgshift: option max-blocked=7 max-vacuums=2 max-lag-bytes=1GiB\n{MIGRATION}"),
+    );
+    cli.file(
+        "pgshift.toml",
+        "[throttle]\nmax-lag = \"8s\"\nmax-blocked = 6\n",
+    );
+    let apply = cli.spawn(&["apply", "--duty=1%", "--throttle", "max-vacuums=3"]);
+    db.backfilling(PATIENCE).await;
+    let set = ["throttle", "set", ID, "max-lag-bytes=2GiB", "--for", "1h"];
+    cli.run(&set).await.expect(0);
+    let told = "SELECT count(*) > 0 FROM pgshift.lease WHERE progress ? 'limits'";
+    db.until(PATIENCE, "a sign of life", told).await;
+    let show = ["throttle", "show", ID, "--format", "json"];
+    let shown = cli.run(&show).await.expect(0).json();
+    let limit = |key: &str| {
+        let all = shown["limits"].as_array().expect("limits");
+        let found = all.iter().find(|l| l["key"] == key).expect("a key");
+        format!("{} {}", found["value"], found["source"]).replace('"', "")
+    };
+    assert_eq!(limit("min-free-connections"), "3 default");
+    assert_eq!(limit("max-lag"), "8s pgshift.toml");
+    assert_eq!(limit("max-blocked"), "7 migration file");
+    assert_eq!(limit("max-vacuums"), "3 command line");
+    assert_eq!(limit("duty"), "0.01 command line");
+    assert_eq!(limit("max-lag-bytes"), "2GiB override");
+    let human = cli.run(&["throttle", "show", ID]).await.expect(0).stdout;
+    assert!(human.contains(" until "), "{human}");
+    apply.kill().await;
 }

@@ -84,6 +84,8 @@ fn table(schema: &str, name: &str) -> Table {
             rows: 10,
         }],
         dependents: BTreeMap::from([("total".to_owned(), vec!["view totals".to_owned()])]),
+        grants: Vec::new(),
+        mentions: Vec::new(),
         name,
     }
 }

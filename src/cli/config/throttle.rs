@@ -1,5 +1,6 @@
 //! `[throttle]`: limits, and signals of one's own.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -18,6 +19,8 @@ use crate::throttle::endpoint::{Endpoint, Secret};
 pub(super) struct Said {
     /// On top of the defaults.
     pub(super) limits: Limits,
+    /// The limits that are said, as they are written.
+    pub(super) set: BTreeMap<String, String>,
     pub(super) signals: Vec<Custom>,
 }
 
@@ -92,7 +95,9 @@ pub(super) fn read(table: &ThrottleTable, env: Env<'_>) -> Result<Said, Vec<Diag
                     .and_then(|text| {
                         let known = crate::throttle::limits::KEYS.iter().any(|k| k.name == name);
                         let at = if known { value.span() } else { key.span() };
-                        said.limits.set(name, &text).map_err(|why| (at, why))
+                        said.limits.set(name, &text).map_err(|why| (at, why))?;
+                        said.set.insert(name.to_owned(), text);
+                        Ok(())
                     });
                 if let Err((at, why)) = set {
                     wrong.push(Diagnostic::new(Span::new(at.start, at.end), why));

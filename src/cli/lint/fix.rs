@@ -78,10 +78,12 @@ pub(super) fn fix(
             written: false,
             error: None,
         };
-        if let Some(encoding) = file.encoding {
+        if one.changes.is_empty() {
+            // There is only advice.
+        } else if let Some(encoding) = file.encoding {
             one.error = Some(format!("not fixed: it is {encoding}; save it as UTF-8"));
             one.changes.clear();
-        } else if args.fix && !one.changes.is_empty() {
+        } else if args.fix {
             let path = file.input.path();
             match path.map(|p| write(p, one.source.text(), &one.text)) {
                 Some(Err(why)) => one.error = Some(format!("not fixed: {why}")),

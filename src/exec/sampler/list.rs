@@ -1,7 +1,7 @@
 //! The one list of signals.
 
 use super::{
-    Signal, archiver, blocked, checkpoints, connections, gate, pgbouncer, pool, prometheus,
+    Signal, archiver, blocked, checkpoints, connections, custom, gate, pgbouncer, pool, prometheus,
     replicas, slots, snapshots, sql, vacuums, wal,
 };
 use crate::exec::Settings;
@@ -24,30 +24,29 @@ pub(in crate::exec) fn all(settings: &Settings) -> Vec<Box<dyn Signal>> {
     if let Some(pools) = &settings.pools {
         all.push(Box::new(pgbouncer::PgBouncer::new(pools)));
     }
-    all.extend(custom(&settings.signals));
+    all.extend(added(&settings.signals));
     all
 }
 
 /// The signals that a person added.
-pub(super) fn custom(signals: &[Custom]) -> impl Iterator<Item = Box<dyn Signal>> + '_ {
+pub(super) fn added(signals: &[Custom]) -> impl Iterator<Item = Box<dyn Signal>> + '_ {
     signals.iter().cloned().map(of)
 }
 
 fn of(Custom { name, pace, asks }: Custom) -> Box<dyn Signal> {
+    let named = custom::Named { name, pace };
     match asks {
         Asks::Sql { sql, bound } => Box::new(sql::Sql {
-            name,
+            named,
             query: sql,
             bound,
-            pace,
         }),
-        Asks::Gate { url } => Box::new(gate::Gate { name, url, pace }),
+        Asks::Gate { url } => Box::new(gate::Gate { named, url }),
         Asks::Prometheus { url, query, bound } => Box::new(prometheus::Prometheus {
-            name,
+            named,
             url,
             query,
             bound,
-            pace,
         }),
     }
 }

@@ -9,6 +9,7 @@ mod archiver;
 mod blocked;
 mod checkpoints;
 mod connections;
+mod custom;
 mod gate;
 mod http;
 pub(super) mod list;
@@ -23,7 +24,6 @@ mod vacuums;
 mod wal;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -39,7 +39,7 @@ use crate::pg::probes;
 use crate::store::overrides::{self, Override};
 use crate::throttle::board::{Board, Pace};
 use crate::throttle::wal::Written;
-use crate::throttle::{Limits, Reading, samples};
+use crate::throttle::{Limits, Reading, pools};
 
 /// The pace of what is read from the server's memory.
 const PACE: Pace = Pace {
@@ -119,6 +119,8 @@ pub(super) struct Scene {
     pub(super) pool: Option<deadpool_postgres::Pool>,
     /// Chunks that committed since the WAL rate was read last.
     written: Arc<Mutex<Vec<Written>>>,
+    /// What slots lost by our chunks since they were read.
+    ours: Arc<slots::Ours>,
 }
 
 /// What the samplers write and the gate reads.
@@ -127,10 +129,6 @@ pub(super) struct Shared {
     /// Before what is set while it runs.
     base: Limits,
     board: Mutex<Board>,
-    /// WAL bytes between begin and end of all chunks so far.
-    written: AtomicU64,
-    /// The same when the slots were read last.
-    written_at_slots: AtomicU64,
     limits: watch::Sender<Limits>,
     scene: Mutex<Scene>,
 }
@@ -140,8 +138,6 @@ impl Shared {
         Self {
             start: Instant::now(),
             board: Mutex::default(),
-            written: AtomicU64::new(0),
-            written_at_slots: AtomicU64::new(0),
             limits: watch::Sender::new(limits.clone()),
             base: limits,
             scene: Mutex::default(),
@@ -155,8 +151,8 @@ impl Shared {
 
     /// A chunk committed that took `elapsed` and wrote between these positions of the log.
     pub(super) fn wrote(&self, elapsed: Duration, lsn_from: u64, lsn_to: u64) {
-        self.written
-            .fetch_add(lsn_to.saturating_sub(lsn_from), Ordering::Relaxed);
+        let scene = lock(&self.scene);
+        scene.ours.wrote(lsn_to.saturating_sub(lsn_from));
         // Nobody drains what nobody asks for.
         if self.limits.borrow().max_wal_rate.is_none() {
             return;
@@ -168,7 +164,7 @@ impl Shared {
             lsn_from,
             lsn_to,
         };
-        lock(&lock(&self.scene).written).push(written);
+        lock(&scene.written).push(written);
     }
 
     /// The limits in force: as configured, and as set while it runs.
@@ -179,14 +175,12 @@ impl Shared {
     /// What is known now; `None` before the first reading of all.
     pub(super) fn readings(&self) -> Option<Vec<Reading>> {
         let readings = lock(&self.board).readings(self.start.elapsed())?;
-        let written = self.written.load(Ordering::Relaxed);
-        let since = written.saturating_sub(self.written_at_slots.load(Ordering::Relaxed));
-        Some(samples::less_headroom(readings, since))
+        Some(lock(&self.scene).ours.taken_off(readings))
     }
 }
 
 /// The limits in force and what a person says beside them.
-fn said(base: &Limits, overrides: &[Override]) -> (Limits, Vec<Reading>) {
+fn said(base: &Limits, overrides: &[Override], console: bool) -> (Limits, Vec<Reading>) {
     let mut limits = base.clone();
     let mut readings = Vec::new();
     for o in overrides {
@@ -199,6 +193,11 @@ fn said(base: &Limits, overrides: &[Override]) -> (Limits, Vec<Reading>) {
             readings.push(Reading::Blind {
                 signal: format!("override {}", o.key),
                 why,
+            });
+        } else if let Some(limit) = pools::unwatched([(&*o.key, &*o.value)]).filter(|_| !console) {
+            readings.push(Reading::Blind {
+                signal: format!("override {limit}"),
+                why: "this run was given no --pgbouncer-url".to_owned(),
             });
         }
     }
@@ -327,7 +326,11 @@ impl Sampler<'_> {
         let work = async {
             let client = connection.as_ref().ok_or_else(not_there)?;
             let overrides = overrides::list(client, self.migration).await?;
-            let (limits, mut readings) = said(&self.shared.base, &overrides);
+            let (limits, mut readings) = said(
+                &self.shared.base,
+                &overrides,
+                self.ctx.settings.pools.is_some(),
+            );
             if let Some(window) = limits.run_between {
                 // The server's clock: one for all runners.
                 let now = probes::now(client).await?;
@@ -363,7 +366,6 @@ impl Sampler<'_> {
         }
         let scene = lock(&self.shared.scene).clone();
         let pace = signal.pace();
-        let written = self.shared.written.load(Ordering::Relaxed);
         let ask = Ask {
             client: client.as_ref(),
             limits: &limits,
@@ -382,11 +384,6 @@ impl Sampler<'_> {
             }
         };
         self.put(number, at, readings);
-        if signal.name() == samples::SLOT_HEADROOM {
-            self.shared
-                .written_at_slots
-                .store(written, Ordering::Relaxed);
-        }
         Ok(())
     }
 }
@@ -417,7 +414,7 @@ fn no_answer(pace: Pace) -> Error {
 /// or Prometheus cannot be reached.
 pub(super) async fn check(ctx: &Ctx) -> Result<()> {
     let scene = Scene::default();
-    let signals = list::custom(&ctx.settings.signals);
+    let signals = list::added(&ctx.settings.signals);
     let checks = signals.map(|mut signal| {
         let scene = &scene;
         async move {

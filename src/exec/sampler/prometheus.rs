@@ -2,49 +2,38 @@
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 
-use super::{Ask, Place, Signal, http};
+use super::custom::{Custom, Named};
+use super::{Ask, Place, http};
 use crate::error::{Error, Result};
-use crate::throttle::board::Pace;
 use crate::throttle::endpoint::Endpoint;
-use crate::throttle::{Bound, Limits, Reading, Sample, Unit, prometheus};
+use crate::throttle::{Bound, Reading, Sample, Unit, prometheus};
 
 pub(super) struct Prometheus {
-    pub(super) name: String,
+    pub(super) named: Named,
     pub(super) url: Endpoint,
     pub(super) query: String,
     pub(super) bound: Bound,
-    pub(super) pace: Pace,
 }
 
-impl Signal for Prometheus {
-    fn name(&self) -> &str {
-        &self.name
+impl Custom for Prometheus {
+    const PLACE: Place = Place::Elsewhere;
+
+    fn named(&self) -> &Named {
+        &self.named
     }
 
-    fn place(&self) -> Place {
-        Place::Elsewhere
-    }
-
-    fn pace(&self) -> Pace {
-        self.pace
-    }
-
-    fn watched(&self, _: &Limits) -> bool {
-        true
-    }
-
-    fn read<'a>(&'a mut self, _: Ask<'a>) -> BoxFuture<'a, Result<Vec<Reading>>> {
+    fn ask<'a>(&'a mut self, _: Ask<'a>) -> BoxFuture<'a, Result<Vec<Reading>>> {
         async move {
-            let timeout = format!("{}ms", self.pace.timeout.as_millis().max(1));
+            let timeout = format!("{}ms", self.named.pace.timeout.as_millis().max(1));
             let query = [("query", self.query.as_str()), ("timeout", &timeout)];
             let answer = http::get(&self.url.below("/api/v1/query", &query), true).await?;
             Ok(vec![
                 match (answer.status, prometheus::instant(&answer.body)) {
-                    (200, Ok(value)) => Sample::new(&*self.name, value, Unit::Number)
+                    (200, Ok(value)) => Sample::new(&*self.named.name, value, Unit::Number)
                         .bound(Some(self.bound))
                         .into(),
                     (200, Err(why)) => Reading::Blind {
-                        signal: self.name.clone(),
+                        signal: self.named.name.clone(),
                         why,
                     },
                     // Wrong parameters, or a query that cannot be executed: it never will.
@@ -59,7 +48,7 @@ impl Signal for Prometheus {
                             ));
                     }
                     (status, _) => Reading::Blind {
-                        signal: self.name.clone(),
+                        signal: self.named.name.clone(),
                         why: format!("{} says {status}", self.url),
                     },
                 },

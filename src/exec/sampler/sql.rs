@@ -8,41 +8,30 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Row};
 
-use super::{Ask, Place, Signal};
+use super::custom::{Custom, Named};
+use super::{Ask, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pg::error::from_pg;
 use crate::sql::{Diagnostic, Source, Span};
-use crate::throttle::board::Pace;
-use crate::throttle::{Bound, Limits, Reading, Sample, Unit};
+use crate::throttle::{Bound, Reading, Sample, Unit};
 
 pub(super) struct Sql {
-    pub(super) name: String,
+    pub(super) named: Named,
     pub(super) query: String,
     pub(super) bound: Bound,
-    pub(super) pace: Pace,
 }
 
-impl Signal for Sql {
-    fn name(&self) -> &str {
-        &self.name
+impl Custom for Sql {
+    const PLACE: Place = Place::Own;
+
+    fn named(&self) -> &Named {
+        &self.named
     }
 
-    fn place(&self) -> Place {
-        Place::Own
-    }
-
-    fn pace(&self) -> Pace {
-        self.pace
-    }
-
-    fn watched(&self, _: &Limits) -> bool {
-        true
-    }
-
-    fn read<'a>(&'a mut self, ask: Ask<'a>) -> BoxFuture<'a, Result<Vec<Reading>>> {
+    fn ask<'a>(&'a mut self, ask: Ask<'a>) -> BoxFuture<'a, Result<Vec<Reading>>> {
         async move {
             let client = ask.client()?;
-            let timeout = self.pace.timeout.as_millis().max(1);
+            let timeout = self.named.pace.timeout.as_millis().max(1);
             let begin = format!(
                 "BEGIN READ ONLY; SET LOCAL statement_timeout = '{timeout}ms'; \
                  SET LOCAL lock_timeout = '{timeout}ms'"
@@ -51,11 +40,11 @@ impl Signal for Sql {
             let answer = self.answer(client).await;
             client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
             Ok(vec![match answer? {
-                Ok(value) => Sample::new(&*self.name, value, Unit::Number)
+                Ok(value) => Sample::new(&*self.named.name, value, Unit::Number)
                     .bound(Some(self.bound))
                     .into(),
                 Err(why) => Reading::Blind {
-                    signal: self.name.clone(),
+                    signal: self.named.name.clone(),
                     why: why.to_owned(),
                 },
             }])
@@ -105,12 +94,12 @@ impl Sql {
         }
         let value: Option<Number> = row
             .try_get(0)
-            .map_err(|e| Error::internal(format!("signal {}: {e}", self.name)))?;
+            .map_err(|e| Error::internal(format!("signal {}: {e}", self.named.name)))?;
         Ok(value.map(|n| n.0).ok_or("the query gives NULL"))
     }
 
     fn wrong(&self, message: String) -> Error {
-        let source = Source::new(format!("signal {}", self.name), &*self.query);
+        let source = Source::new(format!("signal {}", self.named.name), &*self.query);
         let all = Span::new(0, self.query.len());
         Error::at(&source, vec![Diagnostic::new(all, message)])
     }
@@ -120,7 +109,7 @@ impl Sql {
         if error.kind() != ErrorKind::Usage {
             return error;
         }
-        let source = Source::new(format!("signal {}", self.name), &*self.query);
+        let source = Source::new(format!("signal {}", self.named.name), &*self.query);
         let start = place.map_or(0, |place| byte_of(&self.query, place));
         let rest = &self.query[start..];
         let word = rest

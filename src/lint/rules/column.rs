@@ -191,7 +191,7 @@ pub(super) fn check(cx: &mut Cx<'_>) {
             AlterOpKind::AddColumn(def) => add(cx, name, op, def),
             AlterOpKind::DropColumn { name: column, .. } => drop(cx, name, op, column),
             AlterOpKind::RenameColumn { from, to } if !cx.world.is_fresh_column(name, from) => {
-                let finding = cx
+                let mut finding = cx
                     .found(
                         &RENAME_COLUMN,
                         op.span,
@@ -202,6 +202,12 @@ pub(super) fn check(cx: &mut Cx<'_>) {
                         ),
                     )
                     .label("the old version fails after it, the new one before it");
+                if cx.pgshift() && cx.unit.section != SectionKind::Contract {
+                    finding = finding
+                        .severity(Severity::Note)
+                        .help("pgshift lets both names work until contract");
+                    finding.planned = true;
+                }
                 cx.report(finding);
             }
             AlterOpKind::DropNotNull { column } => {

@@ -97,8 +97,8 @@ pub fn resolve_allows(migration: &Migration) -> Result<Cow<'_, Migration>, Vec<D
                 match named(&allow.rule) {
                     None => unknown.push(unknown_rule(allow)),
                     Some(rule) if rule.slug != allow.rule => {
-                        resolved.to_mut().sections[i].statements[j].allows[k].rule =
-                            rule.slug.to_owned();
+                        let allow = &mut resolved.to_mut().sections[i].statements[j].allows[k];
+                        allow.rule = rule.slug.into();
                     }
                     Some(_) => {}
                 }

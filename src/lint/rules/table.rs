@@ -7,7 +7,7 @@ use crate::lint::{Rule, Severity};
 use crate::lock::LockMode;
 use crate::migration::SectionKind;
 use crate::sql::RelName;
-use crate::sql::ddl::{Action, AlterOpKind};
+use crate::sql::ddl::{Action, AlterOp, AlterOpKind};
 
 static DROP_TABLE: Rule = Rule {
     id: "PS401",
@@ -264,10 +264,10 @@ fn alter(cx: &mut Cx<'_>) {
                 // The old name lives on as a view, or the new table takes the place of another.
                 let replaced = cx.makes.after(cx.number, &name.name) || cx.world.made(to);
                 if !replaced {
-                    renamed(cx, name, op.span, &target(&op.kind));
+                    renamed(cx, name, op, &target(&op.kind));
                 }
             }
-            AlterOpKind::SetSchema { .. } => renamed(cx, name, op.span, &target(&op.kind)),
+            AlterOpKind::SetSchema { .. } => renamed(cx, name, op, &target(&op.kind)),
             AlterOpKind::SetLogged { logged } if cx.heavy(name) => {
                 let what = if *logged {
                     "SET LOGGED"
@@ -287,17 +287,24 @@ fn alter(cx: &mut Cx<'_>) {
     }
 }
 
-fn renamed(cx: &mut Cx<'_>, name: &RelName, at: crate::sql::Span, to: &str) {
-    let finding = cx
+fn renamed(cx: &mut Cx<'_>, name: &RelName, op: &AlterOp, to: &str) {
+    let mut finding = cx
         .found(
             &RENAME_TABLE,
-            at,
+            op.span,
             format!(
                 "running applications use {}; from the commit on it is {to}",
                 cx.named(name)
             ),
         )
         .label("the old version fails after it, the new one before it");
+    let table = matches!(op.kind, AlterOpKind::RenameTable { .. });
+    if table && cx.pgshift() && cx.unit.section != SectionKind::Contract {
+        finding = finding
+            .severity(Severity::Note)
+            .help("pgshift makes a view of the old name, until contract");
+        finding.planned = true;
+    }
     cx.report(finding);
 }
 

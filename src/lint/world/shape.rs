@@ -40,6 +40,8 @@ pub(super) fn blank(name: QName, rows: i64) -> Table {
             rows,
         }],
         dependents: BTreeMap::new(),
+        grants: Vec::new(),
+        mentions: Vec::new(),
         name,
     }
 }

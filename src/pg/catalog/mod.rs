@@ -11,6 +11,7 @@ mod links;
 mod objects;
 mod parts;
 mod relations;
+mod uses;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -209,7 +210,18 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
     let mentioned: Vec<u32> = mentioned.into_iter().collect();
     let oids = relations::closure(client, &mentioned).await?;
 
-    let (mut tables, leaves, columns, indexes, constraints, inbound, triggers, dependents) = tokio::try_join!(
+    let (
+        mut tables,
+        leaves,
+        columns,
+        indexes,
+        constraints,
+        inbound,
+        triggers,
+        dependents,
+        grants,
+        mentions,
+    ) = tokio::try_join!(
         // In order of sending: the first error is the cause, those after it only say that the
         // transaction is aborted.
         biased;
@@ -221,6 +233,8 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
         parts::referenced_by(client, &oids),
         parts::triggers(client, &oids),
         parts::dependents(client, &oids),
+        uses::grants(client, &oids),
+        uses::mentions(client, &oids),
     )?;
 
     // Each list is keyed by the table; a key without a table is one dropped since.
@@ -263,6 +277,16 @@ async fn read(client: &Client, wanted: &[Wanted]) -> Result<Catalog> {
                 .entry(column)
                 .or_default()
                 .push(description);
+        }
+    }
+    for (oid, grant) in grants {
+        if let Some(table) = tables.get_mut(&oid) {
+            table.grants.push(grant);
+        }
+    }
+    for (oid, mention) in mentions {
+        if let Some(table) = tables.get_mut(&oid) {
+            table.mentions.push(mention);
         }
     }
     catalog.tables = tables.into_values().map(|t| (t.name.clone(), t)).collect();

@@ -165,6 +165,8 @@ SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relkind::tex
        CASE WHEN c.relispartition THEN pg_get_expr(c.relpartbound, c.oid) END AS bound,
        CASE WHEN c.relispartition THEN pg_get_partition_constraintdef(c.oid) END AS bound_check,
        coalesce(c.reloptions, '{}') AS options,
+       (SELECT spcname::text FROM pg_tablespace WHERE oid = c.reltablespace) AS tablespace,
+       (SELECT amname::text FROM pg_am WHERE oid = c.relam AND c.relkind = 'p') AS access_method,
        c.relrowsecurity AS row_security_enabled, c.relforcerowsecurity AS row_security_forced,
        CASE c.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING' WHEN 'd' THEN 'DEFAULT'
            ELSE (SELECT 'USING INDEX ' || quote_ident(ri.relname::text)
@@ -222,6 +224,8 @@ pub(super) async fn tables(client: &Client, oids: &[u32]) -> Result<BTreeMap<u32
                     force_row_security: get(row, "row_security_forced")?,
                     replica_identity: get::<Option<String>>(row, "replica_identity")?
                         .unwrap_or_default(),
+                    tablespace: get(row, "tablespace")?,
+                    access_method: get(row, "access_method")?,
                 },
                 comment: get(row, "comment")?,
                 columns: Vec::new(),
@@ -231,6 +235,8 @@ pub(super) async fn tables(client: &Client, oids: &[u32]) -> Result<BTreeMap<u32
                 triggers: Vec::new(),
                 leaves: Vec::new(),
                 dependents: BTreeMap::new(),
+                grants: Vec::new(),
+                mentions: Vec::new(),
             };
             Ok((oid, table))
         })

@@ -6,6 +6,7 @@ mod strategy;
 
 use std::collections::BTreeMap;
 
+use crate::backfill::verify::{Assigned, Back};
 use crate::backfill::{BackfillSpec, Verb, VerifySpec, spec::paren};
 use crate::catalog::{QName, Table};
 use crate::error::{Error, Result};
@@ -71,6 +72,23 @@ pub fn search_path(draft: &Draft<'_>) -> String {
     let mut all: Vec<String> = draft.catalog.search_path.iter().map(|s| ident(s)).collect();
     all.push("pg_temp".to_owned());
     all.join(", ")
+}
+
+fn assigned(target: &Target) -> Assigned {
+    Assigned {
+        column: target.column.clone(),
+        expr: target.expr.clone(),
+        volatile: target.volatile,
+    }
+}
+
+fn back(reverse: &Mapping) -> Back {
+    Back {
+        alias: reverse.alias.clone(),
+        from: reverse.from.clone(),
+        condition: reverse.condition.clone(),
+        set: reverse.targets.iter().map(assigned).collect(),
+    }
 }
 
 struct Decider<'d, 'a> {
@@ -353,6 +371,12 @@ impl Decider<'_, '_> {
             search_path: search_path(self.draft),
             key: key.clone(),
         };
+        // No application knows a column of another type before contract: the old one is right.
+        let retyped = self.draft.retypes.contains_key(&statement.table);
+        let back_of = |component: Option<&Component>| {
+            let component = component.filter(|_| !retyped);
+            component.map_or_else(Vec::new, |c| c.reverse.iter().map(back).collect())
+        };
         let verify = |wrong| VerifySpec {
             table: statement.table.clone(),
             alias: statement.alias.clone(),
@@ -361,6 +385,8 @@ impl Decider<'_, '_> {
             wrong,
             key: key.clone(),
             search_path: search_path(self.draft),
+            forward: mapping.targets.iter().map(assigned).collect(),
+            back: back_of(component),
         };
         let warnings = self.warnings(statement, sync, table);
         Ok(PlannedBackfill {

@@ -13,6 +13,7 @@ use super::draft::Draft;
 use super::inverse::inverse;
 use super::locks::locks;
 use super::probe::Probed;
+use super::rename;
 use super::retype;
 use super::sections::Known;
 use super::statements::{attach_reverts, ordinary, text_steps, undo_of};
@@ -52,7 +53,7 @@ pub(super) fn build(
     groups: &[SyncGroup],
     verify: Vec<Step>,
 ) -> Result<Contract> {
-    if draft.sections.contract.is_empty() && groups.is_empty() {
+    if draft.sections.contract.is_empty() && groups.is_empty() && draft.renames.tables.is_empty() {
         return Ok(Contract::default());
     }
     let mut builder = Builder {
@@ -66,6 +67,16 @@ pub(super) fn build(
     };
     builder.contract.steps = verify;
     let first = builder.contract.steps.len();
+    for rename in &draft.renames.tables {
+        let step = rename::table::contract_step(draft, before.after, rename);
+        builder
+            .contract
+            .steps
+            .push(step.line(line(draft, rename.span)));
+    }
+    for table in draft.renames.column_tables() {
+        builder.swap_columns(table);
+    }
     for known in &draft.sections.contract {
         builder.statement(known)?;
     }
@@ -322,6 +333,20 @@ impl Builder<'_, '_> {
             undo,
             lost,
         }
+    }
+
+    /// Renamed columns take their names over from what stood in for them.
+    fn swap_columns(&mut self, name: &QName) {
+        let draft = self.draft;
+        let renames: Vec<_> = draft.renames.of(name).collect();
+        let table = &draft.catalog.tables[name];
+        let group = self.group(name);
+        let (steps, purge) = rename::column::contract_steps(draft, group, table, &renames);
+        let at = renames.first().map_or(1, |r| line(draft, r.span));
+        let steps = steps.into_iter().map(|step| step.line(at));
+        self.contract.steps.extend(steps);
+        self.contract.purge.extend(purge);
+        self.switched.insert(name.clone());
     }
 
     /// Ends the forward sync of a table of which no column was dropped or renamed.

@@ -44,6 +44,16 @@ impl<'c> Context<'c> {
         }
     }
 
+    /// The file itself makes this relation.
+    fn is_made(self, name: &RelName) -> bool {
+        let named = ObjectName {
+            name: name.clone(),
+            signature: None,
+        };
+        self.object(ObjectClass::Relation, &named, None)
+            .is_ok_and(|object| object.made)
+    }
+
     pub(super) fn comment(self, target: &CommentTarget) -> Inverse {
         let value = |old: Option<&String>| {
             old.map_or_else(|| "NULL".to_owned(), |text| quote::literal(text))
@@ -55,6 +65,7 @@ impl<'c> Context<'c> {
                     self.existing(name),
                     value(table.comment.as_ref())
                 )),
+                None if self.is_made(name) => Inverse::Nothing,
                 None => give_revert(format!("the comment that {name} had is not known")),
             },
             CommentTarget::Column {
@@ -116,15 +127,7 @@ impl<'c> Context<'c> {
                     None
                 };
                 // What is on a table of the file's own goes with it.
-                let own = on.is_some_and(|on| {
-                    let on = ObjectName {
-                        name: on.clone(),
-                        signature: None,
-                    };
-                    self.object(ObjectClass::Relation, &on, None)
-                        .is_ok_and(|o| o.made)
-                });
-                if own {
+                if on.is_some_and(|on| self.is_made(on)) {
                     return Inverse::Nothing;
                 }
                 match self.object(class, name, on) {

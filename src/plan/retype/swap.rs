@@ -449,6 +449,8 @@ impl<'d> Table<'d> {
             wrong: wrong.join(" OR "),
             key: key.unwrap_or_default(),
             search_path,
+            forward: Vec::new(),
+            back: Vec::new(),
         };
         let mut step = self.step(
             Side::Old,

@@ -88,7 +88,7 @@ pub(super) fn safe_form(
     steps.push(SafeStep::plain(format!(
         "CREATE TABLE {made} (LIKE {head} INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING \
          CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION){}",
-        partition.rest.of(text)
+        placed(partition.rest.of(text), on)
     )));
     steps.push(SafeStep::plain(format!(
         "ALTER TABLE {head} ATTACH PARTITION {made} {bound}"
@@ -102,6 +102,52 @@ pub(super) fn safe_form(
         steps,
         why: WHY.to_owned(),
     }
+}
+
+/// What follows the bound, with the tablespace and the access method (17) that PARTITION OF takes
+/// over from the parent (documentation, CREATE TABLE). Storage parameters a parent has none.
+fn placed(rest: &str, parent: &Table) -> String {
+    let tokens = lex_code(rest);
+    let (mut depth, mut said) = (0_usize, Vec::new());
+    for token in &tokens {
+        match token.kind {
+            TokenKind::LParen => depth += 1,
+            TokenKind::RParen => depth = depth.saturating_sub(1),
+            TokenKind::Word if depth == 0 => {
+                said.push((token.text(rest).to_ascii_lowercase(), token.span.start));
+            }
+            _ => {}
+        }
+    }
+    let at = |words: &[&str]| {
+        said.iter()
+            .find(|(word, _)| words.contains(&word.as_str()))
+            .map(|(_, at)| *at)
+    };
+    let mut out = rest.trim_end().to_owned();
+    if let Some(tablespace) = &parent.settings.tablespace
+        && at(&["tablespace"]).is_none()
+    {
+        out = format!("{out} TABLESPACE {}", quote::ident(tablespace));
+    }
+    if let Some(method) = &parent.settings.access_method
+        && at(&["using"]).is_none()
+    {
+        // USING stands after PARTITION BY and before all else.
+        let place = at(&["with", "without", "on", "tablespace"]).unwrap_or(rest.trim_end().len());
+        let (before, after) = out.split_at(place);
+        out = format!(
+            "{} USING {}{}{after}",
+            before.trim_end(),
+            quote::ident(method),
+            if after.starts_with(' ') || after.is_empty() {
+                ""
+            } else {
+                " "
+            }
+        );
+    }
+    out
 }
 
 fn rows(parent: &Table, partition: &QName) -> i64 {
@@ -196,4 +242,35 @@ fn groups(bound: &str) -> Option<Vec<Vec<&str>>> {
         }
     }
     Some(groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::testing::catalog;
+
+    #[test]
+    fn a_partition_goes_where_its_parent_is() {
+        let catalog = catalog(17);
+        let mut parent = catalog.table(None, "events").expect("events").clone();
+        let placed_in = |rest: &str, parent: &Table| placed(rest, parent);
+        assert_eq!(placed_in("", &parent), "");
+        assert_eq!(
+            placed_in(" WITH (fillfactor = 50)", &parent),
+            " WITH (fillfactor = 50)"
+        );
+        parent.settings.tablespace = Some("Fast".into());
+        parent.settings.access_method = Some("heap2".into());
+        for (rest, expected) in [
+            ("", " USING \"heap2\" TABLESPACE \"Fast\""),
+            (
+                " PARTITION BY LIST (using) WITH (a = 1)",
+                " PARTITION BY LIST (using) USING \"heap2\" WITH (a = 1) TABLESPACE \"Fast\"",
+            ),
+            (" USING heap TABLESPACE slow", " USING heap TABLESPACE slow"),
+            (" TABLESPACE slow", " USING \"heap2\" TABLESPACE slow"),
+        ] {
+            assert_eq!(placed_in(rest, &parent), expected, "{rest}");
+        }
+    }
 }

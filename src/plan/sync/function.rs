@@ -71,6 +71,13 @@ impl Part<'_> {
         body.push_str("  END IF;\n");
     }
 
+    /// The new columns are nobody's any more, and follow.
+    pub(super) fn forward_only(&self, body: &mut String) {
+        for mapping in &self.component.forward {
+            self.assign(body, mapping, 2);
+        }
+    }
+
     /// What a column of the author's text is called now.
     fn now(&self, column: &str) -> String {
         let renamed = self.renamed.iter().find(|r| r.column == column);

@@ -109,6 +109,9 @@ pub enum Form {
     Both,
     /// After contract: only the new one writes, the soft-dropped columns follow for a revert.
     ReverseOnly,
+    /// After contract of a renamed column: what stood in for the new name follows the column
+    /// itself, for a revert.
+    ForwardOnly,
 }
 
 /// A column that contract has renamed (a soft drop is a rename too).
@@ -313,6 +316,7 @@ impl SyncGroup {
             match form {
                 Form::Both => part.both(&mut body),
                 Form::ReverseOnly => part.reverse_only(&mut body),
+                Form::ForwardOnly => part.forward_only(&mut body),
             }
         }
         body.push_str("  RETURN NEW;\nEND\n");

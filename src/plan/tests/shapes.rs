@@ -156,7 +156,6 @@ validate | create unique index by_slug on orders
     (alone) DROP INDEX CONCURRENTLY IF EXISTS "public"."by_slug"
 validate | COMMENT ON INDEX by_slug IS 'slugs'
   COMMENT ON INDEX by_slug IS 'slugs'
-  no way back: the comment that the index had is not known; give a revert section
 validate | users: add constraint named
   ALTER TABLE users ADD CONSTRAINT named CHECK (name IS NOT NULL) NOT VALID
   < public.users: drop constraint named

@@ -187,6 +187,9 @@ impl State {
             }
             Event::TookOver { .. }
             | Event::BlockersCancelled { .. }
+            | Event::VerifyResumed { .. }
+            | Event::Sampled { .. }
+            | Event::Repaired { .. }
             | Event::Paused { .. }
             | Event::Unpaused { .. }
             | Event::LimitSet { .. }

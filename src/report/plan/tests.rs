@@ -97,6 +97,8 @@ fn plan() -> Plan {
         wrong: "total_cents IS DISTINCT FROM round(total * 100)::bigint".into(),
         key: vec!["id".into()],
         search_path: "\"public\"".into(),
+        forward: Vec::new(),
+        back: Vec::new(),
     }));
     Plan {
         format: PLAN_FORMAT,

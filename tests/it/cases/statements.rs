@@ -310,7 +310,7 @@ async fn comments_and_options() {
             "ALTER SEQUENCE numbers INCREMENT 7 MAXVALUE 1000 CYCLE",
             "ALTER SEQUENCE loose AS int CACHE 1",
             "ALTER SEQUENCE loose OWNED BY orders.id",
-            "ALTER SEQUENCE loose RESTART WITH 100",
+            "ALTER SEQUENCE loose INCREMENT 2 RESTART WITH 100",
             "DROP SEQUENCE loose",
             "DROP SEQUENCE numbers, loose",
             "ALTER TABLE orders ALTER note SET STATISTICS 200",
@@ -326,10 +326,96 @@ async fn comments_and_options() {
             "ALTER TYPE state ADD VALUE 'lost' BEFORE 'done'",
         ],
         &[
-            "ALTER SEQUENCE loose RESTART WITH 100",
+            "ALTER SEQUENCE loose INCREMENT 2 RESTART WITH 100",
+            "ALTER TABLE tags ALTER name TYPE varchar(60)",
             "ALTER TABLE orders ALTER total TYPE numeric(12, 2)",
             "ALTER TYPE state ADD VALUE 'lost' BEFORE 'done'",
         ],
     )
     .await;
+}
+
+/// What is said to be lost is so of values alone: the schema comes back.
+#[tokio::test]
+async fn a_wider_type_comes_back_or_says_why_not() {
+    let project = Project::new(
+        "st_wider",
+        "CREATE TABLE t (id int PRIMARY KEY, code varchar(5) COLLATE \"C\" DEFAULT 'none');
+         ALTER TABLE t ALTER code SET STORAGE EXTERNAL;
+         INSERT INTO t VALUES (1, 'abc')",
+        "ALTER TABLE t ALTER code TYPE varchar(50);",
+    )
+    .await;
+    let plain = project.picture().await;
+    project.to("apply", "complete").await;
+    project
+        .db
+        .execute("UPDATE t SET code = 'too long for it'")
+        .await;
+    let output = project.command("revert", &[]).await;
+    assert_ne!(output.code, Some(0), "{}", output.stderr);
+    crate::cases::says(&output, &["do not fit character varying(5)"]);
+    project.db.execute("UPDATE t SET code = 'abc'").await;
+    project.command("revert", &[]).await.expect(0);
+    let now = project.picture().await;
+    // The new type has the collation of its own, the old one has its own again.
+    assert_same("schema", plain.schema(), now.schema());
+    assert_same("data", plain.data(), now.data());
+}
+
+/// As the server does for PARTITION OF.
+#[tokio::test]
+async fn a_partition_goes_to_the_tablespace_of_its_parent() {
+    let project = Project::new(
+        "st_space",
+        "SELECT 1",
+        "CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (10) TO (20) WITH (fillfactor = 70);",
+    )
+    .await;
+    let major: i32 = project
+        .db
+        .one("SELECT current_setting('server_version_num')::int / 10000")
+        .await;
+    if major < 15 {
+        // Without allow_in_place_tablespaces a tablespace needs a place on the server's disk.
+        return;
+    }
+    let there: bool = project
+        .db
+        .one("SELECT EXISTS (SELECT FROM pg_tablespace WHERE spcname = 'st_space')")
+        .await;
+    if !there {
+        project
+            .db
+            .execute("SET allow_in_place_tablespaces = on")
+            .await;
+        project
+            .db
+            .execute("CREATE TABLESPACE st_space LOCATION ''")
+            .await;
+    }
+    project
+        .db
+        .execute(
+            "CREATE TABLE parts (k int NOT NULL, v text) PARTITION BY RANGE (k) TABLESPACE st_space;
+             CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
+             INSERT INTO parts SELECT n % 10 FROM generate_series(1, 1000) n",
+        )
+        .await;
+    let first = project.picture().await;
+    let plan = project.command("plan", &[]).await.expect(0).stdout;
+    assert!(plan.contains("TABLESPACE \"st_space\""), "{plan}");
+    assert!(!plan.contains("builds an index"), "{plan}");
+    project.to("apply", "complete").await;
+    let ours = project.picture().await;
+    project.command("revert", &[]).await.expect(0);
+    assert_same("schema", first.schema(), project.picture().await.schema());
+    project
+        .db
+        .execute(
+            "CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (10) TO (20)
+             WITH (fillfactor = 70)",
+        )
+        .await;
+    assert_same("schema", ours.schema(), project.picture().await.schema());
 }

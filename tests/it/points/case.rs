@@ -1,7 +1,7 @@
 //! One example, disturbed: aborted or robbed of a reply at a point, taken up again as the status
 //! tells, and compared with the undisturbed one.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use super::history;
@@ -61,7 +61,7 @@ impl Verdict {
     }
 
     fn tell(&mut self, line: impl fmt::Display) {
-        self.story.push_str(&format!("{line}\n"));
+        writeln!(self.story, "{line}").expect("a string takes everything");
     }
 
     fn told(&mut self, args: &[&str], fault: Option<&str>, output: &Output) {

@@ -109,9 +109,10 @@ fn short(rng: &mut Rng, places: &Places, examples: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut missing: BTreeSet<usize> = (0..examples).collect();
     let mut legs: BTreeSet<Leg> = Leg::ALL.into();
-    let mut points: Vec<(&String, &Vec<(usize, Leg, u64)>)> = places.iter().collect();
+    let mut points: Vec<&String> = places.keys().collect();
     rng.shuffle(&mut points);
-    for (point, places) in points {
+    for point in points {
+        let places = &places[point];
         let wanted: Vec<_> = places
             .iter()
             .filter(|(example, leg, _)| missing.contains(example) || legs.contains(leg))
@@ -178,7 +179,7 @@ async fn all(
 ) -> (BTreeMap<&'static str, Row>, String) {
     let begun = Instant::now();
     let mut rows: BTreeMap<&'static str, Row> = BTreeMap::new();
-    let mut bad = String::new();
+    let mut bad = Vec::new();
     let mut runs = futures_util::stream::iter(cases)
         .take_while(|_| std::future::ready(begun.elapsed() < time))
         .map(|case| async move { (case, case::run(case, &references[case.example]).await) })
@@ -195,10 +196,11 @@ async fn all(
         row.count(*reverted, wrong.len(), lost.len());
         if !verdict.good() {
             let name = &references[case.example].name;
-            bad += &format!("== {name} {case:?}\nwrong: {wrong:#?}\nlog: {lost:#?}\n{story}\n");
+            let found = format!("wrong: {wrong:#?}\nlog: {lost:#?}\n{story}");
+            bad.push(format!("== {name} {case:?}\n{found}"));
         }
     }
-    (rows, bad)
+    (rows, bad.join("\n"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -39,9 +39,8 @@ impl Leg {
     pub(super) fn before(self, contract: bool) -> &'static [Self] {
         match self {
             Self::Apply => &[],
-            Self::RevertReady | Self::Contract => &[Self::Apply],
             Self::RevertComplete | Self::Purge if contract => &[Self::Apply, Self::Contract],
-            Self::RevertComplete | Self::Purge => &[Self::Apply],
+            _ => &[Self::Apply],
         }
     }
 }

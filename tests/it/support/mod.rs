@@ -12,6 +12,7 @@ mod pgbouncer;
 mod workload;
 
 use std::sync::Once;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::types::FromSqlOwned;
 use tokio_postgres::{Client, NoTls};
@@ -158,6 +159,31 @@ impl Db {
         let mut rows = self.rows(sql).await;
         assert_eq!(rows.len(), 1, "rows of: {sql}");
         rows.remove(0)
+    }
+
+    /// Waits until a query gives true.
+    pub(crate) async fn until(&self, limit: Duration, what: &str, sql: &str) {
+        let begun = Instant::now();
+        while self.rows::<Option<bool>>(sql).await != [Some(true)] {
+            assert!(begun.elapsed() < limit, "not in {limit:?}: {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits until the first chunks of a backfill are committed, each part for `limit` at most.
+    pub(crate) async fn backfilling(&self, limit: Duration) {
+        self.until(
+            limit,
+            "the state schema",
+            "SELECT to_regclass('pgshift.checkpoint') IS NOT NULL",
+        )
+        .await;
+        self.until(
+            limit,
+            "the first chunks of the backfill",
+            "SELECT count(*) FILTER (WHERE chunks > 2) > 0 FROM pgshift.checkpoint",
+        )
+        .await;
     }
 
     /// The canonical text of its schema, see [`schema_dump`].
