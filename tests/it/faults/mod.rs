@@ -6,6 +6,7 @@ mod blockers;
 mod churn;
 mod connections;
 mod custom;
+mod key_type;
 mod kill;
 mod latency;
 mod limits;
@@ -13,7 +14,7 @@ mod outage;
 mod overrides;
 mod pause;
 mod phases;
-mod retype;
+
 mod reverse;
 mod runners;
 mod signals;
