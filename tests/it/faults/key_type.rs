@@ -299,11 +299,10 @@ async fn killed_after_each_step(scene: &Scene, command: &[&str], goal: &str) -> 
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let output = running.kill().await;
-        match output.code {
-            None => kills += 1,
-            Some(_) => {
-                output.expect(0);
-            }
+        if output.code.is_none() {
+            kills += 1;
+        } else {
+            output.expect(0);
         }
     }
     panic!("{goal} was not reached: {}", scene.state_or_pending().await);

@@ -14,7 +14,6 @@ mod outage;
 mod overrides;
 mod pause;
 mod phases;
-
 mod reverse;
 mod runners;
 mod signals;

@@ -4,6 +4,8 @@ mod keys;
 mod others;
 mod table;
 
+use std::fmt::Write as _;
+
 use fastrand::Rng;
 
 use super::case::{Case, Column, Feature, Make};
@@ -199,7 +201,7 @@ impl Generator {
         let schema = &self.schema;
         let mut sql = super::case::ROLES.to_owned();
         if schema != "public" {
-            sql += &format!("CREATE SCHEMA {schema};\n");
+            let _ = writeln!(sql, "CREATE SCHEMA {schema};");
         }
         // What is written into `heard` says that a trigger fired.
         sql += "CREATE TABLE heard (what text);

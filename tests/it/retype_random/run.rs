@@ -1,6 +1,7 @@
 //! One case on real servers: the direct way in one database, pgshift's in another.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Mutex;
 
 use serde_json::Value;
@@ -396,7 +397,7 @@ impl Tally {
         let mut reasons: Vec<_> = self.reasons.iter().collect();
         reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         for (reason, count) in reasons.iter().take(40) {
-            text += &format!("\n  {count:>4} {reason}");
+            let _ = write!(text, "\n  {count:>4} {reason}");
         }
         text
     }

@@ -204,30 +204,21 @@ impl Generator {
             return false;
         }
         let alter = format!("ALTER TABLE {table} REPLICA IDENTITY");
-        match self.rng.u8(..4) {
-            0 => {
-                self.sql("replica identity full", &[], format!("{alter} FULL"));
-                true
-            }
-            1 => {
-                // With a publication of updates it would forbid them.
-                false
-            }
-            _ if !self.nullable && self.case.conversion.ordered => {
-                let name = self.name("identity_of_orders");
-                let kind = "replica identity by an index";
-                self.sql(
-                    kind,
-                    &[],
-                    format!(
-                        "ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL; \
-                         CREATE UNIQUE INDEX {name} ON {table} ({column}); {alter} USING INDEX {name}"
-                    ),
-                );
-                false
-            }
-            _ => false,
+        let what = self.rng.u8(..4);
+        if what == 0 {
+            self.sql("replica identity full", &[], format!("{alter} FULL"));
+        } else if what > 1 && !self.nullable && self.case.conversion.ordered {
+            let name = self.name("identity_of_orders");
+            self.sql(
+                "replica identity by an index",
+                &[],
+                format!(
+                    "ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL; \
+                     CREATE UNIQUE INDEX {name} ON {table} ({column}); {alter} USING INDEX {name}"
+                ),
+            );
         }
+        what == 0
     }
 
     fn publications(&mut self, full: bool) {
