@@ -6,7 +6,7 @@ use super::{Catalog, QName};
 
 /// By index name and by referenced table, the tables where it may be; or nothing, and every table
 /// is looked at. Whoever begins it says of each table that is changed afterwards, by
-/// [`Catalog::note_places`]. It says nothing that the tables do not, so it does not count where
+/// `Catalog::note_places`. It says nothing that the tables do not, so it does not count where
 /// catalogs are compared.
 #[derive(Debug, Clone, Default)]
 pub struct Places(Option<Box<Known>>);

@@ -186,6 +186,10 @@ mod tests {
         }
     }
 
+    #[allow(
+        clippy::option_option,
+        reason = "as in the struct: no head table, no head, a head"
+    )]
     fn chain(odd: &[(i64, Option<i64>, bool)], last: i64, kept: Option<Option<Head>>) -> Chain {
         Chain {
             entries: last,

@@ -44,7 +44,10 @@ async fn plan_is_as_reviewed(project: &Project, name: &str) {
         settings.set_snapshot_suffix("pg18");
     }
     settings.add_filter(r"(?m)^( {5}cost ) .*\n(?: {15}.*\n)*", "$1 …\n");
-    // Before 15 a view cannot have it.
+    // Before 15 a view cannot run as its user: its rights are made to be the table's alone.
+    if major < 15 && plan.contains("DO $pgshift$") {
+        settings.set_snapshot_suffix("pg14");
+    }
     settings.add_filter(r" WITH \(security_invoker = true\)", "");
     settings.bind(|| insta::assert_snapshot!(name, plan));
 }
@@ -419,4 +422,30 @@ fn every_example_is_tested_and_listed() {
         );
     }
     assert!(count >= 8);
+}
+
+#[tokio::test]
+async fn bigint_key() {
+    live(
+        "bigint-key",
+        Life {
+            ready: &["SELECT count(*) = 3000 FROM events"],
+            complete: &[
+                "SELECT count(*) = 2 FROM pg_attribute WHERE attrelid = 'events'::regclass
+                     AND attname IN ('id', 'user_id') AND atttypid = 'bigint'::regtype",
+                "SELECT data_type = 'bigint'::regtype FROM pg_sequences
+                     WHERE sequencename = 'events_id_seq'",
+            ],
+            new_version: Some((
+                "INSERT INTO events (kind, user_id) VALUES ('old', 7)",
+                "INSERT INTO events (kind, user_id) VALUES ('new', 8)",
+                &[
+                    "SELECT array_agg(id || kind ORDER BY id) = '{3001old,3002new}' FROM events
+                     WHERE id > 3000",
+                ],
+            )),
+            ..Life::default()
+        },
+    )
+    .await;
 }

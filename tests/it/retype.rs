@@ -353,3 +353,116 @@ async fn back_to_ready_and_on() {
     project.to("purge", "purged").await;
     project.nothing_left().await;
 }
+
+#[tokio::test]
+async fn what_cannot_be_done_is_refused() {
+    let setup = "
+        CREATE TABLE users (id int PRIMARY KEY, parent int REFERENCES users);
+        CREATE TABLE t (id int PRIMARY KEY, n int, at timestamptz, b boolean, u int REFERENCES users,
+            g int GENERATED ALWAYS AS (n + 1) STORED, r int4range, seen int, p point,
+            EXCLUDE USING gist (r WITH &&));
+        CREATE VIEW v AS SELECT seen FROM t;
+        CREATE TABLE p (k int, w int) PARTITION BY RANGE (k);
+        CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (10);
+        CREATE TABLE s (a int, b int);
+        CREATE STATISTICS s_ab ON a, b FROM s;";
+    for (name, file, words) in [
+        (
+            "view",
+            "ALTER TABLE t ALTER seen TYPE bigint;",
+            &["view v depend on column seen", ":1:15"][..],
+        ),
+        (
+            "generated",
+            "ALTER TABLE t ALTER n TYPE bigint;",
+            &["generated", "depend on column n"],
+        ),
+        (
+            "generated2",
+            "ALTER TABLE t ALTER g TYPE bigint;",
+            &["g is a generated column"],
+        ),
+        (
+            "exclusion",
+            "ALTER TABLE t ALTER r TYPE int8range USING int8range(lower(r), upper(r));",
+            &["constraint t_r_excl on r"],
+        ),
+        (
+            "inbound",
+            "ALTER TABLE users ALTER id TYPE bigint;",
+            &[
+                "id is in a key of public.users",
+                "users_parent_fkey of the table itself",
+            ],
+        ),
+        (
+            "self",
+            "ALTER TABLE users ALTER parent TYPE bigint;",
+            &["users_parent_fkey is a foreign key"],
+        ),
+        (
+            "partitioned",
+            "ALTER TABLE p ALTER w TYPE bigint;",
+            &["is partitioned"],
+        ),
+        (
+            "partition",
+            "ALTER TABLE p_1 ALTER w TYPE bigint;",
+            &["a partition"],
+        ),
+        (
+            "statistics",
+            "ALTER TABLE s ALTER a TYPE bigint;",
+            &["statistics s_ab are about it"],
+        ),
+        (
+            "zone",
+            "ALTER TABLE t ALTER at TYPE date;",
+            &["depends on settings of the session"],
+        ),
+        (
+            "no_cast",
+            "ALTER TABLE t ALTER p TYPE int;",
+            &["is of type integer but expression is of type point"],
+        ),
+        (
+            "no_back",
+            "ALTER TABLE t ALTER b TYPE int USING CASE WHEN b THEN 1 ELSE 0 END;",
+            &["nothing says how b follows", "pgshift: reverse"],
+        ),
+        (
+            "together",
+            "ALTER TABLE t ALTER u TYPE bigint, ADD COLUMN x int;",
+            &["changes by way of another column", ":1:36"],
+        ),
+        (
+            "other",
+            "CREATE INDEX i ON t (u);\nALTER TABLE t ALTER u TYPE bigint;",
+            &["this names public.t", ":1:1"],
+        ),
+        (
+            "wrong",
+            "ALTER TABLE t ALTER u TYPE bigint USING nope;",
+            &["column \"nope\" does not exist", ":1:41"],
+        ),
+    ] {
+        let project = Project::new(&format!("retype_no_{name}"), setup, file).await;
+        let before = project.picture().await;
+        let output = project.command("apply", &[]).await;
+        assert!(
+            matches!(output.code, Some(2 | 3)),
+            "{name}: {:?}",
+            output.code
+        );
+        let said: Vec<_> = output.stderr.split_whitespace().collect();
+        for word in words {
+            assert!(
+                said.join(" ").contains(word),
+                "{name}: {word:?} is not in\n{}",
+                output.stderr
+            );
+        }
+        let now = project.picture().await;
+        assert_same("schema", before.schema(), now.schema());
+    }
+}

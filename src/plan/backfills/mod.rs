@@ -440,6 +440,10 @@ impl Decider<'_, '_> {
         if let Some(columns) = self.draft.retypes.get(&statement.table) {
             let names: Vec<_> = columns.iter().map(|c| c.column.as_str()).collect();
             warnings.push(retype::order_warning(&statement.table, &names));
+            if let Some(answer) = self.probed.retypes.get(&statement.table) {
+                let table = &statement.table;
+                warnings.extend(retype::narrows(self.draft, table, columns, answer));
+            }
         }
         if sync
             && !self.draft.retypes.contains_key(&statement.table)

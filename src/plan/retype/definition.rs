@@ -111,3 +111,76 @@ pub(super) fn deferrable(definition: &str) -> &str {
 pub(super) fn as_valid(definition: &str) -> &str {
     definition.strip_suffix(" NOT VALID").unwrap_or(definition)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_of_an_index() {
+        for (definition, tail) in [
+            (
+                "CREATE INDEX i ON public.t USING btree (a)",
+                Some("USING btree (a)"),
+            ),
+            (
+                "CREATE UNIQUE INDEX \"on USING\" ON ONLY \"S.\"\"USING\".\"t USING\" USING gin (a, \
+                 \"USING\") WHERE (b = 'USING'::text)",
+                Some("USING gin (a, \"USING\") WHERE (b = 'USING'::text)"),
+            ),
+            ("CREATE INDEX i ON t USING hash (a)", Some("USING hash (a)")),
+            ("CREATE TABLE t (a int)", None),
+            ("CREATE INDEX i", None),
+        ] {
+            assert_eq!(index_tail(definition), tail, "{definition}");
+        }
+    }
+
+    #[test]
+    fn a_tablespace_stands_before_where() {
+        let tail =
+            "USING btree (a, (CASE WHEN b THEN 'WHERE' END)) WITH (fillfactor='70') WHERE (a > 0)";
+        assert_eq!(
+            with_tablespace(tail, Some("fast \"disk")),
+            "USING btree (a, (CASE WHEN b THEN 'WHERE' END)) WITH (fillfactor='70') TABLESPACE \
+             \"fast \"\"disk\" WHERE (a > 0)"
+        );
+        assert_eq!(
+            with_tablespace("USING btree (a)", Some("x")),
+            "USING btree (a) TABLESPACE \"x\""
+        );
+        assert_eq!(with_tablespace(tail, None), tail);
+    }
+
+    #[test]
+    fn only_the_own_columns_of_a_foreign_key() {
+        let name = |name: &str| (name == "key").then(|| "n \"w\"".to_owned());
+        assert_eq!(
+            foreign_key(
+                "FOREIGN KEY (key, \"key\", \"Key\", b) REFERENCES key(key, a) MATCH FULL ON UPDATE \
+                 CASCADE ON DELETE SET NULL (key) DEFERRABLE INITIALLY DEFERRED",
+                name
+            ),
+            "FOREIGN KEY (\"n \"\"w\"\"\", \"n \"\"w\"\"\", \"Key\", b) REFERENCES key(key, a) MATCH FULL \
+             ON UPDATE CASCADE ON DELETE SET NULL (\"n \"\"w\"\"\") DEFERRABLE INITIALLY DEFERRED"
+        );
+        assert_eq!(
+            foreign_key(
+                "FOREIGN KEY (key) REFERENCES t(key) ON DELETE SET DEFAULT (key)",
+                name
+            ),
+            "FOREIGN KEY (\"n \"\"w\"\"\") REFERENCES t(key) ON DELETE SET DEFAULT (\"n \"\"w\"\"\")"
+        );
+    }
+
+    #[test]
+    fn the_end_of_a_key() {
+        assert_eq!(
+            deferrable("UNIQUE (a, \"DEFERRABLE\") INCLUDE (b) DEFERRABLE INITIALLY DEFERRED"),
+            "DEFERRABLE INITIALLY DEFERRED"
+        );
+        assert_eq!(deferrable("UNIQUE (\"deferrable\")"), "");
+        assert_eq!(as_valid("CHECK ((a > 0)) NOT VALID"), "CHECK ((a > 0))");
+        assert_eq!(as_valid("CHECK ((a > 0))"), "CHECK ((a > 0))");
+    }
+}

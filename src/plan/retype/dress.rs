@@ -20,9 +20,19 @@ pub(in crate::plan) enum Side {
     Old,
 }
 
+impl Side {
+    /// What its column is called while it is dressed.
+    fn name_of(self, retype: &Retype) -> &str {
+        match self {
+            Self::New => &retype.shadow,
+            Self::Old => &retype.old,
+        }
+    }
+}
+
 /// A table with columns that change their type.
 #[derive(Clone, Copy)]
-pub(in crate::plan) struct Table<'d> {
+pub(in crate::plan) struct Swapped<'d> {
     /// The table before the migration.
     pub(in crate::plan) table: &'d crate::catalog::Table,
     /// Its columns that change.
@@ -37,7 +47,7 @@ pub(in crate::plan) struct Table<'d> {
     pub(in crate::plan) line: usize,
 }
 
-impl<'d> Table<'d> {
+impl<'d> Swapped<'d> {
     /// `ALTER TABLE name`.
     pub(super) fn head(self) -> String {
         format!("ALTER TABLE {}", qname(&self.table.name))
@@ -51,14 +61,6 @@ impl<'d> Table<'d> {
         };
         let key = format!("{} {} {name} {side}", self.migration, self.table.name);
         derived_name("_pgshift_", name, &key)
-    }
-
-    /// What the dressed column of a side is called while it is dressed.
-    pub(super) fn name_of(self, side: Side, retype: &Retype) -> &str {
-        match side {
-            Side::New => &retype.shadow,
-            Side::Old => &retype.old,
-        }
     }
 
     /// The column of this name, where it changes.
@@ -155,7 +157,7 @@ impl<'d> Table<'d> {
         for key in self.constraints(ConstraintKind::ForeignKey) {
             let definition = foreign_key(as_valid(&key.definition), |name| {
                 let retype = self.changes(name)?;
-                Some(self.name_of(side, retype).to_owned())
+                Some(side.name_of(retype).to_owned())
             });
             steps.extend(self.checked(side, &key.name, &definition, key.validated, true));
         }
@@ -251,7 +253,7 @@ impl<'d> Table<'d> {
         if !column.not_null && names.is_none() {
             return Vec::new();
         }
-        let dressed = self.name_of(side, retype);
+        let dressed = side.name_of(retype);
         let aid = names.map(|(_, aid)| aid);
         not_null_steps(
             &self.head(),
@@ -470,16 +472,19 @@ pub(super) fn sequence_options(sequence: &OwnedSequence) -> String {
         _ => i64::MAX,
     };
     let up = sequence.increment > 0;
-    let mut all = format!("START {} INCREMENT {}", sequence.start, sequence.increment);
+    let mut all = vec![
+        format!("START {}", sequence.start),
+        format!("INCREMENT {}", sequence.increment),
+        format!("CACHE {}", sequence.cache),
+    ];
     if (up && sequence.max != full) || (!up && sequence.max != -1) {
-        all.push_str(&format!(" MAXVALUE {}", sequence.max));
+        all.push(format!("MAXVALUE {}", sequence.max));
     }
     if (up && sequence.min != 1) || (!up && sequence.min != -full - 1) {
-        all.push_str(&format!(" MINVALUE {}", sequence.min));
+        all.push(format!("MINVALUE {}", sequence.min));
     }
-    all.push_str(&format!(" CACHE {}", sequence.cache));
     if sequence.cycle {
-        all.push_str(" CYCLE");
+        all.push("CYCLE".to_owned());
     }
-    all
+    all.join(" ")
 }

@@ -20,7 +20,7 @@ use super::probe::Probed;
 use super::sections::Known;
 use super::sync;
 use super::work::{Work, constrained_domain, op_work};
-use crate::catalog::{Column, ConstraintKind, QName, RelKind, Table};
+use crate::catalog::{Column, ConstraintKind, LinkKind, QName, RelKind, Table};
 use crate::error::Result;
 use crate::migration::{BackfillOptions, SectionKind};
 use crate::sql::Span;
@@ -31,7 +31,7 @@ use crate::sql::quote::{derived_name, ident};
 
 pub(super) use dress::Side;
 pub(super) use swap::swap;
-pub(super) use way_back::mappings;
+pub(super) use way_back::{mappings, narrows};
 
 /// A column whose type changes by way of another column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -286,6 +286,26 @@ fn check_table(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()> 
             "make a table with the new type, move the rows in batches, and swap the names",
         );
     }
+    let child = draft
+        .catalog
+        .links()
+        .any(|link| link.kind == LinkKind::Inherits && link.from == table.name);
+    if child {
+        return refuse(
+            format!("{} inherits its columns", table.name),
+            "make a table with the new type, move the rows in batches, and swap the names",
+        );
+    }
+    if table.row_security {
+        return refuse(
+            format!(
+                "row security hides rows of {} from role {}",
+                table.name, draft.catalog.role
+            ),
+            "run pgshift as the table's owner (without FORCE ROW LEVEL SECURITY) or as a role with \
+             BYPASSRLS",
+        );
+    }
     if let Some(trigger) = table.triggers.iter().find(|t| sync::is_ours(&t.name)) {
         return refuse(
             format!(
@@ -428,9 +448,9 @@ pub(super) fn swapped<'d>(
     probed: &'d Probed,
     table: &QName,
     line: usize,
-) -> Result<dress::Table<'d>> {
+) -> Result<dress::Swapped<'d>> {
     let columns = draft.retypes.get(table).map_or(&[][..], Vec::as_slice);
-    Ok(dress::Table {
+    Ok(dress::Swapped {
         table: &draft.catalog.tables[table],
         columns,
         answer: answer(draft, probed, table, columns)?,

@@ -3,7 +3,7 @@
 //! the old column has got again what it had.
 
 use super::Retype;
-use super::dress::{Side, Table, grant_sql, sequence_options};
+use super::dress::{Side, Swapped, grant_sql, sequence_options};
 use super::way_back;
 use crate::backfill::VerifySpec;
 use crate::catalog::ConstraintKind;
@@ -30,7 +30,7 @@ pub(in crate::plan) struct Swap {
 /// The swap of all columns of a table.
 pub(in crate::plan) fn swap(
     draft: &Draft<'_>,
-    table: Table<'_>,
+    table: Swapped<'_>,
     group: &SyncGroup,
     search_path: String,
 ) -> Swap {
@@ -123,7 +123,7 @@ pub(in crate::plan) fn swap(
     }
 }
 
-impl<'d> Table<'d> {
+impl<'d> Swapped<'d> {
     fn lock_sql(self) -> String {
         format!(
             "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",

@@ -35,6 +35,40 @@ fn is_exact(old: &str, new: &str) -> bool {
         || text(new)
 }
 
+/// Not every value of the old type is one of the new type, as far as is known.
+fn may_not_fit(old: &str, new: &str) -> bool {
+    let size = |name: &str| {
+        ["smallint", "integer", "bigint", "numeric"]
+            .iter()
+            .position(|t| *t == name)
+    };
+    let wider = matches!((size(old), size(new)), (Some(old), Some(new)) if old <= new);
+    let scaled = old.starts_with("numeric") && new == "numeric";
+    !(wider || scaled || matches!(new, "text" | "character varying"))
+}
+
+/// What is said where a value of the old application version may not be one of the new type.
+pub(in crate::plan) fn narrows(
+    draft: &Draft<'_>,
+    table: &QName,
+    retypes: &[Retype],
+    answer: &Answer,
+) -> Vec<String> {
+    let old = |column: &str| draft.catalog.tables[table].column(column);
+    retypes
+        .iter()
+        .filter_map(|r| Some((r, &old(&r.column)?.type_name, answer.types.get(&r.column)?)))
+        .filter(|(_, old, new)| may_not_fit(old, new))
+        .map(|(r, _, new)| {
+            format!(
+                "a value that does not become {new} fails: in the backfill, and from the sync \
+                 trigger on in what the old application version writes to {} of {table}",
+                r.column
+            )
+        })
+        .collect()
+}
+
 /// What a person should know of the way back of a column.
 pub(super) fn lost(old: &Column, new: &str, authors: bool) -> Option<String> {
     (!authors && !is_exact(&old.type_name, new)).then(|| {
@@ -164,4 +198,59 @@ fn casts_only(retype: &Retype) -> bool {
     ]
     .iter()
     .any(|plain| words(plain) == using)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::Span;
+    use crate::sql::dml::Piece;
+
+    #[test]
+    fn a_cast_of_the_column_says_nothing_more() {
+        for (using, plain) in [
+            (None, true),
+            (Some("\"N\"::bigint"), true),
+            (Some("(\"N\")::BIGINT"), true),
+            (Some("CAST(\"N\" AS bigint)"), true),
+            (Some("cast (\"N\" as bigint)"), true),
+            (Some("\"N\""), true),
+            (Some("n::bigint"), false),
+            (Some("\"N\"::text::bigint"), false),
+            (Some("\"N\"::bigint + 1"), false),
+            (Some("-\"N\"::bigint"), false),
+        ] {
+            let retype = Retype {
+                column: "N".into(),
+                shadow: "s".into(),
+                old: "o".into(),
+                definition: "bigint".into(),
+                type_text: "bigint".into(),
+                using: using.map(|text| Piece {
+                    text: text.into(),
+                    span: Span::default(),
+                }),
+                span: Span::default(),
+            };
+            assert_eq!(casts_only(&retype), plain, "{using:?}");
+        }
+    }
+
+    #[test]
+    fn what_fits_and_what_comes_back() {
+        for (old, new, fits, exact) in [
+            ("integer", "bigint", true, true),
+            ("bigint", "integer", false, true),
+            ("integer", "numeric", true, false),
+            ("numeric(10,2)", "numeric(12,2)", false, true),
+            ("numeric(10,2)", "numeric(12,4)", false, false),
+            ("integer", "text", true, true),
+            ("text", "integer", false, false),
+            ("character varying(9)", "text", true, true),
+            ("timestamp without time zone", "date", false, false),
+        ] {
+            assert_eq!(!may_not_fit(old, new), fits, "{old} to {new}");
+            assert_eq!(is_exact(old, new), exact, "{old} to {new}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod outage;
 mod overrides;
 mod pause;
 mod phases;
+mod retype;
 mod reverse;
 mod runners;
 mod signals;

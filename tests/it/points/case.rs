@@ -120,6 +120,10 @@ fn commands(next: &str) -> Vec<String> {
 pub(super) const HEARTBEAT: &str = "heartbeat";
 pub(super) const LEFTOVER: &str = "leftover";
 
+/// A database that an older pgshift has used: its schema is upgraded, not made.
+const UPGRADE: &str = "state_upgrade";
+const OLDER: &str = include_str!("../../../src/store/v1.sql");
+
 /// Longest way that a disturbed run may take.
 const MOST_COMMANDS: usize = 8;
 
@@ -171,7 +175,9 @@ async fn disturbed(case: &Case, project: &Project, verdict: &mut Verdict, there:
     let id = project.id.as_str();
     let mut command = format!("{} {id}", case.leg.command());
     let first = case.faults[0].as_str();
-    if first.starts_with(HEARTBEAT) {
+    if first.starts_with(UPGRADE) && case.on {
+        project.db.execute(OLDER).await;
+    } else if first.starts_with(HEARTBEAT) {
         hold_up(project).await;
     } else if first.starts_with(LEFTOVER) {
         leave_unfinished(project, case.leg.command()).await;

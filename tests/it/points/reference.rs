@@ -18,14 +18,6 @@ pub(super) enum Leg {
 }
 
 impl Leg {
-    pub(super) const ALL: [Self; 5] = [
-        Self::Apply,
-        Self::RevertReady,
-        Self::Contract,
-        Self::RevertComplete,
-        Self::Purge,
-    ];
-
     pub(super) fn command(self) -> &'static str {
         match self {
             Self::Apply => "apply",
@@ -108,8 +100,8 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    /// Lives it once, undisturbed.
-    pub(super) async fn of(name: &str) -> Self {
+    /// Lives it once, undisturbed; to its very end where `purge`.
+    pub(super) async fn of(name: &str, purge: bool) -> Self {
         let (setup, id, migration) = examples::read(name);
         let template = Db::with(&format!("points {name}"), &setup).await;
         template.execute("ANALYZE").await;
@@ -122,19 +114,25 @@ impl Reference {
             stations: BTreeMap::new(),
         };
         let undisturbed = reference.project().await;
-        let (there, back) = ([Leg::Apply, Leg::Contract], Leg::RevertComplete);
         reference.live(&undisturbed, Leg::Apply).await;
-        if reference.stations[&Leg::Apply].state == "ready" {
+        let contract = reference.stations[&Leg::Apply].state == "ready";
+        let there: &[Leg] = if contract {
             reference.live(&undisturbed, Leg::RevertReady).await;
-            for leg in there.into_iter().chain([back]).chain(there) {
-                reference.live(&undisturbed, leg).await;
-            }
+            &[Leg::Apply, Leg::Contract]
         } else {
-            for leg in [back, Leg::Apply] {
-                reference.live(&undisturbed, leg).await;
+            &[Leg::Apply]
+        };
+        if contract {
+            for leg in there {
+                reference.live(&undisturbed, *leg).await;
             }
         }
-        reference.live(&undisturbed, Leg::Purge).await;
+        reference.live(&undisturbed, Leg::RevertComplete).await;
+        if purge {
+            for leg in there.iter().chain(&[Leg::Purge]) {
+                reference.live(&undisturbed, *leg).await;
+            }
+        }
         reference
     }
 

@@ -256,11 +256,7 @@ const DATA: &[Case] = &[
     case("DELETE FROM alone"),
     case("DELETE FROM alone USING users WHERE users.id = alone.id"),
     case("DELETE FROM orders WHERE id > 1000"),
-    case("WITH gone AS (DELETE FROM alone RETURNING *) INSERT INTO items SELECT 1, id FROM gone")
-        .coarse(&[
-            Coarse::Unknown("a statement that writes several tables is not read"),
-            Coarse::Work("a statement that writes several tables is not read"),
-        ]),
+    case("WITH gone AS (DELETE FROM alone RETURNING *) INSERT INTO items SELECT 1, id FROM gone"),
     case("MERGE INTO alone a USING users u ON a.id = u.id WHEN MATCHED THEN UPDATE SET a = u.name")
         .from(15),
     case("MERGE INTO alone a USING users u ON a.id = u.id WHEN NOT MATCHED THEN DO NOTHING")

@@ -1,0 +1,90 @@
+//! `kill -9` at any moment of a change of type, there, on and back, while the application writes:
+//! it uses the same names all the time, and notices nothing.
+
+use std::time::Duration;
+
+use super::{ID, Scene, scatter};
+use crate::support::Workload;
+
+const ROWS: u64 = 3_000;
+
+const FILE: &str =
+    "ALTER TABLE items ALTER COLUMN id TYPE bigint, ALTER COLUMN kind TYPE bigint;\n";
+
+fn setup() -> String {
+    format!(
+        "CREATE FUNCTION slow(n bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS
+             'BEGIN IF n % 30 = 0 THEN PERFORM pg_sleep(0.0001); END IF; RETURN n; END';
+         CREATE TABLE kinds (id int PRIMARY KEY);
+         INSERT INTO kinds SELECT n FROM generate_series(0, 9) n;
+         CREATE TABLE items (id serial PRIMARY KEY, kind int NOT NULL DEFAULT 1 REFERENCES kinds,
+             copy bigint, CONSTRAINT sane CHECK (slow(kind) >= 0));
+         CREATE INDEX items_slow ON items (slow(kind), id);
+         INSERT INTO items (kind, copy) SELECT n % 10, n % 10 FROM generate_series(1, {ROWS}) n;
+         ANALYZE items"
+    )
+}
+
+/// Kills of one command.
+const KILLS_EACH: u32 = 3;
+
+/// Runs a command, killed at random moments, until the migration is in `state`.
+async fn through(scene: &mut Scene, command: &[&str], state: &str) -> u32 {
+    let mut kills = 0;
+    let mut args = command.to_vec();
+    let mut ended = false;
+    while kills < KILLS_EACH {
+        let running = scene.spawn(&args);
+        let time = scene.moment(100, 2_500);
+        if let Some(output) = scene.kill_after(running, time).await {
+            if output.code == Some(0) {
+                ended = true;
+                break;
+            }
+            // A kill before the run was recorded: the command itself comes again.
+            assert!(kills > 0, "{}", output.stderr);
+            args = command.to_vec();
+            kills += 1;
+        } else {
+            kills += 1;
+            args = vec!["resume", ID];
+        }
+    }
+    if !ended && scene.cli.run(&args).await.code != Some(0) {
+        scene.done(command).await;
+    }
+    assert_eq!(scene.state().await, state, "after {command:?}");
+    kills
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_type_survives_kills_while_the_application_writes() {
+    let mut scene = Scene::new("kill_retype", &setup(), FILE).await;
+    let before = scene.db.schema().await;
+    let load = Workload::start(&scene.db.url(), 2, 60, |n| {
+        let (id, kind) = (scatter(n, ROWS), n % 10);
+        match n % 4 {
+            0 => format!("INSERT INTO items (kind, copy) VALUES ({kind}, {kind})"),
+            1 => "INSERT INTO items (copy) VALUES (1)".to_owned(),
+            2 => format!("UPDATE items SET kind = {kind}, copy = {kind} WHERE id = {id}"),
+            _ => format!("DELETE FROM items WHERE id = {id}"),
+        }
+    });
+    let right = "SELECT count(*) FROM items WHERE kind IS DISTINCT FROM copy";
+    let mut kills = through(&mut scene, &["apply"], "ready").await;
+    kills += through(&mut scene, &["contract", ID], "complete").await;
+    assert_eq!(scene.one::<i64>(right).await, 0);
+    kills += through(&mut scene, &["revert", ID, "--to", "ready"], "ready").await;
+    kills += through(&mut scene, &["contract", ID], "complete").await;
+    kills += through(&mut scene, &["revert", ID], "reverted").await;
+    assert_eq!(scene.one::<i64>(right).await, 0);
+    assert_eq!(scene.db.schema().await, before);
+    kills += through(&mut scene, &["apply"], "ready").await;
+    kills += through(&mut scene, &["contract", ID], "complete").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    load.stop().await.expect_no_error();
+    assert_eq!(scene.one::<i64>(right).await, 0);
+    scene.no_invalid_index().await;
+    eprintln!("{kills} kills");
+    assert!(kills >= 8, "only {kills} kills");
+}
