@@ -160,7 +160,12 @@ impl Prepared {
                         done += 1;
                     }
                     Err(e) => {
-                        assert_eq!(e.code().map(|c| c.code()), Some("0A000"), "{}", message(&e));
+                        assert_eq!(
+                            e.code().map(tokio_postgres::error::SqlState::code),
+                            Some("0A000"),
+                            "{}",
+                            message(&e)
+                        );
                         stale += 1;
                         statement = client.prepare(READ).await.expect(READ);
                     }

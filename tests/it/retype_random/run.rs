@@ -198,7 +198,7 @@ async fn judge(case: &Case, route: Route, room: &Room) -> Result<Verdict, String
     let before = Picture::take(db).await;
     let planned = project.cli.run(&["plan", "--format", "json"]).await;
     match (planned.code, &direct) {
-        (Some(0), Ok(_)) => {}
+        (Some(0), Ok(())) => {}
         (Some(0), Err(e)) => {
             return Err(format!("planned what the server cannot do directly: {e}"));
         }
@@ -212,7 +212,7 @@ async fn judge(case: &Case, route: Route, room: &Room) -> Result<Verdict, String
                 ));
             }
             return Ok(match direct {
-                Ok(_) => Verdict::Refused(reason),
+                Ok(()) => Verdict::Refused(reason),
                 Err(e) => Verdict::Impossible(e),
             });
         }
