@@ -26,7 +26,7 @@ use judge::Picture;
 use run::{NOT_A_CASE, Rooms, Route, Tally, Verdict, build, empty, run, shrink};
 
 /// Cases of an ordinary run, from seed 1.
-const CASES: u64 = 24;
+const CASES: u64 = 12;
 /// Seeds that once found something, whatever the number of cases.
 const AGAIN: &[u64] = &[];
 /// The share that may be refused, 0 to 1.
