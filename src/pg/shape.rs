@@ -1,6 +1,9 @@
 //! Reads the [`Shape`] of a database: relations with columns (without dropped ones), constraints,
 //! indexes, triggers, rules, policies, rights and comments; sequences, views, types, functions,
 //! statistics, publications. Without what is the server's, an extension's, or pgshift's own.
+//! What the server keeps in the order of column numbers (statistics, column lists of publications)
+//! is read in the order of names: two schemas whose columns only stand in another order differ in
+//! that alone.
 
 use tokio_postgres::Client;
 
@@ -35,6 +38,8 @@ WITH rel AS (
             CASE WHEN relkind IN ('r', 'p') AND relreplident <> 'd'
                 THEN 'replica identity ' || relreplident::text END,
             CASE WHEN relkind = 'p' THEN 'partition by ' || pg_get_partkeydef(oid) END,
+            'of type ' || nullif(reloftype, 0)::regtype,
+            CASE WHEN relkind = 'm' AND NOT relispopulated THEN 'without data' END,
             (SELECT string_agg(concat_ws(' ',
                  CASE WHEN relispartition THEN 'partition of' ELSE 'inherits' END,
                  inhparent::regclass, pg_get_expr(relpartbound, oid)), ', ' ORDER BY inhseqno)
@@ -42,7 +47,9 @@ WITH rel AS (
             'using ' || (SELECT amname FROM pg_am
                          WHERE pg_am.oid = relam AND amname <> 'heap' AND relkind <> 'S'),
             'tablespace ' || (SELECT spcname FROM pg_tablespace WHERE pg_tablespace.oid = reltablespace),
-            'with ' || array_to_string(reloptions, ', ')) AS fact
+            'with ' || {sorted:reloptions},
+            'toast with ' || (SELECT {sorted:t.reloptions} FROM pg_class t
+                              WHERE t.oid = rel.reltoastrelid)) AS fact
     FROM rel
     UNION ALL
     -- The order of columns counts, their numbers do not.
@@ -60,7 +67,7 @@ WITH rel AS (
             CASE WHEN attstorage <> typstorage THEN 'storage ' || attstorage::text END,
             'compression ' || nullif(attcompression::text, ''),
             'statistics ' || nullif(attstattarget, -1),
-            'options ' || attoptions::text)
+            'options ' || {sorted:attoptions})
     FROM rel JOIN pg_attribute a ON attrelid = rel.oid AND attnum > 0 AND NOT attisdropped
     JOIN pg_type t ON t.oid = atttypid
     LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
@@ -69,24 +76,34 @@ WITH rel AS (
     SELECT format('%s constraint %I', full_name, conname), pg_get_constraintdef(k.oid)
     FROM rel JOIN pg_constraint k ON conrelid = rel.oid WHERE contype <> 't'
     UNION ALL
+    -- Of a foreign key, on both of its tables: ALTER TABLE … DISABLE TRIGGER ALL.
+    SELECT format('%s internal trigger %s of %I', full_name, tgfoid::regproc, conname),
+        'enabled ' || tgenabled::text
+    FROM rel JOIN pg_trigger t ON tgrelid = rel.oid JOIN pg_constraint k ON k.oid = tgconstraint
+    WHERE tgisinternal AND tgenabled <> 'O'
+    UNION ALL
     SELECT format('%s index %I', full_name, x.relname),
         concat_ws(' ', pg_get_indexdef(indexrelid),
             CASE WHEN NOT indisvalid THEN 'INVALID' END,
             CASE WHEN NOT indisready THEN 'NOT READY' END,
             CASE WHEN indisclustered THEN 'CLUSTERED' END,
-            CASE WHEN indisreplident THEN 'REPLICA IDENTITY' END)
+            CASE WHEN indisreplident THEN 'REPLICA IDENTITY' END,
+            'tablespace ' || (SELECT spcname FROM pg_tablespace WHERE oid = x.reltablespace),
+            (SELECT 'statistics ' || string_agg(attnum || ': ' || attstattarget, ', ' ORDER BY attnum)
+             FROM pg_attribute WHERE attrelid = indexrelid AND attstattarget >= 0))
     FROM rel JOIN pg_index ON indrelid = rel.oid JOIN pg_class x ON x.oid = indexrelid
     UNION ALL
     SELECT format('%s trigger %I', full_name, tgname),
         concat_ws(' ', pg_get_triggerdef(t.oid), 'enabled ' || nullif(tgenabled::text, 'O'))
     FROM rel JOIN pg_trigger t ON tgrelid = rel.oid WHERE NOT tgisinternal
     UNION ALL
-    SELECT format('%s rule %I', full_name, rulename), pg_get_ruledef(r.oid)
+    SELECT format('%s rule %I', full_name, rulename),
+        concat_ws(' ', pg_get_ruledef(r.oid), 'enabled ' || nullif(ev_enabled::text, 'O'))
     FROM rel JOIN pg_rewrite r ON ev_class = rel.oid
     UNION ALL
     SELECT format('%s policy %I', full_name, polname),
         format('%s permissive %s to %s using %s check %s', polcmd, polpermissive,
-            polroles::regrole[], pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+            ARRAY(SELECT r::regrole::text FROM unnest(polroles) r ORDER BY 1), pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
     FROM rel JOIN pg_policy ON polrelid = rel.oid
     UNION ALL
     SELECT full_name || ' values',
@@ -102,13 +119,15 @@ WITH rel AS (
     -- The default rights stand in where none were ever granted: GRANT and REVOKE change nothing.
     SELECT concat_ws(' ', full_name, 'grant', privilege_type, 'to',
             CASE grantee WHEN 0 THEN 'public' ELSE grantee::regrole::text END),
-        concat_ws(' ', 'granted', CASE WHEN is_grantable THEN 'with grant option' END)
+        concat_ws(' ', 'granted', CASE WHEN is_grantable THEN 'with grant option' END,
+            CASE WHEN grantor <> relowner THEN 'by ' || grantor::regrole END)
     FROM rel, aclexplode(coalesce(relacl,
         acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner)))
     UNION ALL
     SELECT concat_ws(' ', full_name, 'grant', privilege_type, format('(%I)', attname), 'to',
             CASE grantee WHEN 0 THEN 'public' ELSE grantee::regrole::text END),
-        concat_ws(' ', 'granted', CASE WHEN is_grantable THEN 'with grant option' END)
+        concat_ws(' ', 'granted', CASE WHEN is_grantable THEN 'with grant option' END,
+            CASE WHEN grantor <> relowner THEN 'by ' || grantor::regrole END)
     FROM rel JOIN pg_attribute ON attrelid = rel.oid AND NOT attisdropped, aclexplode(attacl)
     UNION ALL
     SELECT format('%s comment on %s %s', full_name, i.type, i.identity), description
@@ -126,7 +145,7 @@ SELECT object, coalesce(fact, '') AS fact FROM lines ORDER BY object COLLATE "C"
 "#;
 
 /// What is not in a relation, each with the catalog and the name of its object.
-const OTHERS: [(&str, &str, &str); 6] = [
+const OTHERS: [(&str, &str, &str); 7] = [
     (
         "pg_namespace",
         "n.oid",
@@ -174,17 +193,35 @@ const OTHERS: [(&str, &str, &str); 6] = [
         "pg_statistic_ext",
         "s.oid",
         "SELECT format('statistics %I.%I', n.nspname, stxname) AS object, \
-             pg_get_statisticsobjdef(s.oid) || coalesce(' comment ' || \
-                 obj_description(s.oid, 'pg_statistic_ext'), '') AS fact \
+             concat_ws(' ', {sorted:stxkind}, 'on', (SELECT string_agg(quote_ident(attname), ', ' \
+                 ORDER BY attname) FROM pg_attribute \
+                 WHERE attrelid = stxrelid AND attnum = ANY (stxkeys)), \
+             'expressions ' || {sorted:pg_get_statisticsobjdef_expressions(s.oid)}, \
+             'from', stxrelid::regclass, 'owner', pg_get_userbyid(stxowner), \
+             'statistics ' || nullif(stxstattarget, -1), \
+             'comment ' || obj_description(s.oid, 'pg_statistic_ext')) AS fact \
          FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = stxnamespace WHERE {users}",
+    ),
+    (
+        "pg_publication",
+        "b.oid",
+        "SELECT format('publication %I', pubname) AS object, concat_ws(' ', \
+             'owner', pg_get_userbyid(pubowner), CASE WHEN puballtables THEN 'all tables' END, \
+             {schemas}, CASE WHEN pubinsert THEN 'insert' END, CASE WHEN pubupdate THEN 'update' END, \
+             CASE WHEN pubdelete THEN 'delete' END, CASE WHEN pubtruncate THEN 'truncate' END, \
+             CASE WHEN pubviaroot THEN 'via root' END, \
+             'comment ' || obj_description(b.oid, 'pg_publication')) AS fact \
+         FROM pg_publication b WHERE NOT EXISTS (SELECT FROM pg_depend \
+             WHERE classid = '{class}'::regclass AND objid = {oid} AND deptype = 'e')",
     ),
     (
         "pg_publication_rel",
         "p.oid",
-        "SELECT format('publication %I', pubname) AS object, 'has ' || prrelid::regclass AS fact \
+        "SELECT format('publication %I table %s', pubname, prrelid::regclass) AS object, \
+             concat_ws(' ', 'has', {columns}) AS fact \
          FROM pg_publication_rel p JOIN pg_publication b ON b.oid = prpubid \
          JOIN pg_class c ON c.oid = prrelid JOIN pg_namespace n ON n.oid = relnamespace \
-         WHERE {users} ORDER BY 1, 2",
+         WHERE {users}",
     ),
     (
         "pg_default_acl",
@@ -196,6 +233,27 @@ const OTHERS: [(&str, &str, &str); 6] = [
          WHERE n.oid IS NULL OR {users}",
     ),
 ];
+
+/// The schemas of a publication, and the columns and the condition of a table in it: from 15 on.
+const PUBLICATIONS: [(&str, &str); 2] = [
+    (
+        "{schemas}",
+        "(SELECT 'schemas ' || string_agg(pnnspid::regnamespace::text, ', ' \
+             ORDER BY pnnspid::regnamespace::text) \
+          FROM pg_publication_namespace WHERE pnpubid = b.oid)",
+    ),
+    (
+        "{columns}",
+        "(SELECT format('(%s)', string_agg(quote_ident(attname), ', ' ORDER BY attname)) \
+          FROM pg_attribute WHERE attrelid = prrelid AND attnum = ANY (prattrs) \
+          HAVING count(*) > 0), \
+         'where ' || pg_get_expr(prqual, prrelid)",
+    ),
+];
+
+/// A list as text that does not tell the order in which it was made.
+const SORTED: &str = "(SELECT string_agg(o::text, ', ' ORDER BY o::text COLLATE \"C\") \
+                      FROM unnest({list}) o)";
 
 /// The rights on an object, the default ones where none were ever granted, in a fixed order.
 const RIGHTS: &str = "(SELECT string_agg(concat_ws(' ', privilege_type, 'to', \
@@ -231,8 +289,9 @@ fn with_rights(query: &str) -> String {
 /// What the server or the connection gave.
 pub async fn read(client: &Client) -> Result<Shape> {
     // Names are qualified only outside of the search path: take the path away.
+    // To compile the queries takes longer than to run them.
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = ''; \
-                 SET LOCAL lock_timeout = '5s'";
+                 SET LOCAL lock_timeout = '5s'; SET LOCAL jit = off";
     client.batch_execute(begin).await.map_err(from_pg)?;
     let read = facts(client).await;
     let end = if read.is_ok() { "COMMIT" } else { "ROLLBACK" };
@@ -243,18 +302,31 @@ pub async fn read(client: &Client) -> Result<Shape> {
 }
 
 async fn facts(client: &Client) -> Result<Shape> {
+    let version = "SELECT current_setting('server_version_num')::int4 AS version";
+    let row = client.query_one(version, &[]).await.map_err(from_pg)?;
+    let version: i32 = get(&row, "version")?;
     let mut shape = Shape::default();
     let queries = std::iter::once(("pg_class", "c.oid", RELATIONS)).chain(OTHERS);
     for (class, oid, query) in queries {
-        let users = USERS.replace("{class}", class).replace("{oid}", oid);
-        let rows = client
-            .query_typed(&with_rights(query).replace("{users}", &users), &[])
-            .await
-            .map_err(from_pg)?;
+        let sql = complete(query, class, oid, version);
+        let rows = client.query_typed(&sql, &[]).await.map_err(from_pg)?;
         for row in &rows {
             let fact: String = get(row, "fact")?;
             shape.add(get(row, "object")?, &fact);
         }
     }
     Ok(shape)
+}
+
+/// The query for a server of this version, without placeholders.
+fn complete(query: &str, class: &str, oid: &str, version: i32) -> String {
+    let mut sql = with_rights(query).replace("{users}", USERS);
+    for (place, since_15) in PUBLICATIONS {
+        sql = sql.replace(place, if version >= 150_000 { since_15 } else { "NULL" });
+    }
+    while let Some((before, rest)) = sql.split_once("{sorted:") {
+        let (list, after) = rest.split_once('}').expect("every placeholder is closed");
+        sql = format!("{before}{}{after}", SORTED.replace("{list}", list));
+    }
+    sql.replace("{class}", class).replace("{oid}", oid)
 }

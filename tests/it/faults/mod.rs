@@ -6,6 +6,7 @@ mod blockers;
 mod churn;
 mod connections;
 mod custom;
+mod key_type;
 mod kill;
 mod latency;
 mod limits;

@@ -1,0 +1,397 @@
+//! What a column is itself, keys, foreign keys and checks.
+
+use super::Generator;
+
+/// What happens to rows that refer to one that goes or changes.
+const ACTIONS: &[&str] = &[
+    "",
+    " ON DELETE CASCADE",
+    " ON DELETE SET NULL ON UPDATE CASCADE",
+    " ON DELETE RESTRICT ON UPDATE RESTRICT",
+    " ON UPDATE SET DEFAULT",
+];
+const TIMES: &[&str] = &["", "", " DEFERRABLE", " DEFERRABLE INITIALLY DEFERRED"];
+
+impl Generator {
+    /// What is said of the column by itself.
+    pub(super) fn facets(&mut self) {
+        let (table, column) = self.here();
+        let alter = format!("ALTER TABLE {table} ALTER COLUMN {column}");
+        let conversion = self.case.conversion;
+        if !self.nullable && (self.chance() || self.rng.bool()) {
+            self.sql("not null", &[], format!("{alter} SET NOT NULL"));
+            if conversion.sequence && self.chance() {
+                let kind = self.pick(&["ALWAYS", "BY DEFAULT"]);
+                let start = self.pick(&[
+                    "",
+                    " (START 200000)",
+                    " (START 200000 INCREMENT 5 CACHE 3 CYCLE)",
+                ]);
+                let needs = self.case.features.len() - 1;
+                let sql = format!("{alter} ADD GENERATED {kind} AS IDENTITY{start}");
+                self.sequence = Some(self.sql("identity", &[needs], sql));
+            }
+        }
+        if self.sequence.is_none() && conversion.sequence && self.chance() {
+            let name = self.qualified("code_seq");
+            let of = conversion.from;
+            let literal = super::literal(&name);
+            self.sequence = Some(self.sql(
+                "serial",
+                &[],
+                format!(
+                    "CREATE SEQUENCE {name} AS {of} START 30000; ALTER SEQUENCE {name} OWNED BY {table}.{column}; \
+                     {alter} SET DEFAULT nextval({literal}); SELECT nextval({literal})"
+                ),
+            ));
+        }
+        if self.sequence.is_none() && self.chance() {
+            let default = self.pick(conversion.defaults);
+            self.sequence =
+                Some(self.sql("default", &[], format!("{alter} SET DEFAULT {default}")));
+        }
+        for (kind, change) in [
+            ("column statistics target", "SET STATISTICS 321"),
+            (
+                "column options",
+                "SET (n_distinct = -0.5, n_distinct_inherited = 7)",
+            ),
+        ] {
+            if self.chance() {
+                self.sql(kind, &[], format!("{alter} {change}"));
+            }
+        }
+        if conversion.text {
+            for (kind, change) in [
+                ("column storage", "SET STORAGE EXTERNAL"),
+                ("column compression", "SET COMPRESSION pglz"),
+            ] {
+                if self.chance() {
+                    self.sql(kind, &[], format!("{alter} {change}"));
+                }
+            }
+        }
+        if self.chance() {
+            let text = self.text();
+            self.sql(
+                "column comment",
+                &[],
+                format!("COMMENT ON COLUMN {table}.{column} IS {text}"),
+            );
+        }
+        self.checks();
+    }
+
+    fn checks(&mut self) {
+        let (table, _) = self.here();
+        for (kind, suffix) in [
+            ("check", ""),
+            ("check without a name", ""),
+            ("check not valid", " NOT VALID"),
+            ("check no inherit", " NO INHERIT"),
+        ] {
+            if !self.chance() {
+                continue;
+            }
+            let name = self.name("code_is_sane");
+            let named = if kind == "check without a name" {
+                String::new()
+            } else {
+                format!("CONSTRAINT {name} ")
+            };
+            let condition = self.condition();
+            let check = self.sql(
+                kind,
+                &[],
+                format!("ALTER TABLE {table} ADD {named}CHECK ({condition}){suffix}"),
+            );
+            if !named.is_empty() && self.chance() {
+                let text = self.text();
+                let sql = format!("COMMENT ON CONSTRAINT {name} ON {table} IS {text}");
+                self.sql("constraint comment", &[check], sql);
+            }
+        }
+        if let Some((feature, other)) = self.other.clone()
+            && self.chance()
+        {
+            let condition = self.condition();
+            let sql = format!("ALTER TABLE {table} ADD CHECK ({condition} OR {other} > -1)");
+            self.sql("check of several", &[feature], sql);
+        }
+    }
+
+    pub(super) fn keys(&mut self) {
+        let (table, column) = self.here();
+        let conversion = self.case.conversion;
+        if !conversion.ordered {
+            return self.other_primary_key();
+        }
+        let what = self.rng.u8(..10);
+        if !self.nullable && what < 5 {
+            let name = self.name("orders_key");
+            let form = self.pick(&["", "name", "name with"]);
+            let named = if form.is_empty() {
+                String::new()
+            } else {
+                format!("CONSTRAINT {name} ")
+            };
+            let with = if form == "name with" {
+                " WITH (fillfactor = 80)"
+            } else {
+                ""
+            };
+            let key = self.sql(
+                "primary key",
+                &[],
+                format!("ALTER TABLE {table} ADD {named}PRIMARY KEY ({column}){with}"),
+            );
+            self.unique.push(key);
+            self.primary = Some(key);
+        } else if !self.nullable
+            && what < 7
+            && let Some((feature, other)) = self.other.clone()
+        {
+            let columns = if self.rng.bool() {
+                format!("{column}, {other}")
+            } else {
+                format!("{other}, {column}")
+            };
+            let key = self.sql(
+                "primary key of several",
+                &[feature],
+                format!("ALTER TABLE {table} ADD PRIMARY KEY ({columns})"),
+            );
+            self.primary = Some(key);
+            self.unique_several.push(key);
+        } else {
+            self.other_primary_key();
+        }
+        for (kind, form, from) in [
+            ("unique", "UNIQUE ({c})", 14),
+            (
+                "unique deferrable",
+                "UNIQUE ({c}) DEFERRABLE INITIALLY DEFERRED",
+                14,
+            ),
+            (
+                "unique nulls not distinct",
+                "UNIQUE NULLS NOT DISTINCT ({c}, {o})",
+                15,
+            ),
+            ("unique of several", "UNIQUE ({o}, {c})", 14),
+            (
+                "unique include",
+                "UNIQUE ({c}) INCLUDE ({o}) WITH (fillfactor = 60)",
+                14,
+            ),
+        ] {
+            if self.major < from
+                || !self.chance()
+                || (kind == "unique nulls not distinct" && self.nullable)
+            {
+                continue;
+            }
+            let (needs, other) = match (form.contains("{o}"), self.other.clone()) {
+                (true, Some((feature, other))) => (vec![feature], other),
+                (true, None) => continue,
+                (false, _) => (vec![], String::new()),
+            };
+            let name = self.name("code_is_unique");
+            let form = form.replace("{c}", &column).replace("{o}", &other);
+            let named = if self.rng.bool() {
+                format!("CONSTRAINT {name} ")
+            } else {
+                String::new()
+            };
+            let key = self.sql(
+                kind,
+                &needs,
+                format!("ALTER TABLE {table} ADD {named}{form}"),
+            );
+            match kind {
+                "unique" => self.unique.push(key),
+                "unique of several" => self.unique_several.push(key),
+                _ => {}
+            }
+            if !named.is_empty() && self.chance() {
+                let text = self.text();
+                let sql = format!("COMMENT ON CONSTRAINT {name} ON {table} IS {text}");
+                self.sql("constraint comment", &[key], sql);
+            }
+        }
+        if self.chance() {
+            let name = self.name("no_two");
+            let sql = format!(
+                "ALTER TABLE {table} ADD CONSTRAINT {name} EXCLUDE USING btree ({column} WITH =)"
+            );
+            // A chance of a chance: few have one, and one is enough to refuse a table.
+            if self.chance() {
+                self.sql("exclusion", &[], sql);
+            }
+        }
+    }
+
+    fn other_primary_key(&mut self) {
+        let (table, _) = self.here();
+        if let Some((feature, id)) = self.id.clone()
+            && self.rng.u8(..10) < 8
+        {
+            let sql = format!("ALTER TABLE {table} ADD PRIMARY KEY ({id})");
+            self.primary = Some(self.sql("primary key of others", &[feature], sql));
+        }
+    }
+
+    pub(super) fn foreign_keys(&mut self) {
+        let (table, column) = self.here();
+        let conversion = self.case.conversion;
+        let rows = self.case.rows;
+        let from = conversion.from;
+        let value = conversion.value.replace("{g}", "g");
+        if conversion.refers && conversion.ordered {
+            for kind in ["foreign key", "foreign key not valid"] {
+                if !self.chance() {
+                    continue;
+                }
+                let parent = self.qualified("parents");
+                let id = self.name("id");
+                let name = self.name("code_has_parent");
+                let (action, time) = (self.pick(ACTIONS), self.pick(TIMES));
+                let valid = if kind == "foreign key" {
+                    ""
+                } else {
+                    " NOT VALID"
+                };
+                // Every second row has no parent where nobody looks.
+                let some = if kind == "foreign key" {
+                    ""
+                } else {
+                    " WHERE g % 2 = 0"
+                };
+                self.sql(
+                    kind,
+                    &[],
+                    format!(
+                        "CREATE TABLE {parent} ({id} {from} PRIMARY KEY);
+INSERT INTO {parent} SELECT {value} FROM generate_series(1, {rows}) g{some};
+ALTER TABLE {table} ADD CONSTRAINT {name} FOREIGN KEY ({column}) REFERENCES {parent}{action}{time}{valid}"
+                    ),
+                );
+            }
+            if let Some((feature, other)) = self.other.clone()
+                && self.chance()
+            {
+                let parent = self.qualified("pairs");
+                let full = self.pick(&["", " MATCH FULL"]);
+                // Rows with one null are an error of MATCH FULL.
+                let full = if self.nullable { "" } else { full };
+                let action = self.pick(ACTIONS);
+                self.sql(
+                    "foreign key of several",
+                    &[feature],
+                    format!(
+                        "CREATE TABLE {parent} (a integer, b {from}, UNIQUE (b, a));
+INSERT INTO {parent} SELECT g % 10, {value} FROM generate_series(1, {rows}) g;
+ALTER TABLE {table} ADD FOREIGN KEY ({column}, {other}) REFERENCES {parent} (b, a){full}{action}"
+                    ),
+                );
+            }
+        }
+        if conversion.referred {
+            self.inbound();
+        }
+    }
+
+    /// Foreign keys of others, and of the table itself, that refer to the column.
+    fn inbound(&mut self) {
+        let (table, column) = self.here();
+        let rows = self.case.rows;
+        let from = self.case.conversion.from;
+        let value = self.case.conversion.value.replace("{g}", "g");
+        let unique = self.unique.clone();
+        for kind in [
+            "inbound foreign key",
+            "inbound foreign key",
+            "inbound foreign key not valid",
+        ] {
+            if unique.is_empty() || !(self.chance() || self.rng.u8(..5) == 0) {
+                continue;
+            }
+            let key = self.pick(&unique);
+            let child = self.qualified("lines");
+            let refers = self.name("order_code");
+            let name = self.name("lines_have_order");
+            let (action, time) = (self.pick(ACTIONS), self.pick(TIMES));
+            let (valid, wrong) = if kind.ends_with("not valid") {
+                (" NOT VALID", 5)
+            } else {
+                ("", 0)
+            };
+            let not_null = if self.rng.bool() && !action.contains("SET") {
+                " NOT NULL"
+            } else {
+                ""
+            };
+            let inbound = self.sql(
+                kind,
+                &[key],
+                format!(
+                    "CREATE TABLE {child} (n integer, {refers} {from}{not_null});
+INSERT INTO {child} SELECT g, {column} FROM (SELECT {column}, row_number() OVER (ORDER BY {column}) AS g FROM {table}) t
+    WHERE g <= 10 AND {column} IS NOT NULL;
+INSERT INTO {child} SELECT g, {value} FROM generate_series(50001, 50000 + {wrong}) g;
+CREATE INDEX ON {child} ({refers});
+ALTER TABLE {child} ADD CONSTRAINT {name} FOREIGN KEY ({refers}) REFERENCES {table} ({column}){action}{time}{valid}"
+                ),
+            );
+            if self.chance() {
+                let text = self.text();
+                let sql = format!("COMMENT ON CONSTRAINT {name} ON {child} IS {text}");
+                self.sql("inbound constraint comment", &[inbound], sql);
+            }
+            if self.chance() {
+                let sql = format!("ALTER TABLE {child} DISABLE TRIGGER ALL");
+                // Rare: it says not to check.
+                if self.chance() {
+                    self.sql("inbound foreign key disabled", &[inbound], sql);
+                }
+            }
+        }
+        let several = self.unique_several.clone();
+        if let Some((feature, other)) = self.other.clone()
+            && !several.is_empty()
+            && self.chance()
+        {
+            let key = self.pick(&several);
+            let child = self.qualified("pairs_of_lines");
+            let full = self.pick(&["", " MATCH FULL"]);
+            let action = self.pick(ACTIONS);
+            self.sql(
+                "inbound foreign key of several",
+                &[feature, key],
+                format!(
+                    "CREATE TABLE {child} (a {from}, b integer);
+INSERT INTO {child} SELECT {column}, {other} FROM {table} WHERE {column} IS NOT NULL AND {other} IS NOT NULL;
+ALTER TABLE {child} ADD FOREIGN KEY (a, b) REFERENCES {table} ({column}, {other}){full}{action}"
+                ),
+            );
+        }
+        if !unique.is_empty() && self.chance() {
+            let key = self.pick(&unique);
+            let parent = self.name("parent");
+            let action = self.pick(&["", " ON DELETE SET NULL", " DEFERRABLE"]);
+            let some = if rows > 5 {
+                format!("UPDATE {table} SET {parent} = {column} WHERE {column} IS NOT NULL;")
+            } else {
+                String::new()
+            };
+            self.sql(
+                "foreign key to itself",
+                &[key],
+                format!(
+                    "ALTER TABLE {table} ADD COLUMN {parent} {from}; {some}
+ALTER TABLE {table} ADD FOREIGN KEY ({parent}) REFERENCES {table} ({column}){action}"
+                ),
+            );
+        }
+    }
+}

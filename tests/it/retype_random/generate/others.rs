@@ -1,0 +1,294 @@
+//! Triggers, policies, rules, generated columns, functions and views: most of them are what ALTER
+//! TYPE refuses to have on a column.
+
+use super::super::case::{READER, WRITER};
+use super::Generator;
+
+impl Generator {
+    pub(super) fn triggers(&mut self) {
+        let (table, column) = self.here();
+        let on = format!("ON {table} FOR EACH ROW");
+        for (kind, when, late) in [
+            ("trigger", format!("BEFORE INSERT OR UPDATE {on}"), false),
+            ("trigger of deletes", format!("AFTER DELETE {on}"), false),
+            (
+                "trigger of inserts",
+                format!("AFTER INSERT {on} WHEN (true)"),
+                false,
+            ),
+            (
+                "constraint trigger",
+                format!("AFTER INSERT ON {table} DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"),
+                false,
+            ),
+            (
+                "trigger of a column",
+                format!("AFTER UPDATE OF {column} {on}"),
+                true,
+            ),
+            (
+                "trigger when",
+                format!(
+                    "AFTER UPDATE {on} WHEN (OLD.{column}::text IS DISTINCT FROM NEW.{column}::text)"
+                ),
+                true,
+            ),
+        ] {
+            if !self.chance() || (late && !self.late) {
+                continue;
+            }
+            let name = self.name("on_orders");
+            let (constraint, function) = match kind {
+                "constraint trigger" => ("CONSTRAINT ", "loud"),
+                "trigger" => ("", "quiet"),
+                _ => ("", "loud"),
+            };
+            let sql =
+                format!("CREATE {constraint}TRIGGER {name} {when} EXECUTE FUNCTION {function}()");
+            let trigger = if late {
+                self.late(kind, &[], sql)
+            } else {
+                self.sql(kind, &[], sql)
+            };
+            let more = |g: &mut Self, kind, sql| {
+                if late {
+                    g.late(kind, &[trigger], sql)
+                } else {
+                    g.sql(kind, &[trigger], sql)
+                }
+            };
+            if self.chance() {
+                let text = self.text();
+                more(
+                    self,
+                    "trigger comment",
+                    format!("COMMENT ON TRIGGER {name} ON {table} IS {text}"),
+                );
+            }
+            if self.chance() {
+                let state = self.pick(&["DISABLE", "ENABLE ALWAYS", "ENABLE REPLICA"]);
+                more(
+                    self,
+                    "trigger state",
+                    format!("ALTER TABLE {table} {state} TRIGGER {name}"),
+                );
+            }
+        }
+        self.policies();
+        if self.chance() {
+            let name = self.name("also");
+            let sql = format!("CREATE RULE {name} AS ON DELETE TO {table} DO ALSO NOTIFY gone");
+            // Few have rules, and one is enough to refuse a table.
+            if self.chance() {
+                self.sql("rule", &[], sql);
+            }
+        }
+        if self.chance()
+            && let Some(expression) = self.expression()
+        {
+            let name = self.name("computed");
+            let sql = format!(
+                "ALTER TABLE {table} ADD COLUMN {name} text GENERATED ALWAYS AS (({expression})::text) STORED"
+            );
+            if self.late {
+                self.late("generated column", &[], sql);
+            }
+        }
+        if self.chance()
+            && let Some((feature, other)) = self.other.clone()
+        {
+            let name = self.name("computed");
+            let sql = format!(
+                "ALTER TABLE {table} ADD COLUMN {name} bigint GENERATED ALWAYS AS ({other} * 2) STORED"
+            );
+            self.sql("generated column of others", &[feature], sql);
+        }
+        if self.chance() {
+            let name = self.qualified("count_of");
+            let sql = format!(
+                "CREATE FUNCTION {name}() RETURNS bigint STABLE BEGIN ATOMIC SELECT count({column}) FROM {table}; END"
+            );
+            if self.late && self.chance() {
+                self.late("function with a body", &[], sql);
+            }
+        }
+    }
+
+    fn policies(&mut self) {
+        let (table, _) = self.here();
+        if !self.chance() {
+            return;
+        }
+        let forced = self.pick(&["", "; ALTER TABLE {t} FORCE ROW LEVEL SECURITY"]);
+        let forced = forced.replace("{t}", &table);
+        self.sql(
+            "row security",
+            &[],
+            format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY{forced}"),
+        );
+        for (kind, form, late) in [
+            ("policy", "FOR SELECT TO {reader} USING ({cond})", true),
+            (
+                "policy restrictive",
+                "AS RESTRICTIVE FOR ALL TO {writer}, {reader} USING ({cond}) WITH CHECK ({cond})",
+                true,
+            ),
+            ("policy of others", "TO PUBLIC USING (true)", false),
+        ] {
+            if !self.chance() || (late && !self.late) {
+                continue;
+            }
+            let name = self.name("who");
+            let form = form.replace("{reader}", READER).replace("{writer}", WRITER);
+            let form = form.replace("{cond}", &self.condition());
+            let sql = format!("CREATE POLICY {name} ON {table} {form}");
+            let text = self.text();
+            let comment = format!("COMMENT ON POLICY {name} ON {table} IS {text}");
+            if late {
+                let policy = self.late(kind, &[], sql);
+                if self.chance() {
+                    self.late("policy comment", &[policy], comment);
+                }
+            } else {
+                self.sql(kind, &[], sql);
+            }
+        }
+    }
+
+    pub(super) fn views(&mut self) {
+        if !self.late {
+            return;
+        }
+        let (table, column) = self.here();
+        let mut below: Option<(usize, String)> = None;
+        let options: &[(&'static str, &str)] = &[
+            ("view", ""),
+            ("view security barrier", " WITH (security_barrier)"),
+            ("view check option", ""),
+            ("view security invoker", " WITH (security_invoker = true)"),
+        ];
+        for (kind, with) in options {
+            if !self.chance() || (*kind == "view security invoker" && self.major < 15) {
+                continue;
+            }
+            let name = self.qualified("orders_view");
+            let shown = self.name("code");
+            let condition = self.condition();
+            let check = if *kind == "view check option" {
+                " WITH LOCAL CHECK OPTION"
+            } else {
+                ""
+            };
+            let mut list = vec![format!("{column} AS {shown}")];
+            let mut needs = vec![];
+            if let Some((feature, note)) = self.note.clone() {
+                needs.push(feature);
+                list.push(note);
+            }
+            if self.rng.bool()
+                && let Some(expression) = self.expression()
+            {
+                let name = self.name("computed");
+                list.push(format!("{expression} AS {name}"));
+            }
+            let list = list.join(", ");
+            let view = self.late(
+                kind,
+                &needs,
+                format!("CREATE VIEW {name}{with} AS SELECT {list} FROM {table} WHERE {condition}{check}"),
+            );
+            let default = self.pick(self.case.conversion.defaults);
+            for (kind, sql) in [
+                (
+                    "view grant",
+                    format!("GRANT SELECT, INSERT ON {name} TO {READER} WITH GRANT OPTION"),
+                ),
+                (
+                    "view column grant",
+                    format!("GRANT UPDATE ({shown}) ON {name} TO {READER}"),
+                ),
+                (
+                    "view owner",
+                    format!(
+                        "GRANT SELECT ON {table} TO {WRITER}; ALTER VIEW {name} OWNER TO {WRITER}"
+                    ),
+                ),
+                (
+                    "view column default",
+                    format!("ALTER VIEW {name} ALTER COLUMN {shown} SET DEFAULT {default}"),
+                ),
+                (
+                    "view trigger",
+                    format!(
+                        "CREATE TRIGGER instead INSTEAD OF DELETE ON {name} FOR EACH ROW EXECUTE FUNCTION quiet()"
+                    ),
+                ),
+            ] {
+                if self.chance() && !sql.ends_with("DEFAULT NULL") {
+                    self.late(kind, &[view], sql);
+                }
+            }
+            if self.chance() {
+                let (one, two) = (self.text(), self.text());
+                let sql = format!(
+                    "COMMENT ON VIEW {name} IS {one}; COMMENT ON COLUMN {name}.{shown} IS {two}"
+                );
+                self.late("view comment", &[view], sql);
+            }
+            if let Some((feature, under)) = &below
+                && *kind != "view check option"
+                && self.rng.bool()
+            {
+                let above = self.qualified("orders_view_above");
+                let sql = format!("CREATE VIEW {above} AS SELECT * FROM {under}");
+                self.late("view on a view", &[*feature], sql);
+            }
+            below = Some((view, name));
+        }
+        if self.chance() {
+            self.materialized(below);
+        }
+    }
+
+    fn materialized(&mut self, below: Option<(usize, String)>) {
+        let (table, column) = self.here();
+        let name = self.qualified("orders_summary");
+        let shown = self.name("code");
+        let (needs, from) = match below {
+            Some((view, under)) if self.rng.bool() => {
+                (vec![view], format!("count(*) AS {shown} FROM {under}"))
+            }
+            _ => (vec![], format!("{column} AS {shown} FROM {table}")),
+        };
+        let with = self.pick(&["", " WITH (fillfactor = 80)"]);
+        let data = self.pick(&["", "", " WITH NO DATA"]);
+        let view = self.late(
+            "materialized view",
+            &needs,
+            format!("CREATE MATERIALIZED VIEW {name}{with} AS SELECT {from}{data}"),
+        );
+        let json = !self.case.conversion.ordered;
+        for (kind, sql) in [
+            (
+                "materialized view index",
+                format!("CREATE UNIQUE INDEX ON {name} ({shown})"),
+            ),
+            (
+                "materialized view grant",
+                format!("GRANT SELECT ON {name} TO {READER}"),
+            ),
+            (
+                "materialized view statistics target",
+                format!("ALTER MATERIALIZED VIEW {name} ALTER COLUMN {shown} SET STATISTICS 12"),
+            ),
+            (
+                "materialized view comment",
+                format!("COMMENT ON MATERIALIZED VIEW {name} IS 'kept'"),
+            ),
+        ] {
+            if self.chance() && !(json && kind.ends_with("index")) {
+                self.late(kind, &[view], sql);
+            }
+        }
+    }
+}
