@@ -4,6 +4,7 @@ use crate::catalog::Column;
 use crate::lint::context::Cx;
 use crate::lint::{Rule, Severity};
 use crate::lock::LockMode;
+use crate::migration::SectionKind;
 use crate::plan::work::{Work, op_work};
 use crate::sql::RelName;
 use crate::sql::ddl::{AlterOp, AlterOpKind};
@@ -106,7 +107,15 @@ fn change(cx: &mut Cx<'_>, name: &RelName, op: &AlterOp) {
         .found(&CHANGE_TYPE, op.span, message)
         .severity(severity)
         .on(cx, name, LockMode::AccessExclusive);
-    if let Some(help) = help {
+    let scanned = cx
+        .table(name)
+        .is_some_and(|table| op_work(&op.kind, Some(table), cx.world.catalog()) == Work::Scan);
+    if cx.pgshift() && cx.unit.section != SectionKind::Contract && !scanned {
+        finding = finding
+            .severity(Severity::Note)
+            .help("pgshift does it online: a column of the new type is swapped in at contract");
+        finding.planned = true;
+    } else if let Some(help) = help {
         finding = finding.help(help);
     } else {
         finding = cx.with_safe_form(finding);

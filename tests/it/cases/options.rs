@@ -156,10 +156,7 @@ async fn without_sync_verify_finds_what_was_missed() {
     project.to("apply", "ready").await;
     project.db.execute("INSERT INTO t VALUES (99999, 1)").await;
     let output = project.command("verify", &[]).await.expect(1);
-    says(
-        &output,
-        &["1 of public.t row is not what the backfill gives: id=99999"],
-    );
+    says(&output, &["verified public.t: 1 wrong row: id=99999"]);
     let output = project.command("contract", &[]).await.expect(1);
     says(&output, &["id=99999", "pgshift resume"]);
     project
