@@ -138,12 +138,24 @@ impl Lab {
             match self.client.query_one(&sql, &[]).await {
                 Ok(row) => {
                     all.0 += row.get::<_, i64>(0);
+                    let places: Option<Vec<String>> = row.get(1);
                     all.1
-                        .extend(row.get::<_, Option<Vec<String>>>(1).unwrap_or_default());
+                        .extend(self.ids_of(&leaf, &places.unwrap_or_default()).await);
                 }
                 Err(e) => panic!("{}\n  in: {sql}", message(&e)),
             }
             self.execute("RESET search_path").await;
+        }
+        all
+    }
+
+    /// The ids of the rows at these places.
+    async fn ids_of(&self, leaf: &QName, places: &[String]) -> Vec<String> {
+        let mut all = Vec::new();
+        for place in places {
+            let sql = format!("SELECT 'id=' || id FROM {leaf} WHERE ctid = $1::text::tid");
+            let row = self.client.query_one(&sql, &[place]).await.expect("a row");
+            all.push(row.get(0));
         }
         all
     }
