@@ -1,7 +1,7 @@
 //! Fault points: places around every durable write at which a test ends the process, or takes the
 //! server's reply away.
 //!
-//! Without the feature `fault-points` nothing of it is compiled: [`around`] gives the write back
+//! Without the feature `fault-points` nothing of it is compiled: `around` gives the write back
 //! as it is. With it, two environment variables are read:
 //!
 //! - `PGSHIFT_FAULT=chunk.before:3` has the fault at the third passing of a point (`:1` may be

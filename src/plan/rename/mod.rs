@@ -6,7 +6,7 @@
 //!
 //! Why a view serves the one and not the other: a view of a table stands only for the version that
 //! goes, while one that shows a column by both names would stand for the new version too, and
-//! through a view some statements do not work (see [`table::NOT_THROUGH_A_VIEW`]).
+//! through a view some statements do not work (see `table::NOT_THROUGH_A_VIEW`).
 
 pub(super) mod column;
 pub(super) mod table;
