@@ -149,8 +149,8 @@ async fn the_last_free_connection_is_left_to_others() {
     scene.done(&["init"]).await;
     let stop = Arc::new(AtomicBool::new(false));
     let guest = comes_and_goes(role_url(&scene.db, "app"), stop.clone());
-    // Room for the lease, the steps, the probes and one or two of the four workers.
-    let filled = fill(&scene, 7).await;
+    // Room for the lease, the steps, the probes and one of the four workers.
+    let filled = fill(&scene, 6).await;
     let apply = scene.spawn(&["apply", "--duty", "0.2", "--workers", "4"]);
     let reason = held_by(&scene, "connections_free", 20).await;
     assert!(reason.starts_with("connections_free "), "{reason}");
