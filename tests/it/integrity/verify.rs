@@ -327,10 +327,10 @@ async fn a_sample_tells_its_bound_and_never_counts() {
     assert!((4_000.0..6_000.0).contains(&rows), "{rows}");
     assert!((found["at_most"].as_f64().unwrap() - 3.0 / rows).abs() < 1e-12);
     let human = cli.run(&["verify", ID, "--sample", "50%"]).await.expect(0);
+    // About 10,000 rows: how many exactly is chance.
+    let said = |words: &str| human.stdout.contains(words);
     assert!(
-        human
-            .stdout
-            .contains("at most 0.03 % are wrong, with 95 % confidence"),
+        said("at most 0.0") && said(" % are wrong, with 95 % confidence"),
         "{}",
         human.stdout
     );
