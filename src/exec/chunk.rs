@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::session::Session;
+use crate::backfill::sizer::server_time;
 use crate::backfill::spec::Bounds;
 use crate::backfill::{
     BackfillSpec, CHUNK_IDLE_TIMEOUT, CHUNK_LOCK_TIMEOUT, ChunkFailure, judge_chunk_failure,
@@ -80,7 +81,7 @@ pub(super) struct Done {
     pub(super) rows: u64,
     /// As seen from here, the network included.
     pub(super) elapsed: Duration,
-    /// What of it the server worked on the rows.
+    /// What of it the server worked.
     pub(super) worked: Duration,
     pub(super) wal: u64,
     /// The log's position before it.
@@ -160,10 +161,10 @@ fn wal_between(before: &Row, after: &Row) -> u64 {
     u64::try_from(after - before).unwrap_or(0)
 }
 
-/// Time by the server's clock, which may be set back meanwhile; at most `elapsed`.
-fn worked_between(before: &Row, after: &Row, elapsed: Duration) -> Duration {
+/// Time between two rows by the server's clock; `None` where that was set back meanwhile.
+fn time_between(before: &Row, after: &Row) -> Option<Duration> {
     let (before, after): (f64, f64) = (before.get("at"), after.get("at"));
-    Duration::try_from_secs_f64(after - before).map_or(elapsed, |worked| worked.min(elapsed))
+    Duration::try_from_secs_f64(after - before).ok()
 }
 
 /// Runs a chunk to COMMIT or ROLLBACK; its statement may take `longest`. An error is a lost
@@ -216,14 +217,16 @@ pub(super) async fn run(
         rollback(client).await?;
         return Ok(Outcome::Rewritten);
     }
-    let worked = worked_between(&guard, &after, begun.elapsed());
+    let on_rows = time_between(&guard, &after);
+    let worked = server_time(on_rows, begun.elapsed());
     if let Err(error) = commit(client, place, span, rows, worked).await {
         return failed(client, error).await;
     }
+    let elapsed = begun.elapsed();
     Ok(Outcome::Done(Done {
         rows,
-        elapsed: begun.elapsed(),
-        worked,
+        elapsed,
+        worked: server_time(on_rows, elapsed),
         wal: wal_between(&guard, &after),
         wal_from: u64::try_from(guard.get::<_, i64>("lsn")).unwrap_or(0),
     }))

@@ -17,7 +17,7 @@ use crate::store::checkpoints::{self, Checkpoint};
 /// WAL that a chunk should not exceed: an application's COMMIT behind it flushes it too.
 const CHUNK_WAL: u64 = 512 << 10;
 /// Blocks of the first chunk, and rows of the first keyset chunk.
-const FIRST_BLOCKS: u64 = 4;
+const FIRST_BLOCKS: u64 = 2;
 const FIRST_ROWS: u64 = 200;
 /// No chunk is larger than this.
 const MOST_BLOCKS: u64 = 16_384;
