@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio_postgres::Client;
+
 use super::commit;
 use super::ledger::LOCKS;
 use super::session::{Session, done_event, record_done};
@@ -241,12 +243,7 @@ async fn attempt_once(
             .await
             .map_err(from_pg)?;
         store::runs::fence(client, session.run_id(), session.epoch).await?;
-        for sql in statements {
-            client
-                .batch_execute(sql)
-                .await
-                .map_err(|e| from_pg(e).caused_in(sql))?;
-        }
+        run_all(client, statements).await?;
         let lost = serde_json::json!({ store::runs::LOST: session.ledger.total() });
         store::runs::finish_step(client, session.run_id(), ordinal, Some(&lost)).await?;
         store::runs::add_waiting(
@@ -258,14 +255,7 @@ async fn attempt_once(
         )
         .await?;
         let event = done_event(ordinal, step, begun.elapsed() + waited, waited);
-        store::events::append(
-            client,
-            &session.migration,
-            session.run,
-            &session.ctx.actor,
-            &event,
-        )
-        .await?;
+        session.append(client, &event).await?;
         fault::around(Write::StepDdl, commit(client)).await
     };
     let result = cancel_on_stop(session, work).await;
@@ -273,6 +263,17 @@ async fn attempt_once(
         client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
     }
     result
+}
+
+/// The statements of a step, one after another.
+async fn run_all(client: &Client, statements: &[String]) -> Result<()> {
+    for sql in statements {
+        client
+            .batch_execute(sql)
+            .await
+            .map_err(|e| from_pg(e).caused_in(sql))?;
+    }
+    Ok(())
 }
 
 /// One try outside of a transaction. Where it is done and its record is not, it is done again.
@@ -293,16 +294,7 @@ async fn attempt_outside(
         ))
         .await
         .map_err(from_pg)?;
-    let work = async {
-        for sql in statements {
-            client
-                .batch_execute(sql)
-                .await
-                .map_err(|e| from_pg(e).caused_in(sql))?;
-        }
-        Ok(())
-    };
-    let result = cancel_on_stop(session, work).await;
+    let result = cancel_on_stop(session, run_all(client, statements)).await;
     if result.as_ref().is_err_and(Error::is_connection) {
         return result;
     }

@@ -451,15 +451,7 @@ impl Job<'_> {
             rows,
             keys: mended,
         };
-        let session = self.session;
-        store::events::append(
-            client,
-            &session.migration,
-            session.run,
-            &session.ctx.actor,
-            &event,
-        )
-        .await?;
+        self.session.append(client, &event).await?;
         Ok((all, Some(event)))
     }
 

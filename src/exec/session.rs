@@ -49,16 +49,14 @@ impl Session {
     pub(super) async fn event(&self, event: &Event) -> Result<()> {
         self.ctx.emit(&self.migration, event);
         if event.is_durable() {
-            let append = store::events::append(
-                &*self.lease,
-                &self.migration,
-                self.run,
-                &self.ctx.actor,
-                event,
-            );
-            fault::around(Write::Event, append).await?;
+            fault::around(Write::Event, self.append(&self.lease, event)).await?;
         }
         Ok(())
+    }
+
+    /// Writes an event to the log, in the transaction that `client` is in.
+    pub(super) async fn append(&self, client: &Client, event: &Event) -> Result<()> {
+        store::events::append(client, &self.migration, self.run, &self.ctx.actor, event).await
     }
 
     /// Tells where a backfill or verify stands.
@@ -434,14 +432,7 @@ pub(super) async fn record_done(
     let record = async {
         store::runs::fence(client, session.run_id(), session.epoch).await?;
         store::runs::finish_step(client, session.run_id(), ordinal, result).await?;
-        store::events::append(
-            client,
-            &session.migration,
-            session.run,
-            &session.ctx.actor,
-            event,
-        )
-        .await?;
+        session.append(client, event).await?;
         fault::around(Write::StepRecord, commit(client)).await
     };
     let result = record.await;
@@ -491,14 +482,7 @@ async fn finish(session: &Session, run: &RunRow) -> Result<()> {
             kind: run.kind,
             lost_ms,
         };
-        store::events::append(
-            client,
-            &run.migration,
-            Some(run.id),
-            &session.ctx.actor,
-            &event,
-        )
-        .await?;
+        session.append(client, &event).await?;
         fault::around(Write::RunClose, commit(client)).await?;
         Ok(event)
     };

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::catalog::{Catalog, Column, QName, RelKind, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::migration::{Allow, BackfillOptions, Migration, Statement};
-use crate::sql::ddl::{Action, AlterOpKind, ColumnDef, RelName};
+use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, RelName};
 use crate::sql::dml::{self, Assignment, Piece, TableRef};
 use crate::sql::{Diagnostic, Source, Span};
 
@@ -295,6 +295,14 @@ impl<'a> Draft<'a> {
         self.catalog.table(name.schema.as_deref(), &name.name)
     }
 
+    /// The existing table that a statement alters, and what it does to it.
+    pub fn altered<'k>(&self, known: &'k Known<'_>) -> Option<(&'a Table, &'k [AlterOp])> {
+        let Action::AlterTable { name, ops, .. } = &known.action else {
+            return None;
+        };
+        Some((self.table(name)?, ops))
+    }
+
     /// A column of a table, existing or added by this migration, with its type's SQL text.
     pub fn new_column(&self, table: &QName, column: &str) -> Option<&NewColumn> {
         self.new_columns.get(&(table.clone(), column.to_owned()))
@@ -329,10 +337,7 @@ impl<'a> Draft<'a> {
     }
 
     fn collect_new_columns(&mut self, known: &Known<'a>) -> Result<()> {
-        let Action::AlterTable { name, ops, .. } = &known.action else {
-            return Ok(());
-        };
-        let Some(table) = self.table(name) else {
+        let Some((table, ops)) = self.altered(known) else {
             return Ok(());
         };
         let offset = known.statement.span.start;

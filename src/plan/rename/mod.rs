@@ -96,10 +96,7 @@ pub(super) fn wanted(action: &Action) -> Vec<RelName> {
 pub(super) fn collect<'a>(draft: &Draft<'a>, sections: &Sections<'a>) -> Result<Renames> {
     let mut renames = Renames::default();
     for (number, known) in sections.expand.iter().enumerate() {
-        let Action::AlterTable { name, ops, .. } = &known.action else {
-            continue;
-        };
-        let Some(table) = draft.table(name) else {
+        let Some((table, ops)) = draft.altered(known) else {
             continue;
         };
         for op in ops {

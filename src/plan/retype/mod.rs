@@ -63,10 +63,7 @@ pub(super) fn collect<'a>(
 ) -> Result<Vec<(Retype, DraftStatement<'a>)>> {
     let mut all: Vec<(Retype, DraftStatement<'a>)> = Vec::new();
     for known in expand {
-        let Action::AlterTable { name, ops, .. } = &known.action else {
-            continue;
-        };
-        let Some(table) = draft.table(name) else {
+        let Some((table, ops)) = draft.altered(known) else {
             continue;
         };
         for op in ops {

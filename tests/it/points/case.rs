@@ -260,10 +260,10 @@ async fn disturbed(case: &Case, project: &Project, verdict: &mut Verdict, there:
     project.state().await
 }
 
-/// Locks every table against writes for longer than it takes to the first sign of life.
+/// Locks every table and view against writes for longer than it takes to the first sign of life.
 async fn hold_up(project: &Project) {
     let tables = "SELECT oid::regclass::text FROM pg_class
-        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'";
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')";
     let tables: Vec<String> = project.db.rows(tables).await;
     let client = project.db.client().await;
     let lock = format!("BEGIN; LOCK TABLE {} IN SHARE MODE", tables.join(", "));
