@@ -31,7 +31,7 @@ impl Key {
     const fn planned(self) -> bool {
         match self {
             Self::Alone => true,
-            Self::Referenced => false,
+            Self::Referenced => true,
         }
     }
 }
