@@ -63,14 +63,15 @@ async fn a_key_that_others_reference() {
         ready: &[
             LINES,
             "SELECT count(*) = 0 FROM pg_constraint
-             WHERE contype = 'f' AND conrelid <> 'old'::regclass AND NOT convalidated",
+             WHERE contype = 'f' AND connamespace = 'public'::regnamespace AND conrelid <> 'old'::regclass AND NOT convalidated",
             "SELECT count(*) > 0 FROM payments WHERE order_id IS NULL",
         ],
         complete: &[
             LINES,
             "SELECT count(*) = 0 FROM pg_constraint
-             WHERE contype = 'f' AND conrelid <> 'old'::regclass AND NOT convalidated",
-            "SELECT count(*) = 5 FROM pg_constraint WHERE contype = 'f'",
+             WHERE contype = 'f' AND connamespace = 'public'::regnamespace AND conrelid <> 'old'::regclass AND NOT convalidated",
+            "SELECT count(*) = 5 FROM pg_constraint
+             WHERE contype = 'f' AND connamespace = 'public'::regnamespace",
         ],
         after: (
             "INSERT INTO orders (id, proof, code) VALUES (2000000, 5, 900000);
@@ -143,7 +144,7 @@ async fn a_table_that_references_itself() {
                       WHERE t.parent_id IS NOT NULL AND p.id IS NULL"],
             complete: &[],
             after: (
-                "INSERT INTO tree VALUES (500000, 999), (500001, 500000);
+                "INSERT INTO tree (id, parent_id) VALUES (500000, 999), (500001, 500000);
                  UPDATE tree SET id = 500002 WHERE id = 500000",
                 &["SELECT parent_id = 500002 FROM tree WHERE id = 500001"],
             ),
@@ -212,7 +213,7 @@ async fn composite_keys_and_cascade() {
         ready: &[],
         complete: &[],
         after: (
-            "INSERT INTO orders VALUES (3, 50000); INSERT INTO lines (tenant, order_id) VALUES (3, 50000);
+            "INSERT INTO orders (tenant, id) VALUES (3, 50000); INSERT INTO lines (tenant, order_id) VALUES (3, 50000);
              UPDATE orders SET id = 50001 WHERE id = 50000",
             &["SELECT count(*) = 1 FROM lines WHERE (tenant, order_id) = (3, 50001)"],
         ),
@@ -281,7 +282,9 @@ async fn types_that_do_not_compare() {
     project.to("contract", "complete").await;
     project
         .db
-        .execute("INSERT INTO users VALUES ('x'); INSERT INTO posts VALUES (-1, 'x')")
+        .execute(
+            "INSERT INTO users (id) VALUES ('x'); INSERT INTO posts (id, user_id) VALUES (-1, 'x')",
+        )
         .await;
     let stopped = project.command("revert", &[]).await.expect(3).stderr;
     assert!(
