@@ -346,13 +346,18 @@ impl<'d> Swapped<'d> {
             all.extend(others);
             all
         };
+        let mut sql = vec![format!(
+            "{head} ADD CONSTRAINT {aid} {definition} NOT VALID"
+        )];
+        if foreign {
+            let name = self.aid(side, name);
+            sql.extend(inbound::turn(&self.table.name, &name, definition, false));
+        }
         let mut add = self
             .step(
                 side,
                 format!("{}: add constraint {name} anew", self.table.name),
-                vec![format!(
-                    "{head} ADD CONSTRAINT {aid} {definition} NOT VALID"
-                )],
+                sql,
             )
             .locks(with(mode, other));
         if side == Side::New {

@@ -90,7 +90,7 @@ async fn a_key_that_others_reference() {
     .await;
     for (sql, constraint) in [
         ("INSERT INTO lines (order_id) VALUES (-1)", "of_order"),
-        ("DELETE FROM orders WHERE id = 1", "strictly"),
+        ("DELETE FROM orders WHERE id = 2", "strictly"),
         ("INSERT INTO payments (code) VALUES (-1)", "the code"),
     ] {
         let error = project.db.client().await.batch_execute(sql).await;
@@ -305,4 +305,52 @@ async fn types_that_do_not_compare() {
     project.to("revert", "reverted").await;
     assert_same("schema", first.schema(), project.picture().await.schema());
     project.nothing_left().await;
+}
+
+/// The trigger of the first key may sort after that of the second, by its number: the default is
+/// the old column's all the same.
+#[tokio::test]
+async fn the_old_key_acts_first() {
+    for (name, file) in [
+        (
+            "cascade",
+            "-- pgshift: option cascade=true\nALTER TABLE kinds ALTER id TYPE bigint;",
+        ),
+        ("outbound", "ALTER TABLE items ALTER kind TYPE bigint;"),
+    ] {
+        let name = format!("retype_defaults_{name}");
+        let setup = "
+            CREATE TABLE kinds (id int PRIMARY KEY);
+            INSERT INTO kinds SELECT n FROM generate_series(1, 500) n;
+            CREATE TABLE items (id int PRIMARY KEY, kind int NOT NULL DEFAULT 7
+                REFERENCES kinds ON DELETE SET DEFAULT);
+            INSERT INTO items SELECT n, n FROM generate_series(1, 500) n;
+            DO $$ DECLARE t record; BEGIN
+              FOR t IN SELECT tgname FROM pg_trigger WHERE tgrelid = 'kinds'::regclass LOOP
+                EXECUTE format('ALTER TRIGGER %I ON kinds RENAME TO %I', t.tgname,
+                    replace(t.tgname, '_a_', '_a_99'));
+              END LOOP; END $$;";
+        let project = Project::new(&name, setup, file).await;
+        let delete = async |id: u32| {
+            let sql = format!("DELETE FROM kinds WHERE id = {id}");
+            project.db.execute(&sql).await;
+            let kind: i64 = project
+                .db
+                .one(&format!("SELECT kind::bigint FROM items WHERE id = {id}"))
+                .await;
+            assert_eq!(kind, 7, "{name}, item {id}");
+        };
+        project.to("apply", "ready").await;
+        delete(100).await;
+        project.to("contract", "complete").await;
+        delete(101).await;
+        project
+            .command("revert", &["--to", "ready"])
+            .await
+            .expect(0);
+        delete(102).await;
+        project.to("contract", "complete").await;
+        project.to("revert", "reverted").await;
+        delete(103).await;
+    }
 }
