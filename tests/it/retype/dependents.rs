@@ -73,8 +73,8 @@ const DEPENDENTS: &str = r#"
     ALTER STATISTICS apart."ON it" OWNER TO "retype reader";
     CREATE STATISTICS of_others ON id, other FROM orders;
 
-    CREATE FUNCTION total(least int) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE COST 7
-        SET work_mem = '1MB' BEGIN ATOMIC SELECT sum(code) FROM orders WHERE code > least; END;
+    CREATE FUNCTION total(low int) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE COST 7
+        SET work_mem = '1MB' BEGIN ATOMIC SELECT sum(code) FROM orders WHERE code > low; END;
     COMMENT ON FUNCTION total IS 'in total';
     REVOKE ALL ON FUNCTION total FROM PUBLIC;
     GRANT EXECUTE ON FUNCTION total TO "retype reader";
@@ -84,10 +84,10 @@ const DEPENDENTS: &str = r#"
     CREATE FUNCTION of_row(r codes) RETURNS int LANGUAGE sql AS 'SELECT 1';"#;
 
 const PUBLICATIONS: &str = r#"
-    CREATE PUBLICATION some FOR TABLE orders (id, code), notes WITH (publish = 'insert');
+    CREATE PUBLICATION several FOR TABLE orders (id, code), notes WITH (publish = 'insert');
     CREATE PUBLICATION "rows" FOR TABLE orders WHERE (code > 5 AND note IS NOT NULL)
         WITH (publish = 'insert');
-    COMMENT ON PUBLICATION some IS 'some';"#;
+    COMMENT ON PUBLICATION several IS 'some';"#;
 
 const DROP: &str = r#"
     DROP VIEW totals; DROP FUNCTION of_row; DROP PROCEDURE clean; DROP FUNCTION total;
@@ -112,7 +112,7 @@ async fn everything_that_depends_on_a_column() {
     let drop = if publications.is_empty() {
         DROP.to_owned()
     } else {
-        format!("DROP PUBLICATION some, \"rows\"; {DROP}")
+        format!("DROP PUBLICATION several, \"rows\"; {DROP}")
     };
     let file = "ALTER TABLE orders ALTER COLUMN code TYPE bigint;";
     let setup = format!("{ROLES}{TABLE}{DEPENDENTS}{publications}").leak();
