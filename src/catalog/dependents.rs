@@ -1,6 +1,8 @@
 //! What depends on columns of a table beside its own indexes, constraints and statistics: views,
 //! triggers, policies, publications, functions with a parsed body, and what depends on those.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest as _, Sha256};
 
 use super::QName;
@@ -32,6 +34,8 @@ pub enum DependentKind {
 pub enum Obstacle {
     /// The current role is no member of its owner.
     Owner,
+    /// The current role may not create in its schema.
+    Schema,
     /// It belongs to an extension.
     Extension,
     /// It has a security label.
@@ -72,10 +76,11 @@ impl Dependent {
             hash.update(statement.as_bytes());
             hash.update([0]);
         }
-        hash.finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        let mut text = String::new();
+        for byte in hash.finalize() {
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
     }
 }
 

@@ -72,6 +72,7 @@ ORDER BY max(found.depth), found.objid";
 const VIEW: &str = "
 SELECT n.nspname::text AS schema, c.relname::text AS name,
        pg_has_role(current_user, c.relowner, 'USAGE') AS owned, c.relpersistence = 't' AS temporary,
+       has_schema_privilege(n.oid, 'CREATE') AS creates,
        EXISTS (SELECT FROM aclexplode(c.relacl) e WHERE e.grantor <> c.relowner)
        OR EXISTS (SELECT FROM pg_attribute a, aclexplode(a.attacl) e
                   WHERE a.attrelid = c.oid AND e.grantor <> c.relowner) AS passed_on,
@@ -135,7 +136,7 @@ WHERE c.oid = $1";
 const RULE: &str = "
 SELECT n.nspname::text AS schema, c.relname::text AS name,
        pg_has_role(current_user, c.relowner, 'USAGE') AS owned, false AS temporary,
-       false AS passed_on,
+       true AS creates, false AS passed_on,
        format('DROP RULE %I ON %I.%I', r.rulename, n.nspname, c.relname) AS drop,
        ARRAY[pg_get_ruledef(r.oid)]
        || ARRAY(SELECT format('ALTER TABLE %I.%I %s RULE %I', n.nspname, c.relname,
@@ -152,7 +153,7 @@ WHERE r.oid = $1";
 const TRIGGER: &str = "
 SELECT n.nspname::text AS schema, c.relname::text AS name,
        pg_has_role(current_user, c.relowner, 'USAGE') AS owned, false AS temporary,
-       false AS passed_on,
+       true AS creates, false AS passed_on,
        format('DROP TRIGGER %I ON %I.%I', t.tgname, n.nspname, c.relname) AS drop,
        ARRAY[pg_get_triggerdef(t.oid)]
        || ARRAY(SELECT format('ALTER TABLE %I.%I %s TRIGGER %I', n.nspname, c.relname,
@@ -170,7 +171,7 @@ WHERE t.oid = $1";
 const POLICY: &str = "
 SELECT n.nspname::text AS schema, c.relname::text AS name,
        pg_has_role(current_user, c.relowner, 'USAGE') AS owned, false AS temporary,
-       false AS passed_on,
+       true AS creates, false AS passed_on,
        format('DROP POLICY %I ON %I.%I', p.polname, n.nspname, c.relname) AS drop,
        ARRAY[format('CREATE POLICY %I ON %I.%I AS %s FOR %s TO %s%s%s', p.polname, n.nspname, c.relname,
                     CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
@@ -193,7 +194,7 @@ const PUBLICATION: &str = "
 SELECT n.nspname::text AS schema, c.relname::text AS name,
        pg_has_role(current_user, b.pubowner, 'USAGE')
        AND pg_has_role(current_user, c.relowner, 'USAGE') AS owned, false AS temporary,
-       false AS passed_on,
+       true AS creates, false AS passed_on,
        format('ALTER PUBLICATION %I DROP TABLE ONLY %I.%I', b.pubname, n.nspname, c.relname) AS drop,
        ARRAY[format('ALTER PUBLICATION %I ADD TABLE ONLY %I.%I%s%s', b.pubname, n.nspname, c.relname,
                     (SELECT format(' (%s)', string_agg(quote_ident(a.attname), ', ' ORDER BY a.attname))
@@ -209,6 +210,7 @@ WHERE p.oid = $1";
 const FUNCTION: &str = "
 SELECT NULL::text AS schema, p.proname::text AS name,
        pg_has_role(current_user, p.proowner, 'USAGE') AS owned, false AS temporary,
+       has_schema_privilege(n.oid, 'CREATE') AS creates,
        EXISTS (SELECT FROM aclexplode(p.proacl) e WHERE e.grantor <> p.proowner) AS passed_on,
        format('DROP ROUTINE %s', f.name) AS drop,
        ARRAY[rtrim(pg_get_functiondef(p.oid), E';\\n')]
@@ -305,23 +307,26 @@ async fn search_path(client: &Client, path: &str) -> Result<String> {
         &[(&path, Type::TEXT)],
     )
     .await?;
-    rows.first().map_or(Ok(String::new()), |row| get(row, "before"))
+    rows.first()
+        .map_or(Ok(String::new()), |row| get(row, "before"))
 }
 
 fn kind_of(row: &Row) -> Result<DependentKind> {
     let class: String = get(row, "class")?;
     let relation: Option<String> = get(row, "kind")?;
     let rule_on: Option<String> = get(row, "rule_on")?;
-    Ok(match (class.as_str(), relation.as_deref(), rule_on.as_deref()) {
-        ("pg_class", Some("v"), _) => DependentKind::View,
-        ("pg_class", Some("m"), _) => DependentKind::MaterializedView,
-        ("pg_rewrite", _, Some("v")) => DependentKind::ViewRule,
-        ("pg_trigger", ..) => DependentKind::Trigger,
-        ("pg_policy", ..) => DependentKind::Policy,
-        ("pg_publication_rel", ..) => DependentKind::Publication,
-        ("pg_proc", ..) => DependentKind::Function,
-        _ => DependentKind::Other,
-    })
+    Ok(
+        match (class.as_str(), relation.as_deref(), rule_on.as_deref()) {
+            ("pg_class", Some("v"), _) => DependentKind::View,
+            ("pg_class", Some("m"), _) => DependentKind::MaterializedView,
+            ("pg_rewrite", _, Some("v")) => DependentKind::ViewRule,
+            ("pg_trigger", ..) => DependentKind::Trigger,
+            ("pg_policy", ..) => DependentKind::Policy,
+            ("pg_publication_rel", ..) => DependentKind::Publication,
+            ("pg_proc", ..) => DependentKind::Function,
+            _ => DependentKind::Other,
+        },
+    )
 }
 
 /// What depends on these columns of a table, and on that, in an order in which it can be made; the
@@ -392,8 +397,10 @@ async fn dependent(client: &Client, found: &Row) -> Result<Dependent> {
     dependent.drop = get(row, "drop")?;
     dependent.create = get(row, "create")?;
     let owned: bool = get(row, "owned")?;
+    let creates: bool = get(row, "creates")?;
     for (there, obstacle) in [
         (!owned, Obstacle::Owner),
+        (!creates, Obstacle::Schema),
         (get(found, "extension")?, Obstacle::Extension),
         (get(found, "labelled")?, Obstacle::Label),
         (get(row, "temporary")?, Obstacle::Temporary),

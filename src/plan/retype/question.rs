@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::Retype;
-use super::dependents::statistics::{StatisticsForm, forms};
 use super::definition::{as_valid, index_tail};
+use super::dependents::statistics::{StatisticsForm, forms};
 use crate::catalog::dependents::{Dependent, StatisticsDetails};
 use crate::catalog::details::{ColumnDetails, Conversion, Definition, DefinitionKind};
 use crate::catalog::{Column, QName};

@@ -108,7 +108,11 @@ async fn major() -> i32 {
 /// There, back, on and purged under traffic; in the end as by hand.
 #[tokio::test]
 async fn everything_that_depends_on_a_column() {
-    let publications = if major().await >= 15 { PUBLICATIONS } else { "" };
+    let publications = if major().await >= 15 {
+        PUBLICATIONS
+    } else {
+        ""
+    };
     let drop = if publications.is_empty() {
         DROP.to_owned()
     } else {
@@ -264,7 +268,11 @@ async fn what_changed_meanwhile_stops_the_swap() {
     project.command("resume", &[]).await.expect(0);
     assert_eq!(project.state().await, "reverted");
     let now = project.picture().await;
-    assert_same("schema", &unordered(first.schema()), &unordered(now.schema()));
+    assert_same(
+        "schema",
+        &unordered(first.schema()),
+        &unordered(now.schema()),
+    );
     assert_same("data", first.data(), now.data());
     project.nothing_left().await;
 }

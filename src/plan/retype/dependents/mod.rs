@@ -15,8 +15,7 @@ use crate::plan::build::lock_on;
 use crate::plan::step::Relies;
 
 /// The way out of most of it.
-const BEFORE_AND_AFTER: &str =
-    "drop it in an earlier migration and make it again in a later one";
+const BEFORE_AND_AFTER: &str = "drop it in an earlier migration and make it again in a later one";
 
 /// Of what depends on a column, as the catalog describes it, what is refused without asking more:
 /// the server would not even change the type of an empty copy.
@@ -37,9 +36,7 @@ pub fn refusal(dependents: &[Dependent]) -> Option<(String, String)> {
         match dependent.kind {
             DependentKind::MaterializedView => {
                 return Some((
-                    format!(
-                        "{what} depends on it: computing it anew would keep everybody waiting"
-                    ),
+                    format!("{what} depends on it: computing it anew would keep everybody waiting"),
                     "drop it in an earlier migration and make it again in a later one; to have \
                      one all the time, make one of another name without the column first"
                         .to_owned(),
@@ -56,7 +53,11 @@ pub fn refusal(dependents: &[Dependent]) -> Option<(String, String)> {
         let (why, help) = match dependent.obstacles.first()? {
             Obstacle::Owner => (
                 "belongs to a role that this one is no member of",
-                "run pgshift as a member of its owner, or of a superuser".to_owned(),
+                "GRANT the role of its owner to the one that runs pgshift".to_owned(),
+            ),
+            Obstacle::Schema => (
+                "is in a schema in which this role may not create anything",
+                "GRANT CREATE ON SCHEMA to it".to_owned(),
             ),
             Obstacle::Extension => ("belongs to an extension", help),
             Obstacle::Label => ("has a security label, which would be lost", help),
@@ -104,7 +105,11 @@ pub(in crate::plan) fn mentioned(table: &Table, columns: &[super::Retype]) -> Op
     let functions: Vec<&str> = table
         .mentions
         .iter()
-        .filter(|m| m.columns.iter().any(|c| columns.iter().any(|r| r.column == *c)))
+        .filter(|m| {
+            m.columns
+                .iter()
+                .any(|c| columns.iter().any(|r| r.column == *c))
+        })
         .map(|m| m.function.as_str())
         .collect();
     if functions.is_empty() {

@@ -101,7 +101,11 @@ impl Swapped<'_> {
         let lock = || vec![self.lock(LockMode::ShareUpdateExclusive)];
         let name = &self.table.name;
         let step = self
-            .step(side, format!("make extended statistics of {name} anew"), sql)
+            .step(
+                side,
+                format!("make extended statistics of {name} anew"),
+                sql,
+            )
             .locks(lock());
         if side == Side::Old {
             return Some(step);
