@@ -270,20 +270,20 @@ async fn attempt_once(
 
 /// What the step drops and makes again is what it was in the plan.
 async fn unchanged(client: &Client, step: &Step) -> Result<()> {
-    let Some(relies) = &step.relies else {
-        return Ok(());
-    };
-    let columns: Vec<&str> = relies.columns.iter().map(String::as_str).collect();
-    let now = dependents::of_table(client, &relies.table, &columns).await?;
-    let Some(why) = changed(relies, &now) else {
-        return Ok(());
-    };
-    Err(Error::new(ErrorKind::Refused, why)
-        .left("nothing was changed by this step")
-        .hint(
-            "put it back as it was (or drop what is new, and make it again afterwards), then \
-             `pgshift resume`; before contract, `pgshift revert` and `pgshift apply` plan anew",
-        ))
+    for relies in &step.relies {
+        let columns: Vec<&str> = relies.columns.iter().map(String::as_str).collect();
+        let now = dependents::of_table(client, &relies.table, &columns).await?;
+        if let Some(why) = changed(relies, &now) {
+            return Err(Error::new(ErrorKind::Refused, why)
+                .left("nothing was changed by this step")
+                .hint(
+                    "put it back as it was (or drop what is new, and make it again afterwards), \
+                     then `pgshift resume`; before contract, `pgshift revert` and `pgshift apply` \
+                     plan anew",
+                ));
+        }
+    }
+    Ok(())
 }
 
 /// The statements of a step, one after another.

@@ -166,8 +166,8 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
     /// What has to be as it was in the plan when it runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub relies: Option<Relies>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relies: Vec<Relies>,
 }
 
 /// What depends on columns of a table, in the plan: a step that drops it and makes it again runs
@@ -202,7 +202,7 @@ impl Step {
             lock_timeout_ms: None,
             throttle: BTreeMap::new(),
             line: None,
-            relies: None,
+            relies: Vec::new(),
         }
     }
 
@@ -227,10 +227,10 @@ impl Step {
         self
     }
 
-    /// Sets what has to be as it was.
+    /// Adds what has to be as it was.
     #[must_use]
     pub fn relies(mut self, relies: Relies) -> Self {
-        self.relies = Some(relies);
+        self.relies.push(relies);
         self
     }
 

@@ -78,7 +78,7 @@ pub(in crate::plan) fn swap(
                 back,
             )
             .locks(back_locks)
-            .relies(table.relies(Side::Old)),
+            .relies(table.relies(false)),
     );
     let lost = table
         .columns
@@ -90,6 +90,8 @@ pub(in crate::plan) fn swap(
             way_back::lost(old, new, authors)
         })
         .collect();
+    // The swap of an earlier table makes again what depends on both, maybe in other words.
+    let first = draft.retypes.keys().next() == Some(name);
     let mut step = Step::sql(
         Phase::Contract,
         format!("swap {names} of {name} to the new type"),
@@ -98,7 +100,7 @@ pub(in crate::plan) fn swap(
     .locks(locks)
     .undo(Undo::Steps { steps: ways, lost })
     .line(table.line)
-    .relies(table.relies(Side::New))
+    .relies(table.relies(first))
     .note(
         "the old column follows what is written until purge, for a revert; a value that it cannot \
          hold makes it null, and a revert stops while there is one",

@@ -4,10 +4,12 @@
 //! column's. The way back is the same.
 
 pub(in crate::plan) mod statistics;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
-use super::dress::{Side, Swapped};
+use super::dress::Swapped;
 use crate::catalog::Table;
 use crate::catalog::dependents::{Dependent, DependentKind, Obstacle};
 use crate::lock::{LockMode, LockOn};
@@ -202,22 +204,21 @@ impl<'d> Swapped<'d> {
         })
     }
 
-    /// What the swap needs to be as it was in the plan: there exactly, on the way back by name,
-    /// since the server may write a definition with the new type in other words.
-    pub(super) fn relies(self, side: Side) -> Relies {
-        let fingerprint = |d: &Dependent| match side {
-            Side::New => d.fingerprint(),
-            Side::Old => String::new(),
-        };
+    /// What the swap needs to be as it was in the plan: exactly, or by name alone where the server may
+    /// write a definition in other words by then, as on the way back.
+    pub(super) fn relies(self, exactly: bool) -> Relies {
+        let dependents = self.answer.dependents.iter().map(|d| {
+            let fingerprint = if exactly {
+                d.fingerprint()
+            } else {
+                String::new()
+            };
+            (d.what.clone(), fingerprint)
+        });
         Relies {
             table: self.table.name.clone(),
             columns: self.columns.iter().map(|r| r.column.clone()).collect(),
-            dependents: self
-                .answer
-                .dependents
-                .iter()
-                .map(|d| (d.what.clone(), fingerprint(d)))
-                .collect(),
+            dependents: dependents.collect(),
         }
     }
 }
