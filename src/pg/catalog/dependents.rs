@@ -102,11 +102,12 @@ SELECT n.nspname::text AS schema, c.relname::text AS name,
                               CASE e.grantee WHEN 0 THEN 'PUBLIC'
                                    ELSE quote_ident(pg_get_userbyid(e.grantee)) END,
                               CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-                FROM aclexplode(c.relacl) e
+                FROM aclexplode(c.relacl) WITH ORDINALITY
+                         AS e(grantor, grantee, privilege_type, is_grantable, place)
                 WHERE e.grantee <> c.relowner
                    OR (SELECT count(*) FROM aclexplode(c.relacl) e WHERE e.grantee = c.relowner)
                       < (SELECT count(*) FROM aclexplode(acldefault('r', c.relowner)))
-                GROUP BY e.grantee, e.is_grantable ORDER BY e.grantee, e.is_grantable)
+                GROUP BY e.grantee, e.is_grantable ORDER BY min(e.place))
        || ARRAY(SELECT format('GRANT %s (%I) ON %s TO %s%s', e.privilege_type, a.attname, v.name,
                               CASE e.grantee WHEN 0 THEN 'PUBLIC'
                                    ELSE quote_ident(pg_get_userbyid(e.grantee)) END,

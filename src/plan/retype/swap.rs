@@ -4,6 +4,7 @@
 
 use super::Retype;
 use super::dress::{Side, Swapped, grant_sql, sequence_options};
+use super::inbound;
 use super::way_back;
 use crate::backfill::VerifySpec;
 use crate::catalog::ConstraintKind;
@@ -50,11 +51,11 @@ pub(in crate::plan) fn swap(
             ]
         })
         .collect();
-    let mut there: Vec<String> = table.drop_dependents().collect();
+    let mut there = table.drop_dependents();
     there.extend(table.there());
     there.extend(table.make_dependents());
     there.extend(group.replace_function(Form::ReverseOnly, &renamed));
-    let mut back: Vec<String> = table.drop_dependents().collect();
+    let mut back = table.drop_dependents();
     back.extend(table.back());
     back.extend(table.make_dependents());
     back.extend(group.replace_function(Form::Both, &[]));
@@ -220,6 +221,10 @@ impl<'d> Swapped<'d> {
             for constraint in self.constraints(kind) {
                 let aid = self.aid(Side::New, &constraint.name);
                 sql.push(rename_constraint(&head, &constraint.name, &aid));
+                if kind == ConstraintKind::ForeignKey {
+                    let definition = &constraint.definition;
+                    sql.extend(inbound::turn(&self.table.name, &aid, definition, false));
+                }
             }
         }
         for index in self.plain_indexes() {
@@ -344,6 +349,10 @@ impl<'d> Swapped<'d> {
             for constraint in self.constraints(kind) {
                 let aid = self.aid(side, &constraint.name);
                 sql.push(rename_constraint(&head, &aid, &constraint.name));
+                if kind == ConstraintKind::ForeignKey {
+                    let (name, definition) = (&constraint.name, &constraint.definition);
+                    sql.extend(inbound::turn(&self.table.name, name, definition, true));
+                }
             }
         }
         for index in self.plain_indexes() {

@@ -160,9 +160,20 @@ pub fn changed(relies: &Relies, now: &[Dependent]) -> Option<String> {
 
 impl<'d> Swapped<'d> {
     /// Drops what depends on the columns, the last first, so that views are locked in the order in
-    /// which a query locks them, and before the table.
-    pub(super) fn drop_dependents(self) -> impl Iterator<Item = String> + use<'d> {
-        self.answer.dependents.iter().rev().map(|d| d.drop.clone())
+    /// which a query locks them, and before the table. All waits for locks together are no longer
+    /// than one try.
+    pub(super) fn drop_dependents(self) -> Vec<String> {
+        let mut sql = Vec::new();
+        let others = self.dependents_locks().len();
+        if others > 0 {
+            sql.push(format!(
+                "SELECT set_config('lock_timeout', greatest(setting::bigint * 9 / {}, 1) || 'ms', \
+                 true) FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'",
+                (others + 1) * 10
+            ));
+        }
+        sql.extend(self.answer.dependents.iter().rev().map(|d| d.drop.clone()));
+        sql
     }
 
     /// Makes it again.
