@@ -165,6 +165,22 @@ pub struct Step {
     /// 1-based line of the file that it comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
+    /// What has to be as it was in the plan when it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relies: Vec<Relies>,
+}
+
+/// What depends on columns of a table, in the plan: a step that drops it and makes it again runs
+/// only where nothing was changed since, so that no change is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relies {
+    /// The table.
+    pub table: QName,
+    /// Its columns.
+    pub columns: Vec<String>,
+    /// By object, as `pg_describe_object` has it: the fingerprint of its definition; empty where any
+    /// will do.
+    pub dependents: BTreeMap<String, String>,
 }
 
 impl Step {
@@ -186,6 +202,7 @@ impl Step {
             lock_timeout_ms: None,
             throttle: BTreeMap::new(),
             line: None,
+            relies: Vec::new(),
         }
     }
 
@@ -207,6 +224,13 @@ impl Step {
     #[must_use]
     pub fn line(mut self, line: usize) -> Self {
         self.line = Some(line);
+        self
+    }
+
+    /// Adds what has to be as it was.
+    #[must_use]
+    pub fn relies(mut self, relies: Relies) -> Self {
+        self.relies.push(relies);
         self
     }
 

@@ -2,9 +2,9 @@
 
 use tokio_postgres::Client;
 
-use super::at_span;
+use super::{at_span, dependents};
 use crate::error::{Error, Result};
-use crate::pg::catalog::{columns_of, details};
+use crate::pg::catalog::{columns_of, dependents as catalog_dependents, details};
 use crate::pg::error::from_pg;
 use crate::plan::Draft;
 use crate::plan::retype::inbound;
@@ -22,6 +22,7 @@ pub(super) async fn ask(client: &Client, draft: &Draft<'_>, question: &Question)
             .map_err(|e| at_span(migration, span, e))
     };
     let real = draft.catalog.tables[&question.table].oid;
+    let found = dependents::find(client, draft, question).await?;
     run(&question.create()).await?;
     let copy: u32 = client
         .query_one(
@@ -61,6 +62,9 @@ pub(super) async fn ask(client: &Client, draft: &Draft<'_>, question: &Question)
         let conversion = details::conversion(client, old, new).await?;
         told.conversions.insert(column.column.clone(), conversion);
     }
+    dependents::rehearse(client, draft, question, &found).await?;
+    told.statistics = catalog_dependents::statistics(client, real).await?;
+    told.dependents = found;
     told.understood(&question.columns).map_err(|why| -> Error {
         draft.refused(
             span,

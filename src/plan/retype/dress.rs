@@ -171,6 +171,7 @@ impl<'d> Swapped<'d> {
             });
             steps.extend(self.checked(side, &key.name, &definition, key.validated, true));
         }
+        steps.extend(self.statistics(side));
         steps.extend(self.details(side));
         let names: Vec<_> = self.columns.iter().map(|c| c.column.as_str()).collect();
         steps.push(

@@ -9,6 +9,7 @@
 
 mod cascade;
 mod definition;
+pub mod dependents;
 mod dress;
 pub mod inbound;
 pub mod question;
@@ -365,7 +366,9 @@ fn check_column(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()>
             "change to the type that the domain is over, and add its CHECK to the table".to_owned(),
         );
     }
-    if let Some(dependents) = table.dependents.get(name).filter(|all| !all.is_empty()) {
+    let dependents = table.dependents.get(name).map_or(&[][..], Vec::as_slice);
+    let dependents = dependents::refused_at_once(dependents);
+    if !dependents.is_empty() {
         return refuse(
             format!(
                 "{} depend on column {name} of {}",

@@ -51,14 +51,21 @@ pub(in crate::plan) fn swap(
             ]
         })
         .collect();
-    let mut there = table.there();
+    let mut there = table.drop_dependents();
+    there.extend(table.there());
+    there.extend(table.make_dependents());
     there.extend(group.replace_function(Form::ReverseOnly, &renamed));
-    let mut back = table.back();
+    let mut back = table.drop_dependents();
+    back.extend(table.back());
+    back.extend(table.make_dependents());
     back.extend(group.replace_function(Form::Both, &[]));
     let names: Vec<&str> = table.columns.iter().map(|r| r.column.as_str()).collect();
     let names = names.join(", ");
     let name = &table.table.name;
-    let mut locks = vec![table.lock(LockMode::AccessExclusive)];
+    let mut locks = table.dependents_locks();
+    let mut back_locks = locks.clone();
+    locks.push(table.lock(LockMode::AccessExclusive));
+    back_locks.push(table.lock(LockMode::AccessExclusive));
     locks.extend(table.referenced(LockMode::AccessExclusive));
 
     let mut ways = vec![table.check_back(&names, search_path)];
@@ -71,7 +78,8 @@ pub(in crate::plan) fn swap(
                 format!("swap {names} of {name} back to the old type"),
                 back,
             )
-            .locks(vec![table.lock(LockMode::AccessExclusive)]),
+            .locks(back_locks)
+            .relies(table.relies(false)),
     );
     let lost = table
         .columns
@@ -83,6 +91,8 @@ pub(in crate::plan) fn swap(
             way_back::lost(old, new, authors)
         })
         .collect();
+    // The swap of an earlier table makes again what depends on both, maybe in other words.
+    let first = draft.retypes.keys().next() == Some(name);
     let mut step = Step::sql(
         Phase::Contract,
         format!("swap {names} of {name} to the new type"),
@@ -91,10 +101,12 @@ pub(in crate::plan) fn swap(
     .locks(locks)
     .undo(Undo::Steps { steps: ways, lost })
     .line(table.line)
+    .relies(table.relies(first))
     .note(
         "the old column follows what is written until purge, for a revert; a value that it cannot \
          hold makes it null, and a revert stops while there is one",
     );
+    step.notes.extend(table.dependents_note());
     for retype in table.columns {
         for sequence in table.sequences(retype) {
             if table.widened(retype, sequence).is_some() {
@@ -155,6 +167,7 @@ impl<'d> Swapped<'d> {
         for index in self.plain_indexes() {
             sql.push(format!("DROP INDEX {}", self.index_name(&index.name)));
         }
+        sql.extend(self.drop_statistics());
         for retype in self.columns {
             sql.extend(self.take_identity(retype, &retype.column, &retype.shadow));
             let column = self.table.column(&retype.column);
@@ -221,6 +234,7 @@ impl<'d> Swapped<'d> {
                 ident(&self.aid(Side::New, &index.name))
             ));
         }
+        sql.extend(self.leave_statistics());
         for retype in self.columns {
             let column = self.table.column(&retype.column);
             let alter = format!("{head} ALTER COLUMN {}", ident(&retype.column));
@@ -348,6 +362,7 @@ impl<'d> Swapped<'d> {
                 ident(&index.name)
             ));
         }
+        sql.extend(self.take_statistics(side));
         for index in &self.answer.indexes {
             if index.definition.clustered {
                 sql.push(format!("{head} CLUSTER ON {}", ident(&index.name)));
