@@ -16,6 +16,9 @@ use crate::sql::{Diagnostic, Source, Span};
 /// Causes that are shown; a longer chain says nothing more.
 const CAUSES: usize = 5;
 
+/// Places of an error that are shown; who mends these sees the next ones.
+const PLACES: usize = 50;
+
 /// Bytes of a source line that are shown around a place; a migration may be one line of megabytes.
 const LINE: usize = 400;
 
@@ -36,8 +39,12 @@ pub fn render(error: &Error, color: bool) -> String {
             } else {
                 let _ = writeln!(text, "{}: {}", style.bad("error"), style.bold(&message));
             }
-            for place in places {
+            for place in places.by_ref().take(PLACES) {
                 text.push_str(&snippet(source, place, &safe(&place.message), color));
+            }
+            let more = places.count();
+            if more > 0 {
+                let _ = writeln!(text, "  … and {more} more places");
             }
         }
         _ => {
