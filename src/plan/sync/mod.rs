@@ -320,10 +320,16 @@ impl SyncGroup {
             }
         }
         body.push_str("  RETURN NEW;\nEND\n");
+        // It is compiled in the application's sessions, which may read backslashes otherwise.
+        let strings = if body.contains('\\') {
+            "\nSET standard_conforming_strings = on"
+        } else {
+            ""
+        };
         let tag = function::dollar_tag(&body);
         format!(
             "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql\n\
-             SET search_path = {}\nAS {tag}{body}{tag}",
+             SET search_path = {}{strings}\nAS {tag}{body}{tag}",
             qname(&self.function),
             self.search_path,
         )
