@@ -4,6 +4,7 @@
 mod escape;
 mod names;
 mod server;
+mod split;
 
 use crate::lifecycle::{Project, assert_same};
 use crate::support::Output;

@@ -164,7 +164,7 @@ async fn renamed_columns() {
 #[tokio::test]
 async fn renamed_and_dropped_tables() {
     let long = long();
-    let names = [QUOTES, &long, LINES, TERMINAL, UNICODE, OURS[3]];
+    let names = [DOLLARS, &long, LINES, TERMINAL, UNICODE, OURS[3]];
     let project = project(
         "hostile_tables",
         &names,
@@ -188,11 +188,11 @@ async fn renamed_and_dropped_tables() {
 #[tokio::test]
 async fn constraints_and_indexes() {
     let long = long();
-    let names = [TERMINAL, QUOTES, LINES, DOLLARS, &long, OURS[2], UNICODE];
+    let names = [DOLLARS, QUOTES, LINES, TERMINAL, &long, OURS[2], UNICODE];
     let project = project(
         "hostile_constraints",
         &names,
-        "CREATE TABLE <0> (id int PRIMARY KEY, <1> int, <2> int, <5> int);
+        "CREATE TABLE <0> (id int PRIMARY KEY, <1> int, <2> int, <5> int, <3> varchar(10));
          CREATE TABLE <1> (<3> int PRIMARY KEY);
          INSERT INTO <1> SELECT generate_series(1, 300);
          INSERT INTO <0> SELECT n, n, n FROM generate_series(1, 300) n;",
@@ -200,6 +200,7 @@ async fn constraints_and_indexes() {
          ALTER TABLE <0> ADD CONSTRAINT <3> CHECK (<2> > 0);
          ALTER TABLE <0> ADD CONSTRAINT <4> UNIQUE (<2>);
          ALTER TABLE <0> ALTER COLUMN <1> SET NOT NULL;
+         ALTER TABLE <0> ALTER COLUMN <3> TYPE varchar(20);
          CREATE INDEX <6> ON <0> (<5>) WHERE <2> <> 3;
          COMMENT ON INDEX <6> IS 'a'' b \\ $pgshift$';",
     )
