@@ -26,4 +26,4 @@ if ! cargo deny --version >/dev/null 2>&1; then
     exit 0
 fi
 # The configuration file is looked for from the folder of Cargo.toml.
-exec cargo deny --locked check --config scripts/deny.toml --hide-inclusion-graph "${checks[@]}"
+exec cargo deny --locked --config scripts/deny.toml check --hide-inclusion-graph "${checks[@]}"

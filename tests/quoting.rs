@@ -11,7 +11,6 @@ const ALLOWED: &[(&str, &str, &str)] = &[
         "{timeout}ms",
         "milliseconds, a number",
     ),
-    ("pg/shape.rs", "{class}", "a name from our own text"),
     ("check/place.rs", "{class}", "a name from our own text"),
     ("check/place.rs", "{SCHEMA}", "a constant"),
     ("check/observe.rs", "{SCHEMA}", "a constant"),

@@ -165,10 +165,11 @@ async fn live(name: &str) {
 
 /// The role that only looks.
 async fn reads(project: &Project, roles: &Roles, first: bool) {
-    if first {
-        let sql = documented("A role that only looks");
-        roles.run(&project.db, &sql).await;
-    }
+    let sql = documented("A role that only looks");
+    let grants = sql.split_once(';').expect("CREATE ROLE first").1;
+    roles
+        .run(&project.db, if first { &sql } else { grants })
+        .await;
     let cli = Cli::offline().env("DATABASE_URL", &roles.url(&project.db, "pgshift_read"));
     std::fs::copy(
         project
@@ -193,19 +194,12 @@ async fn reads(project: &Project, roles: &Roles, first: bool) {
         assert_ne!(output.code, Some(0), "{output:?}");
         helps(&output, &["docs/privileges.md"]);
     }
-    // Taken back: what the state schema shows is looked at by others.
+    // What the state schema shows is looked at by the caller.
     let reader = roles.name("pgshift_read");
-    project.db.execute(&format!("DROP OWNED BY {reader}")).await;
-    roles
-        .run(
-            &project.db,
-            documented("A role that only looks")
-                .split_once(';')
-                .expect("CREATE ROLE first")
-                .1,
-        )
+    project
+        .db
+        .execute(&format!("DROP OWNED BY {reader}"))
         .await;
-    project.db.execute(&format!("DROP OWNED BY {reader}")).await;
 }
 
 #[track_caller]
