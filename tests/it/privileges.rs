@@ -196,10 +196,7 @@ async fn reads(project: &Project, roles: &Roles, first: bool) {
     }
     // What the state schema shows is looked at by the caller.
     let reader = roles.name("pgshift_read");
-    project
-        .db
-        .execute(&format!("DROP OWNED BY {reader}"))
-        .await;
+    project.db.execute(&format!("DROP OWNED BY {reader}")).await;
 }
 
 #[track_caller]

@@ -78,7 +78,10 @@ async fn pieces_do_what_the_whole_does() {
                         codes.push(e.code().cloned());
                     }
                 }
-                assert!(codes.contains(&refused.code().cloned()), "{script}: {codes:?}");
+                assert!(
+                    codes.contains(&refused.code().cloned()),
+                    "{script}: {codes:?}"
+                );
             }
             (None, Err(wrong)) => panic!("{wrong:?} in {script}"),
         }
