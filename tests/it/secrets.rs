@@ -267,7 +267,7 @@ async fn of_gates() {
         "--metrics-textfile",
         "m.prom",
     ]);
-    project.db.backfilling(Duration::from_secs(60)).await;
+    project.db.backfilling(Duration::from_mins(1)).await;
     sessions_keep(&project).await;
     running.interrupt();
     let output = running.wait().await;
@@ -308,7 +308,7 @@ async fn in_the_process_list() {
     let project = Project::new("secrets_process", SETUP, TWICE).await;
     let cli = elsewhere(&project).env("DATABASE_URL", &with_password(&project.db.url()));
     let running = cli.spawn(&["apply", &project.id, "--duty", "0.05", "--batch", "20"]);
-    project.db.backfilling(Duration::from_secs(60)).await;
+    project.db.backfilling(Duration::from_mins(1)).await;
     let pid = running.pid().expect("running");
     if let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) {
         let line = String::from_utf8_lossy(&line).into_owned();
