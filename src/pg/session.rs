@@ -35,6 +35,20 @@ pub async fn notice_silence(client: &Client) -> Result<(), tokio_postgres::Error
     }
 }
 
+/// Makes the server read strings as files are read here: a backslash in `'…'` is a backslash. With
+/// `standard_conforming_strings = off`, which a role or database may have, a string would end
+/// elsewhere, and SQL of the file would not be what was reviewed. `PgBouncer` keeps the setting for
+/// each client (docs, `track_extra_parameters`).
+///
+/// # Errors
+/// What the server says.
+pub(super) async fn standard_strings(client: &Client) -> Result<()> {
+    client
+        .batch_execute("SET standard_conforming_strings = on")
+        .await
+        .map_err(from_pg)
+}
+
 /// Text that is read back as the same value, whatever the database's settings are: with others a
 /// time has the name of its zone, which need not be read as that zone, and digits are rounded.
 /// The author's expressions never run under these.

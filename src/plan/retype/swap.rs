@@ -12,9 +12,8 @@ use crate::catalog::details::OwnedSequence;
 use crate::lock::LockMode;
 use crate::plan::draft::Draft;
 use crate::plan::step::{Phase, Step, Undo, Work};
-use crate::plan::sync::function::dollar_tag;
 use crate::plan::sync::{Form, Renamed, SyncGroup};
-use crate::sql::quote::{ident, literal, qname};
+use crate::sql::quote::{dollar, ident, literal, qname};
 
 use super::definition::deferrable;
 
@@ -316,8 +315,7 @@ impl<'d> Swapped<'d> {
             pairs.join(", "),
             indexes.join(", "),
         );
-        let tag = dollar_tag(&body);
-        Some(format!("DO {tag}{body}{tag}"))
+        Some(format!("DO {}", dollar(&body)))
     }
 
     /// What a side was dressed with gets the names that it stands for.
