@@ -20,7 +20,7 @@ use crate::plan::{Step, Work};
 use crate::retry::reconnect_pause;
 use crate::run::{Input, transition};
 use crate::sql::ddl::understand;
-use crate::store::{self, RunRow, StepState};
+use crate::store::{self, RunRow, StepState, overrides};
 
 /// Time between heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -471,6 +471,8 @@ async fn finish(session: &Session, run: &RunRow) -> Result<()> {
         )
         .map_err(|n| Error::internal(n.why))?;
         store::runs::close(client, run.id, "done").await?;
+        // It was said of this run: the next one must not wait for somebody to take it back.
+        overrides::clear(client, &run.migration, overrides::PAUSE).await?;
         store::migrations::set_state(client, &run.migration, next).await?;
         let mut lost_ms = Lost::new();
         for step in store::runs::steps(client, run.id).await? {

@@ -127,8 +127,11 @@ impl World {
 
     fn told(&mut self, command: Command, how: &str, output: &Output) {
         let code = output.code.map_or("a signal".to_owned(), |c| c.to_string());
-        let line = format!("$ {command:?}{how} -> {code}\n{}", output.stderr.trim_end());
-        self.tell(&line);
+        // Of one that was done the end is enough.
+        let lines: Vec<&str> = output.stderr.lines().collect();
+        let skip = if output.code == Some(0) { 1 } else { 12 };
+        let shown = lines[lines.len().saturating_sub(skip)..].join("\n  ");
+        self.tell(&format!("$ {command:?}{how} -> {code}\n  {shown}"));
     }
 
     /// A word, or a run that nothing disturbs: the exit code must be one of these.
@@ -257,7 +260,7 @@ impl World {
             && self
                 .project
                 .db
-                .one::<bool>("SELECT EXISTS (SELECT FROM pgshift.run WHERE state = 'open' AND kind = 'uncontract')")
+                .one::<bool>("SELECT EXISTS (SELECT FROM pgshift.run WHERE state = 'running' AND kind = 'uncontract')")
                 .await;
         if is_uncontract {
             return State::Uncontracting;
@@ -348,7 +351,7 @@ impl World {
         let mut running = self.spawn(command, &["--duty", "0.02", "--batch", "40"]);
         let held =
             "SELECT EXISTS (SELECT FROM pgshift.lease l JOIN pgshift.run r ON r.id = l.run_id
-                        WHERE r.state = 'open')
+                        WHERE r.state = 'running')
                     AND EXISTS (SELECT FROM pgshift.checkpoint)";
         let there = "SELECT to_regclass('pgshift.checkpoint') IS NOT NULL";
         let mut under_way = false;
