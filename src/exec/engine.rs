@@ -294,19 +294,7 @@ impl Engine {
                 return Err(open_run_refused(&open));
             }
         } else {
-            let client = lease.client.clone();
-            let client = &*client;
-            begin(client).await?;
-            let work = async {
-                let state = store::migrations::lock_state(client, id).await?;
-                let next = transition(state, Input::Start(kind)).map_err(|n| refused(id, &n))?;
-                let row = store::migrations::get(client, id).await?;
-                let plan = row.and_then(|r| r.plan).ok_or_else(|| no_plan(id))?;
-                store::migrations::set_state(client, id, next).await?;
-                store::runs::create(client, id, kind, &plan.steps_of(kind.phases())).await?;
-                Ok(())
-            };
-            let opened = commit_or_roll_back(client, work.await).await;
+            let opened = start_part(&lease, id, kind).await;
             lease = lease::opened(ctx, id, kind, lease, opened).await?;
         }
         session::execute(ctx, id, Some(lease)).await?;
@@ -368,6 +356,22 @@ impl Engine {
         };
         commit_or_roll_back(&client, work.await).await
     }
+}
+
+/// Opens a run of a part of the recorded plan, in one transaction.
+async fn start_part(lease: &Lease, id: &str, kind: RunKind) -> Result<()> {
+    let client = &*lease.client;
+    begin(client).await?;
+    let work = async {
+        let state = store::migrations::lock_state(client, id).await?;
+        let next = transition(state, Input::Start(kind)).map_err(|n| refused(id, &n))?;
+        let row = store::migrations::get(client, id).await?;
+        let plan = row.and_then(|r| r.plan).ok_or_else(|| no_plan(id))?;
+        store::migrations::set_state(client, id, next).await?;
+        store::runs::create(client, id, kind, &plan.steps_of(kind.phases())).await?;
+        Ok(())
+    };
+    commit_or_roll_back(client, work.await).await
 }
 
 fn not_possible(id: &str, state: State, kind: RunKind) -> Error {

@@ -121,7 +121,8 @@ pub(super) async fn opened(
                     .left("nothing was changed: the server has not recorded the beginning")
                     .hint("the same command again tries again"));
             }
-            Err(error) if !error.is_connection() => return Err(error),
+            // Of our own session the server may not know yet that its client is gone.
+            Err(error) if !error.is_connection() && since.elapsed() > MISSED => return Err(error),
             Err(_) if ctx.stopping() || since.elapsed() > ctx.settings.reconnect_budget => {
                 return Err(lost);
             }
@@ -129,6 +130,9 @@ pub(super) async fn opened(
         }
     }
 }
+
+/// The server has missed a client that is gone by then, see [`notice_silence`].
+const MISSED: Duration = Duration::from_secs(15);
 
 /// [`acquire`] for a runner that had the lease and lost its connection.
 ///

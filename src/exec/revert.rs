@@ -4,7 +4,8 @@ use serde::Serialize;
 use tokio_postgres::Client;
 
 use super::engine::{Engine, begin, commit_or_roll_back, refused};
-use super::{lease, session};
+use super::lease::{self, Lease};
+use super::session;
 use crate::error::{Error, Result};
 use crate::plan::{Step, revert_steps};
 use crate::run::{Input, RunKind, State, transition};
@@ -74,28 +75,33 @@ impl Engine {
             open = store::runs::open_run(&*lease.client, id).await?;
         }
         if open.as_ref().is_none_or(|run| run.kind != kind) {
-            let client = lease.client.clone();
-            let client = &*client;
-            begin(client).await?;
-            let work = async {
-                let state = store::migrations::lock_state(client, id).await?;
-                let next = transition(state, Input::Start(kind)).map_err(|n| refused(id, &n))?;
-                refuse_later(client, id).await?;
-                let plan = revert_of(client, id, to).await?;
-                if let Some(open) = open {
-                    store::runs::close(client, open.id, "abandoned").await?;
-                }
-                overrides::clear(client, id, overrides::PAUSE).await?;
-                store::migrations::set_state(client, id, next).await?;
-                store::runs::create(client, id, kind, &plan.steps).await?;
-                Ok(())
-            };
-            let opened = commit_or_roll_back(client, work.await).await;
+            let opened = start(&lease, id, to, open).await;
             lease = lease::opened(ctx, id, kind, lease, opened).await?;
         }
         session::execute(ctx, id, Some(lease)).await?;
         self.state(id).await
     }
+}
+
+/// Opens the way back in the place of what is under way, in one transaction.
+async fn start(lease: &Lease, id: &str, to: RevertTo, open: Option<RunRow>) -> Result<()> {
+    let client = &*lease.client;
+    begin(client).await?;
+    let work = async {
+        let kind = revert_kind(to);
+        let state = store::migrations::lock_state(client, id).await?;
+        let next = transition(state, Input::Start(kind)).map_err(|n| refused(id, &n))?;
+        refuse_later(client, id).await?;
+        let plan = revert_of(client, id, to).await?;
+        if let Some(open) = open {
+            store::runs::close(client, open.id, "abandoned").await?;
+        }
+        overrides::clear(client, id, overrides::PAUSE).await?;
+        store::migrations::set_state(client, id, next).await?;
+        store::runs::create(client, id, kind, &plan.steps).await?;
+        Ok(())
+    };
+    commit_or_roll_back(client, work.await).await
 }
 
 fn revert_kind(to: RevertTo) -> RunKind {

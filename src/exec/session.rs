@@ -378,13 +378,21 @@ fn explain(error: Error, stopping: bool, run: &RunRow, ordinal: usize, step: &St
         step.title
     ));
     if error.what_was_left().is_none() {
-        error = error.left("the step was rolled back; the steps before it are kept");
+        error = error.left(match step.work {
+            Work::Backfill(_) => {
+                "the chunk in hand was rolled back; all committed chunks and steps are kept"
+            }
+            _ => "the step was rolled back; the steps before it are kept",
+        });
     }
-    if error.what_next().is_none() {
-        error =
-            error.hint("`pgshift resume` tries again, `pgshift revert` takes the migration back");
-    }
-    error
+    let ways = "`pgshift resume` tries again, `pgshift revert` takes the migration back";
+    let next = match error.what_next() {
+        None => ways.to_owned(),
+        Some(next) if next.contains("`pgshift ") => return error,
+        // A server's hint, which does not know of these.
+        Some(next) => format!("{}; then {ways}", next.trim_end_matches('.')),
+    };
+    error.hint(next)
 }
 
 /// Executes one step and gives the time that it waited.

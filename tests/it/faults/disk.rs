@@ -106,7 +106,7 @@ async fn a_full_disk_stops_the_run_and_a_resume_goes_on() {
     let full = |said: &str| {
         for words in [
             "No space left on device",
-            "make room",
+            "free disk space",
             "pgshift resume",
             "are kept",
         ] {

@@ -20,7 +20,7 @@ async fn timeouts_of_the_role_end_nothing_of_a_run() {
     let db = Db::with("timeouts", &setup()).await;
     let role = format!("hasty_{}", fastrand::u32(..));
     db.execute(&format!(
-        "CREATE ROLE {role} LOGIN;
+        "CREATE ROLE {role} LOGIN; GRANT pg_monitor TO {role};
          GRANT CREATE, TEMPORARY ON DATABASE {} TO {role};
          GRANT CREATE ON SCHEMA public TO {role}; ALTER TABLE orders OWNER TO {role};
          ALTER ROLE {role} SET statement_timeout = '1s';

@@ -348,6 +348,8 @@ impl World {
 
     /// A run that takes its time, and others that try theirs.
     async fn beside(&mut self, command: Command, path: &[State]) {
+        // What it meets is as it is now.
+        let codes = self.machine.outcome(command).codes;
         let mut running = self.spawn(command, &["--duty", "0.02", "--batch", "40"]);
         let held =
             "SELECT EXISTS (SELECT FROM pgshift.lease l JOIN pgshift.run r ON r.id = l.run_id
@@ -370,8 +372,8 @@ impl World {
                 if other == Command::Verify && self.machine.paused {
                     continue;
                 }
-                let codes = self.machine.beside(other);
-                let output = self.plain(other, codes, " (beside it)").await;
+                let allowed = self.machine.beside(other);
+                let output = self.plain(other, allowed, " (beside it)").await;
                 if other == Command::Resume && output.code == Some(0) {
                     self.machine.paused = false;
                 }
@@ -406,7 +408,6 @@ impl World {
             }
         };
         self.told(command, " (slow)", &output);
-        let codes = self.machine.outcome(command).codes;
         match output.code {
             Some(0) if codes == [0] => self.ended(command, path),
             Some(code) if code != 5 && !codes.contains(&code) => {
