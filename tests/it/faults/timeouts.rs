@@ -48,9 +48,9 @@ async fn timeouts_of_the_role_end_nothing_of_a_run() {
     let mut scene = Scene::on(db, &migration);
     scene.cli = Cli::new(&scene.db).env("DATABASE_URL", &url);
     scene.cli.migration(ID, &migration);
-    // A slow backfill too: sessions wait between chunks for longer than they may be idle.
+    // The backfill too: sessions wait between chunks for longer than they may be idle.
     scene
-        .done(&["apply", "--duty", "0.02", "--batch", "400"])
+        .done(&["apply", "--duty", "0.4", "--batch", "200"])
         .await;
     scene.done(&["verify", ID]).await;
     scene.done(&["contract", ID]).await;
