@@ -98,12 +98,11 @@ pub(super) async fn table(
     let table = load(session, spec).await?;
     let (migration, run) = (session.migration.as_str(), session.run);
     let earlier = verifications::unfinished(client, migration, run, ordinal, spec).await?;
-    let id = match earlier {
-        Some(id) => id,
-        None => {
-            let begin = verifications::begin(client, migration, run, ordinal, spec);
-            fault::around(Write::VerifyBegun, begin).await?
-        }
+    let id = if let Some(id) = earlier {
+        id
+    } else {
+        let begin = verifications::begin(client, migration, run, ordinal, spec);
+        fault::around(Write::VerifyBegun, begin).await?
     };
     let mut scan = Scan {
         session,

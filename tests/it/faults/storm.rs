@@ -15,7 +15,7 @@ use crate::support::{Cli, Db, Network, PgBouncer, Running, Workload, connect};
 
 const ROWS: u32 = 40_000;
 /// A run that has met its faults ends, or says why not, within this time.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {

@@ -237,7 +237,7 @@ impl World {
             self.machine.state = state;
         }
         // A resume ends the pause first, and may not have come to that.
-        if command == Command::Resume {
+        if command == Command::Resume && self.machine.paused {
             let sql = "SELECT EXISTS (SELECT FROM pgshift.override WHERE key = 'pause')";
             self.machine.paused &= self.project.db.one::<bool>(sql).await;
         }
