@@ -246,12 +246,11 @@ impl Round {
         let mut others: Vec<Client> = Vec::new();
         let until = Instant::now() + self.scene.moment(500, 3_000);
         while Instant::now() < until {
-            match connect(&url).await {
-                Ok(client) => others.push(client),
-                Err(_) => {
-                    self.end_sessions().await;
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
+            if let Ok(client) = connect(&url).await {
+                others.push(client);
+            } else {
+                self.end_sessions().await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
