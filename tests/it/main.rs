@@ -14,6 +14,7 @@ mod integrity;
 mod lifecycle;
 mod lint;
 mod lint_fix;
+mod model;
 mod observe;
 mod points;
 mod pooler;
