@@ -350,7 +350,7 @@ impl World {
     async fn beside(&mut self, command: Command, path: &[State]) {
         // What it meets is as it is now.
         let codes = self.machine.outcome(command).codes;
-        let mut running = self.spawn(command, &["--duty", "0.02", "--batch", "40"]);
+        let mut running = self.spawn(command, &["--duty", "0.02", "--batch", "10"]);
         let held =
             "SELECT EXISTS (SELECT FROM pgshift.lease l JOIN pgshift.run r ON r.id = l.run_id
                         WHERE r.state = 'running')
