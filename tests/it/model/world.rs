@@ -199,8 +199,11 @@ impl World {
         match disturbance {
             _ if self.machine.may_hold(command) => self.held(command, &outcome.path).await,
             Disturbance::Together(other) => self.together(command, other).await,
-            Disturbance::Beside => self.beside(command, &outcome.path).await,
-            Disturbance::Nothing => {
+            Disturbance::Beside if outcome.codes == [0] => {
+                self.beside(command, &outcome.path).await;
+            }
+            // A command that is refused has nothing beside it.
+            Disturbance::Beside | Disturbance::Nothing => {
                 self.plain(command, outcome.codes, "").await;
                 if outcome.codes == [0] {
                     self.ended(command, &outcome.path);
