@@ -45,7 +45,7 @@ async fn untouched(project: &Project, before: &crate::lifecycle::Picture) {
 
 /// The error has all of these words, wherever its lines are broken.
 #[track_caller]
-fn says(output: &Output, words: &[&str]) {
+pub(crate) fn says(output: &Output, words: &[&str]) {
     let text = output
         .stderr
         .split_whitespace()

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::cases::says;
 use crate::examples;
 use crate::lifecycle::Project;
 use crate::support::{Cli, Db, Output};
@@ -201,15 +202,8 @@ async fn reads(project: &Project, roles: &Roles, first: bool) {
 
 #[track_caller]
 fn helps(output: &Output, words: &[&str]) {
-    let text = output
-        .stderr
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ");
-    for word in words {
-        assert!(text.contains(word), "{word:?} is not in\n{}", output.stderr);
-    }
-    assert!(!text.contains("internal"), "{text}");
+    says(output, words);
+    assert!(!output.stderr.contains("internal"), "{}", output.stderr);
 }
 
 macro_rules! examples {
