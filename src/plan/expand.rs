@@ -169,6 +169,8 @@ impl Builder<'_, '_> {
     fn must_wait(&self, step: &Step) -> bool {
         sql_of(step).iter().any(|sql| {
             let waits = match understand(sql) {
+                // An entry of the catalog, which no row has a part in yet.
+                Action::CreateIndex { only: true, .. } => false,
                 Action::CreateIndex { table, .. } => self
                     .draft
                     .table(&table)

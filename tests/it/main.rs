@@ -19,6 +19,7 @@ mod pooler;
 mod promises;
 mod renames;
 mod retype;
+mod retype_partitions;
 mod retype_random;
 mod saved_plan;
 mod support;

@@ -10,23 +10,23 @@ fn unordered(schema: &str) -> String {
     schema.lines().filter(order).collect::<Vec<_>>().join("\n")
 }
 
-struct Case {
-    name: &'static str,
-    setup: &'static str,
-    file: &'static str,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) setup: &'static str,
+    pub(crate) file: &'static str,
     /// What is run directly, where that is not the file.
-    direct: &'static str,
-    traffic: fn(u64) -> String,
+    pub(crate) direct: &'static str,
+    pub(crate) traffic: fn(u64) -> String,
     /// Conditions at READY and after contract.
-    ready: &'static [&'static str],
-    complete: &'static [&'static str],
+    pub(crate) ready: &'static [&'static str],
+    pub(crate) complete: &'static [&'static str],
     /// What the new version writes after contract, and conditions after the revert.
-    after: (&'static str, &'static [&'static str]),
-    lost: &'static [&'static str],
+    pub(crate) after: (&'static str, &'static [&'static str]),
+    pub(crate) lost: &'static [&'static str],
 }
 
 impl Case {
-    async fn check(&self) -> Project {
+    pub(crate) async fn check(&self) -> Project {
         let direct = Db::with(self.name, self.setup).await;
         let sql = if self.direct.is_empty() {
             self.file

@@ -9,6 +9,7 @@ mod definitions;
 pub mod details;
 mod links;
 mod objects;
+pub mod partitions;
 mod parts;
 mod relations;
 mod uses;

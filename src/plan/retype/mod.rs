@@ -9,10 +9,13 @@
 
 mod definition;
 mod dress;
+pub mod partitions;
 pub mod question;
 mod swap;
 #[cfg(test)]
 mod tests;
+mod tree;
+mod tree_swap;
 mod way_back;
 
 use super::draft::{Draft, DraftStatement};
@@ -278,11 +281,20 @@ fn check_alone(
 fn check_table(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()> {
     let refuse = |why: String, help: &str| Err(draft.refused(retype.span, why, help));
     let column = &retype.column;
-    if table.kind != RelKind::Table || table.partition_of.is_some() || table.inherited {
+    if let Some(root) = &table.partition_of {
         return refuse(
             format!(
-                "{} is partitioned, a partition, or has inheritance children: the type of {column} \
-                 cannot be changed online there",
+                "{} is a partition of {root}: its columns have the types of {root}",
+                table.name
+            ),
+            &format!("change the type of {column} of {root}"),
+        );
+    }
+    let ordinary = matches!(table.kind, RelKind::Table | RelKind::Partitioned);
+    if !ordinary || table.inherited {
+        return refuse(
+            format!(
+                "{} has inheritance children: the type of {column} cannot be changed online there",
                 table.name
             ),
             "make a table with the new type, move the rows in batches, and swap the names",
@@ -353,6 +365,18 @@ fn check_column(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()>
                 retype.type_text
             ),
             "change to the type that the domain is over, and add its CHECK to the table".to_owned(),
+        );
+    }
+    let routes = table.dependents.get(name).is_some_and(|all| {
+        let by = |d: &String| d.starts_with("partition key of");
+        all.iter().any(by)
+    });
+    if routes {
+        return refuse(
+            format!("{} is partitioned by {name}", table.name),
+            "the server cannot change it either: make a partitioned table with the new type beside \
+             this one, move the rows in batches, and swap the names"
+                .to_owned(),
         );
     }
     if let Some(dependents) = table.dependents.get(name).filter(|all| !all.is_empty()) {

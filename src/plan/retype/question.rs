@@ -150,6 +150,8 @@ pub struct Answer {
     pub details: BTreeMap<String, ColumnDetails>,
     /// By column: how its types convert.
     pub conversions: BTreeMap<String, Conversion>,
+    /// The partitions of a partitioned table, parents first.
+    pub nodes: Vec<super::partitions::Node>,
 }
 
 impl Told {

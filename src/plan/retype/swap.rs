@@ -62,7 +62,11 @@ pub(in crate::plan) fn swap(
 
     let mut ways = vec![table.check_back(&names, search_path)];
     ways.extend(table.dress(Side::Old));
-    ways.extend(table.key_again());
+    if table.is_tree() {
+        ways.extend(table.keys_again());
+    } else {
+        ways.extend(table.key_again());
+    }
     ways.push(
         table
             .step(
@@ -94,6 +98,9 @@ pub(in crate::plan) fn swap(
         "the old column follows what is written until purge, for a revert; a value that it cannot \
          hold makes it null, and a revert stops while there is one",
     );
+    if let Some(note) = table.tree_note() {
+        step = step.note(note);
+    }
     for retype in table.columns {
         for sequence in table.sequences(retype) {
             if table.widened(retype, sequence).is_some() {
@@ -124,18 +131,21 @@ pub(in crate::plan) fn swap(
 }
 
 impl<'d> Swapped<'d> {
-    fn lock_sql(self) -> String {
+    pub(super) fn lock_sql(self) -> String {
         format!(
             "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
             qname(&self.table.name)
         )
     }
 
-    fn index_name(self, name: &str) -> String {
+    pub(super) fn index_name(self, name: &str) -> String {
         format!("{}.{}", ident(&self.table.name.schema), ident(name))
     }
 
     fn there(self) -> Vec<String> {
+        if self.is_tree() {
+            return self.tree_there();
+        }
         let head = self.head();
         let mut sql = vec![self.lock_sql()];
         for kind in [
@@ -154,6 +164,16 @@ impl<'d> Swapped<'d> {
         for index in self.plain_indexes() {
             sql.push(format!("DROP INDEX {}", self.index_name(&index.name)));
         }
+        sql.extend(self.columns_there());
+        sql.extend(self.take_place(Side::New));
+        sql.extend(self.index_columns(str::to_owned, |r| (&r.shadow, &r.column)));
+        sql
+    }
+
+    /// The columns' own part of the swap.
+    pub(super) fn columns_there(self) -> Vec<String> {
+        let head = self.head();
+        let mut sql = Vec::new();
         for retype in self.columns {
             sql.extend(self.take_identity(retype, &retype.column, &retype.shadow));
             let column = self.table.column(&retype.column);
@@ -188,12 +208,13 @@ impl<'d> Swapped<'d> {
                 }
             }
         }
-        sql.extend(self.take_place(Side::New));
-        sql.extend(self.index_columns(str::to_owned, |r| (&r.shadow, &r.column)));
         sql
     }
 
     fn back(self) -> Vec<String> {
+        if self.is_tree() {
+            return self.tree_back();
+        }
         let head = self.head();
         let mut sql = vec![self.lock_sql()];
         for key in self.constraints(ConstraintKind::PrimaryKey) {
@@ -216,6 +237,18 @@ impl<'d> Swapped<'d> {
                 ident(&self.aid(Side::New, &index.name))
             ));
         }
+        sql.extend(self.columns_back());
+        sql.extend(self.take_place(Side::Old));
+        let new = |name: &str| self.aid(Side::New, name);
+        sql.extend(self.index_columns(new, |r| (&r.column, &r.shadow)));
+        sql.extend(self.index_columns(str::to_owned, |r| (&r.old, &r.column)));
+        sql
+    }
+
+    /// The columns' own part of the way back.
+    pub(super) fn columns_back(self) -> Vec<String> {
+        let head = self.head();
+        let mut sql = Vec::new();
         for retype in self.columns {
             let column = self.table.column(&retype.column);
             let alter = format!("{head} ALTER COLUMN {}", ident(&retype.column));
@@ -249,10 +282,6 @@ impl<'d> Swapped<'d> {
                 }
             }
         }
-        sql.extend(self.take_place(Side::Old));
-        let new = |name: &str| self.aid(Side::New, name);
-        sql.extend(self.index_columns(new, |r| (&r.column, &r.shadow)));
-        sql.extend(self.index_columns(str::to_owned, |r| (&r.old, &r.column)));
         sql
     }
 
@@ -302,7 +331,7 @@ impl<'d> Swapped<'d> {
     }
 
     /// What a side was dressed with gets the names that it stands for.
-    fn take_place(self, side: Side) -> Vec<String> {
+    pub(super) fn take_place(self, side: Side) -> Vec<String> {
         let head = self.head();
         let mut sql = Vec::new();
         for key in self.constraints(ConstraintKind::PrimaryKey) {
@@ -469,7 +498,7 @@ impl<'d> Swapped<'d> {
 
     /// The unique index that the new column had before it became the primary key's: a primary key
     /// cannot become a plain index again.
-    fn key_again(self) -> Vec<Step> {
+    pub(super) fn key_again(self) -> Vec<Step> {
         self.constraints(ConstraintKind::PrimaryKey)
             .filter_map(|key| self.answer.indexes.iter().find(|i| i.name == key.name))
             .filter_map(|index| self.index_of_swapped(index))
@@ -481,6 +510,6 @@ fn rename(head: &str, from: &str, to: &str) -> String {
     format!("{head} RENAME COLUMN {} TO {}", ident(from), ident(to))
 }
 
-fn rename_constraint(head: &str, from: &str, to: &str) -> String {
+pub(super) fn rename_constraint(head: &str, from: &str, to: &str) -> String {
     format!("{head} RENAME CONSTRAINT {} TO {}", ident(from), ident(to))
 }
