@@ -251,6 +251,10 @@ impl Builder<'_, '_> {
                     early.push(retype::add_column(retype));
                     (divided, retypes) = (true, true);
                 }
+                // At the swap.
+                _ if retype::goes_along(op, ops) && draft.retypes.contains_key(&table.name) => {
+                    divided = true;
+                }
                 AlterOpKind::AddColumn(def)
                     if let Some(fill) =
                         draft.fills.get(&(table.name.clone(), def.name.clone())) =>

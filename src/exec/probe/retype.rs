@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::at_span;
 use crate::catalog::{RelKind, Table};
@@ -100,10 +101,20 @@ async fn copied(
         run(&sql).await?;
     }
     for (sql, span) in question.retype() {
-        client
-            .batch_execute(&sql)
-            .await
-            .map_err(|e| at_span(migration, span, e))?;
+        client.batch_execute(&sql).await.map_err(|e| {
+            let default = e.code() == Some(&SqlState::DATATYPE_MISMATCH)
+                || e.code() == Some(&SqlState::INVALID_PARAMETER_VALUE);
+            let error = at_span(migration, span, e);
+            if default {
+                error.hint(
+                    "where the default or the identity is not one of the new type: ALTER TABLE … \
+                     ALTER COLUMN c DROP DEFAULT (or DROP IDENTITY), ALTER COLUMN c TYPE …, \
+                     ALTER COLUMN c SET DEFAULT …, in one statement",
+                )
+            } else {
+                error
+            }
+        })?;
     }
     for sql in question.to_shadow() {
         run(&sql).await?;

@@ -7,6 +7,7 @@
 //! What the new column needs is not made up from text: the server changes the type of an empty
 //! temporary copy, and says how it would write each definition afterwards ([`question`]).
 
+mod default;
 mod definition;
 mod dress;
 pub mod partitions;
@@ -32,6 +33,8 @@ use crate::sql::dml::{Assignment, Piece, identifiers};
 use crate::sql::lex::{ident_value, is_keyword, lex_code};
 use crate::sql::quote::{derived_name, ident};
 
+pub use default::NewDefault;
+pub(super) use default::goes_along;
 pub(super) use dress::Side;
 pub(super) use swap::swap;
 pub(super) use way_back::{mappings, narrows};
@@ -51,6 +54,8 @@ pub struct Retype {
     pub type_text: String,
     /// The author's USING.
     pub using: Option<Piece>,
+    /// What the same statement says of its default.
+    pub default: NewDefault,
     /// Where it stands in the file.
     pub span: Span,
 }
@@ -70,7 +75,7 @@ pub(super) fn collect<'a>(
             continue;
         };
         for op in ops {
-            let Some(retype) = retype(draft, known, table, op) else {
+            let Some(retype) = retype(draft, known, table, (op, ops)) else {
                 continue;
             };
             check_alone(draft, known, table, ops, &retype)?;
@@ -93,7 +98,12 @@ pub(super) fn collect<'a>(
     Ok(all)
 }
 
-fn retype(draft: &Draft<'_>, known: &Known<'_>, table: &Table, op: &AlterOp) -> Option<Retype> {
+fn retype(
+    draft: &Draft<'_>,
+    known: &Known<'_>,
+    table: &Table,
+    (op, ops): (&AlterOp, &[AlterOp]),
+) -> Option<Retype> {
     let AlterOpKind::SetType {
         column,
         type_text,
@@ -126,6 +136,7 @@ fn retype(draft: &Draft<'_>, known: &Known<'_>, table: &Table, op: &AlterOp) -> 
             .clone()
             .zip(*using_span)
             .map(|(text, span)| Piece { text, span }),
+        default: NewDefault::of(column, ops),
         span: op.span.shift(known.statement.span.start),
     })
 }
@@ -233,7 +244,7 @@ fn check_alone(
     ops: &[AlterOp],
     retype: &Retype,
 ) -> Result<()> {
-    let other = ops.iter().find(|op| {
+    let other = ops.iter().filter(|op| !goes_along(op, ops)).find(|op| {
         !matches!(&op.kind, AlterOpKind::SetType { .. })
             || op_work(&op.kind, Some(table), draft.catalog) <= Work::Scan
     });

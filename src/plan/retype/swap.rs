@@ -116,10 +116,12 @@ pub(in crate::plan) fn swap(
         .iter()
         .map(|r| format!("DROP COLUMN IF EXISTS {}", ident(&r.old)))
         .collect();
+    let mut purges = vec![format!("{} {}", table.head(), drops.join(", "))];
+    purges.extend(table.freed());
     let purge = Step::sql(
         Phase::Purge,
         format!("drop the old {names} of {name} for good"),
-        vec![format!("{} {}", table.head(), drops.join(", "))],
+        purges,
     )
     .locks(vec![table.lock(LockMode::AccessExclusive)])
     .line(table.line);
@@ -382,7 +384,10 @@ impl<'d> Swapped<'d> {
         sql
     }
 
-    fn sequences(self, retype: &Retype) -> impl Iterator<Item = &'d OwnedSequence> + use<'d> {
+    pub(super) fn sequences(
+        self,
+        retype: &Retype,
+    ) -> impl Iterator<Item = &'d OwnedSequence> + use<'d> {
         let details = self.answer.details.get(&retype.column);
         details.into_iter().flat_map(|d| &d.sequences)
     }
@@ -401,7 +406,7 @@ impl<'d> Swapped<'d> {
         (wider && !sequence.identity).then_some(new.as_str())
     }
 
-    fn owned(self, sequence: &OwnedSequence, column: &str) -> String {
+    pub(super) fn owned(self, sequence: &OwnedSequence, column: &str) -> String {
         format!(
             "ALTER SEQUENCE {} OWNED BY {}.{}",
             qname(&sequence.name),
@@ -416,11 +421,14 @@ impl<'d> Swapped<'d> {
         let Some(sequence) = self.sequences(retype).find(|s| s.identity) else {
             return Vec::new();
         };
-        let kind = self
-            .table
-            .column(&retype.column)
-            .and_then(|c| c.identity.clone())
-            .unwrap_or_else(|| "BY DEFAULT".to_owned());
+        if retype.default.drops_identity {
+            return if from == retype.column && to == retype.shadow {
+                self.free_sequence(retype, sequence)
+            } else {
+                self.bind_sequence(retype, sequence)
+            };
+        }
+        let kind = self.identity_kind(retype);
         let head = self.head();
         let schema = &sequence.name.schema;
         let aid =
@@ -452,6 +460,12 @@ impl<'d> Swapped<'d> {
             sql.push(format!("COMMENT ON SEQUENCE {now} IS {}", literal(comment)));
         }
         sql
+    }
+
+    pub(super) fn identity_kind(self, retype: &Retype) -> String {
+        let column = self.table.column(&retype.column);
+        let kind = column.and_then(|c| c.identity.clone());
+        kind.unwrap_or_else(|| "BY DEFAULT".to_owned())
     }
 
     /// Before the way back every value has to be one that the old type can hold.
