@@ -19,7 +19,8 @@ use crate::catalog::{Constraint, ConstraintKind, QName, RelKind, Table};
 use crate::lock::LockMode;
 use crate::plan::build::lock_on;
 use crate::plan::forms::NOT_NULL_CONSTRAINTS;
-use crate::plan::step::{Phase, Step, Undo};
+use crate::plan::step::{PartOf, Phase, Step, Undo};
+use crate::plan::sync::function::dollar_tag;
 use crate::sql::quote::{ident, literal, qname};
 
 /// A part of an index of the root.
@@ -313,10 +314,36 @@ impl<'d> Swapped<'d> {
         }
         steps.extend(self.details(side));
         for (_, own) in self.nodes() {
-            steps.extend(own.dress_own(side));
+            let all = own.dress_own(side).into_iter();
+            steps.extend(all.map(|step| self.while_part(own, step)));
         }
         steps.push(self.analyze(side));
         steps
+    }
+
+    /// A step about a partition, which may be gone when it comes to it.
+    fn while_part(self, own: Self, mut step: Step) -> Step {
+        step.part_of = Some(PartOf {
+            partition: own.table.name.clone(),
+            root: self.table.name.clone(),
+        });
+        step
+    }
+
+    /// Statements about a partition, run if it is one still.
+    pub(super) fn guarded(self, own: Self, statements: &[String]) -> Option<String> {
+        if statements.is_empty() {
+            return None;
+        }
+        let body = format!(
+            "\nBEGIN\n  IF EXISTS (SELECT FROM pg_partition_tree({}) WHERE relid = to_regclass({})) \
+             THEN\n    {};\n  END IF;\nEND\n",
+            self.regclass(),
+            literal(&qname(&own.table.name)),
+            statements.join(";\n    ")
+        );
+        let tag = dollar_tag(&body);
+        Some(format!("DO {tag}{body}{tag}"))
     }
 
     fn form<'i>(side: Side, index: &'i IndexForm) -> &'i str {
@@ -367,7 +394,8 @@ impl<'d> Swapped<'d> {
             .filter_map(|(node, own)| {
                 let part = node.attached.iter().find(|a| a.root == index.name)?;
                 let aid = own.aid(side, &part.form.name);
-                Some(own.build(side, &aid, Self::form(side, &part.form), &part.form))
+                let step = own.build(side, &aid, Self::form(side, &part.form), &part.form);
+                Some(self.while_part(own, step))
             })
             .collect()
     }
@@ -415,11 +443,13 @@ impl<'d> Swapped<'d> {
         for index in self.answer.indexes.iter().filter(keys) {
             for (node, own) in self.nodes().filter(|(node, _)| node.is_leaf()) {
                 let part = node.attached.iter().find(|a| a.root == index.name);
-                steps.extend(part.and_then(|part| own.index_of_swapped(&part.form)));
+                let step = part.and_then(|part| own.index_of_swapped(&part.form));
+                steps.extend(step.map(|step| self.while_part(own, step)));
             }
         }
         for (_, own) in self.nodes() {
-            steps.extend(own.key_again());
+            let keys = own.key_again().into_iter();
+            steps.extend(keys.map(|step| self.while_part(own, step)));
         }
         steps
     }
@@ -445,7 +475,7 @@ impl<'d> Swapped<'d> {
                     };
                     step.locks.push(lock_on(other, mode));
                 }
-                step
+                self.while_part(own, step)
             }));
         }
         let aid = ident(&self.aid(side, &key.name));
@@ -488,24 +518,21 @@ impl<'d> Swapped<'d> {
         steps
     }
 
-    /// Defaults of partitions which are not the root's.
-    pub(super) fn own_defaults(self, side: Side) -> Vec<String> {
-        let mut sql = Vec::new();
-        for node in &self.answer.nodes {
-            for (column, (old, new)) in &node.defaults {
-                let default = match side {
-                    Side::New => new.as_ref(),
-                    Side::Old => old.as_ref(),
-                };
-                let to = default.map_or("DROP DEFAULT".to_owned(), |d| format!("SET DEFAULT {d}"));
-                sql.push(format!(
-                    "ALTER TABLE IF EXISTS ONLY {} ALTER COLUMN {} {to}",
-                    qname(&node.table.name),
-                    ident(column)
-                ));
-            }
-        }
-        sql
+    /// Defaults of a partition which are not the root's.
+    pub(super) fn own_defaults(node: &Node, side: Side) -> Vec<String> {
+        let all = node.defaults.iter().map(|(column, (old, new))| {
+            let default = match side {
+                Side::New => new.as_ref(),
+                Side::Old => old.as_ref(),
+            };
+            let to = default.map_or("DROP DEFAULT".to_owned(), |d| format!("SET DEFAULT {d}"));
+            format!(
+                "ALTER TABLE ONLY {} ALTER COLUMN {} {to}",
+                qname(&node.table.name),
+                ident(column)
+            )
+        });
+        all.collect()
     }
 
     /// Said of a swap.

@@ -14,7 +14,7 @@ impl<'d> Swapped<'d> {
     pub(super) fn tree_there(self) -> Vec<String> {
         let mut sql = vec![self.lock_sql()];
         for (_, own) in self.nodes() {
-            sql.extend(own.let_own_go());
+            sql.extend(self.guarded(own, &own.let_own_go()));
         }
         for key in self.constraints(ConstraintKind::ForeignKey) {
             let aid = self.aid(Side::New, &key.name);
@@ -43,7 +43,7 @@ impl<'d> Swapped<'d> {
     pub(super) fn tree_back(self) -> Vec<String> {
         let mut sql = vec![self.lock_sql()];
         for (_, own) in self.nodes() {
-            sql.extend(own.set_own_aside());
+            sql.extend(self.guarded(own, &own.set_own_aside()));
         }
         for key in self.constraints(ConstraintKind::ForeignKey) {
             let (new, old) = (
@@ -170,15 +170,16 @@ impl<'d> Swapped<'d> {
             let aid = self.aid(side, &check.name);
             sql.push(rename_constraint(&self.head(), &aid, &check.name));
         }
-        for (_, own) in self.nodes() {
-            sql.extend(own.take_place(side));
+        for (node, own) in self.nodes() {
+            let mut all = own.take_place(side);
             for retype in self.columns {
                 if let Some((name, aid)) = own.not_null_names(side, retype) {
-                    sql.push(rename_constraint(&own.head(), &aid, &name));
+                    all.push(rename_constraint(&own.head(), &aid, &name));
                 }
             }
+            all.extend(Self::own_defaults(node, side));
+            sql.extend(self.guarded(own, &all));
         }
-        sql.extend(self.own_defaults(side));
         sql
     }
 
