@@ -263,7 +263,7 @@ async fn what_cannot_be_done_is_refused() {
         (
             "inner",
             "ALTER TABLE p ALTER v TYPE bigint;",
-            "partition key of table p_1",
+            "partition key of table",
         ),
         (
             "leaf",

@@ -378,10 +378,8 @@ fn check_column(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()>
             "change to the type that the domain is over, and add its CHECK to the table".to_owned(),
         );
     }
-    let routes = table.dependents.get(name).is_some_and(|all| {
-        let by = |d: &String| d.starts_with("partition key of");
-        all.iter().any(by)
-    });
+    let key = table.partitioning.key.as_ref();
+    let routes = key.is_some_and(|key| partitions::routes_by(key, name));
     if routes {
         return refuse(
             format!("{} is partitioned by {name}", table.name),

@@ -21,6 +21,7 @@ use crate::plan::build::lock_on;
 use crate::plan::forms::NOT_NULL_CONSTRAINTS;
 use crate::plan::step::{PartOf, Phase, Step, Undo};
 use crate::plan::sync::function::dollar_tag;
+use crate::sql::dml::identifiers;
 use crate::sql::quote::{ident, literal, qname};
 
 /// A part of an index of the root.
@@ -49,6 +50,12 @@ impl Node {
     fn is_leaf(&self) -> bool {
         self.table.kind != RelKind::Partitioned
     }
+}
+
+/// A partition key (`pg_get_partkeydef`) has the column in it, in an expression too: the server
+/// records no dependency of that on the column alone.
+pub(super) fn routes_by(key: &str, column: &str) -> bool {
+    identifiers(key).iter().any(|(_, name, _)| name == column)
 }
 
 fn tail_of<'d>(all: &'d [Definition], name: &str) -> Option<&'d str> {
@@ -186,7 +193,8 @@ fn node(
     for retype in columns {
         let column = &retype.column;
         let of_root = root.column(column);
-        if let Some(dependents) = table.dependents.get(column).filter(|all| !all.is_empty()) {
+        let dependents = table.dependents.get(column).filter(|all| !all.is_empty());
+        if let Some(dependents) = dependents {
             return Err(format!(
                 "{} depend on column {column} of partition {name}",
                 dependents.join(", ")
@@ -221,6 +229,14 @@ fn node(
         if let Some(column) = table.columns.iter_mut().find(|c| c.name == *column) {
             column.not_null &= of_root.is_some_and(|c| !c.not_null);
         }
+    }
+    if let Some(key) = &table.partitioning.key
+        && let Some(retype) = columns.iter().find(|r| routes_by(key, &r.column))
+    {
+        return Err(format!(
+            "partition {name} is itself partitioned by {}",
+            retype.column
+        ));
     }
     own.details = details;
     for (column, details) in &mut own.details {
@@ -404,12 +420,15 @@ impl<'d> Swapped<'d> {
     fn grow(self, side: Side, index: &'d IndexForm) -> Step {
         let aid = self.aid(side, &index.name);
         let tree = self.tree(index);
-        let sql = tree.grow(
+        let grow = tree.grow(
             &aid,
             Self::form(side, index),
             &self.parts(side, index),
             None,
         );
+        // ATTACH locks each part from readers and writers. With the tables locked before, from the
+        // root down as every statement does, no statement of the application is between two parts,
+        // and there is no deadlock with one.
         let step = self
             .step(
                 side,
@@ -417,12 +436,9 @@ impl<'d> Swapped<'d> {
                     "{}: attach the parts of index {}",
                     self.table.name, index.name
                 ),
-                vec![sql],
+                vec![self.lock_sql(), grow],
             )
-            .locks(vec![self.lock(match tree.kind {
-                Kind::Plain => LockMode::ShareUpdateExclusive,
-                _ => LockMode::AccessExclusive,
-            })])
+            .locks(vec![self.lock(LockMode::AccessExclusive)])
             .note(format!(
                 "a partition that is made meanwhile has its part already, or gets it here if it \
                  is not larger than {}",
@@ -549,5 +565,22 @@ impl<'d> Swapped<'d> {
 
     pub(super) fn regclass(self) -> String {
         format!("{}::regclass", literal(&qname(&self.table.name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::routes_by;
+
+    #[test]
+    fn columns_of_a_partition_key() {
+        for (key, column, routes) in [
+            ("RANGE (day)", "day", true),
+            ("RANGE (((k + \"W w\")), a)", "W w", true),
+            ("RANGE (((k + w)), a)", "k", true),
+            ("LIST (day)", "id", false),
+        ] {
+            assert_eq!(routes_by(key, column), routes, "{key} {column}");
+        }
     }
 }
