@@ -6,11 +6,10 @@ use std::time::Duration;
 /// Working time that a chunk aims at, where nothing else is said.
 ///
 /// A chunk keeps a CPU of the server busy, and a COMMIT of the application flushes all WAL before
-/// its own, a chunk's too: the shorter the chunk, the less stands in its way. Measured with
-/// `scripts/latency.sh` at the default duty on two CPUs, where the application, the server and
-/// pgshift share both: the p99 of the application was 1.3 ms at rest, 4.1 ms with 3 ms, and 5 ms
-/// with 8 ms.
-pub const CHUNK_TARGET: Duration = Duration::from_millis(3);
+/// its own, a chunk's too: the shorter the chunk, the less stands in its way. What a chunk costs
+/// beside its rows is about 0.3 ms of the server's time, so that less would slow the backfill down
+/// for nothing. `docs/architecture.md` has the measurements.
+pub const CHUNK_TARGET: Duration = Duration::from_millis(1);
 
 /// Chunks remembered for the p90.
 const MEMORY: usize = 20;

@@ -205,7 +205,7 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. A migration fil
 [backfill]
 # workers = 1
 # batch = 5000           # default: as many rows as take the chunk target
-# chunk-target = "3ms"   # working time that a chunk aims at
+# chunk-target = "1ms"   # working time that a chunk aims at
 # max-failed-rows = 0
 
 [locks]

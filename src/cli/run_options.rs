@@ -37,7 +37,7 @@ pub(super) struct RunOptions {
     /// Rows of a batch [default: as many as take the chunk target]
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
-    /// Working time that a chunk aims at [default: 3ms]
+    /// Working time that a chunk aims at [default: 1ms]
     #[arg(long, value_name = "TIME")]
     chunk_target: Option<Time>,
     /// Rows that may fail before a backfill stops [default: 0]

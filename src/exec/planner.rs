@@ -12,11 +12,23 @@ use crate::plan::{self, Draft, PLAN_FORMAT, Plan};
 
 /// Loads the part of the catalog that a migration names.
 pub async fn catalog(client: &Client, migration: &Migration) -> Result<Catalog> {
-    let wanted: Vec<Wanted> = plan::wanted(migration)
+    let mut wanted: Vec<Wanted> = plan::wanted(migration)
         .into_iter()
         .map(|(schema, name)| Wanted { schema, name })
         .collect();
     let mut catalog = load(client, &wanted).await?;
+    loop {
+        let more = plan::retype::inbound::wanted(migration, &catalog);
+        if more.is_empty() {
+            break;
+        }
+        wanted.extend(more.iter().map(|n| Wanted::new(Some(&n.schema), &n.name)));
+        let known = catalog.tables.len();
+        catalog = load(client, &wanted).await?;
+        if catalog.tables.len() == known {
+            break;
+        }
+    }
     let objects = plan::wanted_objects(migration);
     let (names, schemas) = (&objects.names, &objects.schemas);
     load_objects(client, &mut catalog, names, schemas, objects.defaults).await?;

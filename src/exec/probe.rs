@@ -113,6 +113,12 @@ async fn in_transaction(client: &Client, draft: &Draft<'_>, probe: &Probe) -> Re
         let answer = retype::ask(client, draft, question).await?;
         probed.retypes.insert(question.table.clone(), answer);
     }
+    for question in &probe.keys {
+        if let Some(comment) = retype::ask_key(client, draft, question).await? {
+            let key = (question.table.clone(), question.name.clone());
+            probed.key_comments.insert(key, comment);
+        }
+    }
     let mut serial = 0;
     for question in &probe.questions {
         let mut answer = Answer::default();

@@ -166,6 +166,9 @@ pub struct BackfillOptions {
 pub struct FileOptions {
     /// `lock_timeout` of the DDL steps; whole milliseconds, at least 1.
     pub lock_timeout: Option<Duration>,
+    /// What references a column whose type changes, changes too.
+    #[serde(default)]
+    pub cascade: bool,
     /// Limits of the throttle for this migration: keys and values of
     /// [`KEYS`](crate::throttle::limits::KEYS).
     #[serde(default)]

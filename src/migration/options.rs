@@ -61,14 +61,24 @@ pub(super) const BACKFILL: &[Known<BackfillOptions>] = &[
 ];
 
 /// Options of `-- pgshift: option` beside the limits of the throttle.
-const FILE: &[Known<FileOptions>] = &[Known {
-    name: "lock_timeout",
-    expects: "a time of at least 1ms, for example lock_timeout=2s or lock_timeout=500ms",
-    set: |o, v| {
-        o.lock_timeout = milliseconds(v);
-        o.lock_timeout.is_some()
+const FILE: &[Known<FileOptions>] = &[
+    Known {
+        name: "lock_timeout",
+        expects: "a time of at least 1ms, for example lock_timeout=2s or lock_timeout=500ms",
+        set: |o, v| {
+            o.lock_timeout = milliseconds(v);
+            o.lock_timeout.is_some()
+        },
     },
-}];
+    Known {
+        name: "cascade",
+        expects: "true or false",
+        set: |o, v| {
+            o.cascade = v == "true";
+            matches!(v, "true" | "false")
+        },
+    },
+];
 
 /// A time that the server's settings in milliseconds can hold. 0 would mean "wait for ever".
 fn milliseconds(value: &str) -> Option<Duration> {

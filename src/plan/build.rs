@@ -32,6 +32,7 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
         created,
         plain_revert,
     } = expand(draft, probed, synced_columns(&groups))?;
+    steps.extend(super::retype::inbound::dress(draft));
     steps.extend(groups.iter().map(create_sync));
     for (index, backfill) in backfills.iter().enumerate() {
         steps.push(backfill_step(draft, probed, index, backfill));
@@ -123,6 +124,8 @@ fn changed_tables(draft: &Draft<'_>) -> Vec<QName> {
         .map(|t| t.name.clone())
         .collect();
     tables.extend(draft.renames.tables.iter().map(|r| r.to.clone()));
+    tables.extend(draft.retypes.keys().cloned());
+    tables.extend(super::retype::inbound::tables(draft));
     tables.into_iter().collect()
 }
 

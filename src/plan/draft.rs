@@ -1,7 +1,7 @@
 //! The first half of planning: what the backfills of a migration are, as far as the file and the
 //! catalog tell. The server then answers what only it can know (see [`super::probe`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::{Catalog, Column, QName, RelKind, Table};
 use crate::error::{Error, ErrorKind, Result};
@@ -70,6 +70,8 @@ pub struct Draft<'a> {
     /// Columns whose type changes by way of another column, by table: each has a backfill of its
     /// own too.
     pub retypes: BTreeMap<QName, Vec<Retype>>,
+    /// Those of them that no statement names: they reference one that a statement changes.
+    pub cascaded: BTreeSet<(QName, String)>,
     /// Backfill statements.
     pub backfills: Vec<DraftStatement<'a>>,
     /// Reverse statements.
@@ -207,6 +209,7 @@ impl<'a> Draft<'a> {
             fills: BTreeMap::new(),
             renames: Renames::default(),
             retypes: BTreeMap::new(),
+            cascaded: BTreeSet::new(),
             backfills: Vec::new(),
             reverses: Vec::new(),
             sections: Sections::default(),
@@ -219,8 +222,15 @@ impl<'a> Draft<'a> {
             draft.collect_new_columns(known)?;
         }
         draft.renames = rename::collect(&draft, &sections)?;
-        for (retype, statement) in retype::collect(&draft, &sections.expand)? {
+        let mut retypes = retype::collect(&draft, &sections.expand)?;
+        let named = retypes.len();
+        retype::follow(&draft, &mut retypes)?;
+        for (n, (retype, statement)) in retypes.into_iter().enumerate() {
             let table = statement.table.clone();
+            if n >= named {
+                let column = retype.column.clone();
+                draft.cascaded.insert((table.clone(), column));
+            }
             if let Some(def) = retype::added(&retype) {
                 let span = retype.span;
                 let key = (table.clone(), retype.shadow.clone());

@@ -77,6 +77,7 @@ pub(super) fn expand(
     for known in &draft.sections.expand {
         builder.statement(known)?;
     }
+    builder.cascade()?;
     let mut out = builder.out;
     let no_way_back = |step: &Step| matches!(step.undo, Undo::Irreversible { .. });
     out.plain_revert =
@@ -390,6 +391,33 @@ impl Builder<'_, '_> {
     fn retype(&self, table: &QName, column: &str) -> Option<&Retype> {
         let columns = self.draft.retypes.get(table)?;
         columns.iter().find(|r| r.column == column)
+    }
+
+    /// The columns of tables that no statement names.
+    fn cascade(&mut self) -> Result<()> {
+        let draft = self.draft;
+        for (name, columns) in &draft.retypes {
+            let added: Vec<&Retype> = columns
+                .iter()
+                .filter(|r| draft.cascaded.contains(&(name.clone(), r.column.clone())))
+                .collect();
+            let Some(first) = added.first() else {
+                continue;
+            };
+            let text: Vec<String> = added.iter().map(|r| retype::add_column(r)).collect();
+            let text = format!("ALTER TABLE {} {}", qname(name), text.join(", "));
+            let span = first.span;
+            let mut steps = self.part(&text, span)?;
+            if let Some(step) = steps.first_mut() {
+                step.notes.push(
+                    "cascade=true: it references a column whose type changes, and changes with it"
+                        .to_owned(),
+                );
+            }
+            steps.extend(self.dress(&draft.catalog.tables[name], span)?);
+            self.add(steps, span);
+        }
+        Ok(())
     }
 
     /// What new columns get after their backfill; once for a table.

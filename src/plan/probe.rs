@@ -32,6 +32,8 @@ pub struct Probe {
     pub functions: BTreeSet<String>,
     /// Tables with columns that change their type.
     pub retypes: Vec<retype::question::Question>,
+    /// Foreign keys that reference such columns.
+    pub keys: Vec<retype::inbound::Question>,
 }
 
 /// A temporary copy of a table.
@@ -94,6 +96,8 @@ pub struct Probed {
     pub row_cost: BTreeMap<usize, f64>,
     /// What the server says of tables with columns that change their type.
     pub retypes: BTreeMap<QName, retype::question::Answer>,
+    /// Comments of foreign keys that reference such columns, by table and name.
+    pub key_comments: BTreeMap<(QName, String), String>,
     /// The checks ran on the server; false where the role may not make temporary tables.
     pub checked: bool,
 }
@@ -173,6 +177,9 @@ pub fn probe(draft: &Draft<'_>) -> Probe {
             columns: columns.clone(),
         });
     }
+    let copies = probe.retypes.iter();
+    let copies = copies.map(|q| (q.table.clone(), q.copy.clone())).collect();
+    probe.keys = retype::inbound::questions(draft, &copies);
     probe
 }
 

@@ -487,3 +487,33 @@ async fn uuid_key() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn referenced_key() {
+    live(
+        "referenced-key",
+        Life {
+            ready: &["SELECT count(*) = 2000 FROM orders JOIN lines ON order_id = id"],
+            complete: &[
+                "SELECT count(*) = 3 FROM pg_attribute WHERE (attrelid, attname) IN
+                     (('orders'::regclass, 'id'), ('lines'::regclass, 'order_id'),
+                      ('shipments'::regclass, 'order_id')) AND atttypid = 'bigint'::regtype",
+                "SELECT count(*) = 2 FROM pg_constraint WHERE contype = 'f' AND convalidated
+                     AND connamespace = 'public'::regnamespace",
+            ],
+            new_version: Some((
+                "DELETE FROM orders WHERE id = 1",
+                "INSERT INTO orders (total) VALUES (9);
+                 INSERT INTO lines (order_id, line, amount) VALUES (2001, 1, 9);
+                 INSERT INTO shipments (order_id, line) VALUES (2001, 1), (2000, 1);
+                 DELETE FROM orders WHERE id = 3",
+                &[
+                    "SELECT count(*) = 999 + 1 - 1 + 1 FROM shipments",
+                    "SELECT count(*) = 1999 + 1 - 1 FROM lines JOIN orders ON id = order_id",
+                ],
+            )),
+            ..Life::default()
+        },
+    )
+    .await;
+}

@@ -247,6 +247,8 @@ async fn what_cannot_be_done_is_refused() {
         CREATE VIEW of_leaf AS SELECT w FROM p_2;
         CREATE INDEX of_middle ON p_1 (u);
         CREATE TABLE e (k int, w int) PARTITION BY RANGE ((k + w));
+        CREATE TABLE k (id int, w int, PRIMARY KEY (id, w)) PARTITION BY RANGE (w);
+        CREATE TABLE f (id int, w int, FOREIGN KEY (id, w) REFERENCES k);
         CREATE TABLE parent (a int);
         CREATE TABLE child () INHERITS (parent);";
     for (name, file, words) in [
@@ -279,6 +281,11 @@ async fn what_cannot_be_done_is_refused() {
             "middle",
             "ALTER TABLE p ALTER u TYPE bigint;",
             "index of_middle is not of public.p",
+        ),
+        (
+            "referenced",
+            "ALTER TABLE k ALTER id TYPE bigint;",
+            "f_id_w_fkey of public.f may reference id of public.k",
         ),
         (
             "parent",

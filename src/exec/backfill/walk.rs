@@ -17,8 +17,8 @@ use crate::store::checkpoints::{self, Checkpoint};
 /// WAL that a chunk should not exceed: an application's COMMIT behind it flushes it too.
 const CHUNK_WAL: u64 = 512 << 10;
 /// Blocks of the first chunk, and rows of the first keyset chunk.
-const FIRST_BLOCKS: u64 = 2;
-const FIRST_ROWS: u64 = 200;
+const FIRST_BLOCKS: u64 = 1;
+const FIRST_ROWS: u64 = 100;
 /// No chunk is larger than this.
 const MOST_BLOCKS: u64 = 16_384;
 const MOST_ROWS: u64 = 100_000;

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::pg::catalog::{columns_of, details, partitions};
 use crate::pg::error::from_pg;
 use crate::plan::Draft;
+use crate::plan::retype::inbound;
 use crate::plan::retype::partitions::{Node, differs, nodes};
 use crate::plan::retype::question::{Answer, Question, Told};
 use crate::sql::quote::ident;
@@ -130,4 +131,25 @@ async fn copied(
     }
     told.understood(&question.columns)
         .map_err(|why| refused(draft, question, &why))
+}
+
+/// Whether a foreign key can reference the new type, by one between the temporary copies; the
+/// comment of the real one.
+pub(super) async fn ask_key(
+    client: &Client,
+    draft: &Draft<'_>,
+    question: &inbound::Question,
+) -> Result<Option<String>> {
+    for sql in &question.statements {
+        let Err(error) = client.batch_execute(sql).await else {
+            continue;
+        };
+        let error = from_pg(error);
+        if error.is_connection() {
+            return Err(error);
+        }
+        let why = format!("{}: {}", question.why, error.message());
+        return Err(draft.refused(question.span, why, &question.help));
+    }
+    details::constraint_comment(client, question.oid, &question.name).await
 }

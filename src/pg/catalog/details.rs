@@ -227,3 +227,20 @@ pub async fn conversion(
         back_depends: get(&row, "back_depends")?,
     })
 }
+
+/// The comment of a constraint.
+///
+/// # Errors
+/// What the server or the connection gave.
+pub async fn constraint_comment(client: &Client, table: u32, name: &str) -> Result<Option<String>> {
+    const COMMENT: &str = "
+        SELECT obj_description(k.oid, 'pg_constraint') AS comment
+        FROM pg_constraint k WHERE k.conrelid = $1 AND k.conname = $2";
+    let of: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+        [(&table, Type::OID), (&name, Type::TEXT)];
+    let rows = client
+        .query_typed(COMMENT, &of)
+        .await
+        .map_err(|e| failed("cannot read the comment of a foreign key", e))?;
+    rows.first().map_or(Ok(None), |row| get(row, "comment"))
+}

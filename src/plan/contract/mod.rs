@@ -91,8 +91,8 @@ pub(super) fn build(
         reverts,
         "contract",
     )?;
-    for table in draft.retypes.keys() {
-        builder.retype(table)?;
+    for tables in retype::inbound::together(draft) {
+        builder.retype(&tables)?;
     }
     for group in groups {
         if !builder.switched.contains(&group.table) {
@@ -385,21 +385,26 @@ impl Builder<'_, '_> {
         );
     }
 
-    /// Swaps the columns of a table whose types change.
-    fn retype(&mut self, table: &QName) -> Result<()> {
-        let Some(group) = self.group(table).cloned() else {
-            return Ok(());
-        };
-        let columns = &self.draft.retypes[table];
-        let line = columns.first().map_or(0, |c| line(self.draft, c.span));
-        let swapped = retype::swapped(self.draft, self.before.probed, table, line)?;
-        let search_path = search_path(self.draft);
-        let swap = retype::swap(self.draft, swapped, &group, search_path);
-        self.switched.insert(table.clone());
-        let renamed = swap.renamed.into_iter();
-        self.renamed.extend(renamed.map(|r| (table.clone(), r)));
-        self.contract.steps.push(swap.step);
-        self.contract.purge.push(swap.purge);
+    /// Swaps the columns whose types change, of tables that are swapped together.
+    fn retype(&mut self, tables: &[QName]) -> Result<()> {
+        let mut swaps = Vec::new();
+        for table in tables {
+            let Some(group) = self.group(table).cloned() else {
+                continue;
+            };
+            let columns = &self.draft.retypes[table];
+            let line = columns.first().map_or(0, |c| line(self.draft, c.span));
+            let swapped = retype::swapped(self.draft, self.before.probed, table, line)?;
+            let search_path = search_path(self.draft);
+            let swap = retype::swap(self.draft, swapped, &group, search_path);
+            self.switched.insert(table.clone());
+            let renamed = swap.renamed.into_iter();
+            self.renamed.extend(renamed.map(|r| (table.clone(), r)));
+            swaps.push(swap.step);
+            self.contract.purge.push(swap.purge);
+        }
+        let step = retype::inbound::join(self.draft, self.before.probed, tables, swaps);
+        self.contract.steps.extend(step);
         Ok(())
     }
 

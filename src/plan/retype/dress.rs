@@ -1,7 +1,10 @@
 //! Gives a column what another one has: indexes, keys, conditions, comments, rights.
 
+use std::collections::BTreeMap;
+
 use super::Retype;
 use super::definition::{as_valid, deferrable, foreign_key, index_tail, with_tablespace};
+use super::inbound;
 use super::question::{Answer, IndexForm};
 use crate::catalog::details::{Grant, OwnedSequence};
 use crate::catalog::{Constraint, ConstraintKind, QName};
@@ -39,6 +42,8 @@ pub(in crate::plan) struct Swapped<'d> {
     pub(in crate::plan) columns: &'d [Retype],
     /// What the server said of it.
     pub(in crate::plan) answer: &'d Answer,
+    /// The columns that change of every table.
+    pub(in crate::plan) all: &'d BTreeMap<QName, Vec<Retype>>,
     /// The server's major version.
     pub(in crate::plan) major: u32,
     /// The migration's id.
@@ -83,7 +88,12 @@ impl<'d> Swapped<'d> {
                     ConstraintKind::PrimaryKey | ConstraintKind::Unique => {
                         self.answer.indexes.iter().any(|i| i.name == c.name)
                     }
-                    _ => c.columns.iter().any(|c| self.changes(c).is_some()),
+                    _ => {
+                        // One that references a column that changes is nobody's alone.
+                        let theirs = c.references.as_ref().and_then(|to| self.all.get(to));
+                        c.columns.iter().any(|c| self.changes(c).is_some())
+                            && !theirs.is_some_and(|theirs| inbound::references(c, theirs))
+                    }
                 }
         })
     }
@@ -347,13 +357,18 @@ impl<'d> Swapped<'d> {
             all.extend(others);
             all
         };
+        let mut sql = vec![format!(
+            "{head} ADD CONSTRAINT {aid} {definition} NOT VALID"
+        )];
+        if foreign {
+            let name = self.aid(side, name);
+            sql.extend(inbound::turn(&self.table.name, &name, definition, false));
+        }
         let mut add = self
             .step(
                 side,
                 format!("{}: add constraint {name} anew", self.table.name),
-                vec![format!(
-                    "{head} ADD CONSTRAINT {aid} {definition} NOT VALID"
-                )],
+                sql,
             )
             .locks(with(mode, other));
         if side == Side::New {

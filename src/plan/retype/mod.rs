@@ -7,9 +7,11 @@
 //! What the new column needs is not made up from text: the server changes the type of an empty
 //! temporary copy, and says how it would write each definition afterwards ([`question`]).
 
+mod cascade;
 mod default;
 mod definition;
 mod dress;
+pub mod inbound;
 pub mod partitions;
 pub mod question;
 mod swap;
@@ -26,13 +28,14 @@ use super::sync;
 use super::work::{Work, constrained_domain, op_work};
 use crate::catalog::{Column, ConstraintKind, LinkKind, QName, RelKind, Table};
 use crate::error::Result;
-use crate::migration::{BackfillOptions, SectionKind};
+use crate::migration::{BackfillOptions, SectionKind, Statement};
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, understand};
 use crate::sql::dml::{Assignment, Piece, identifiers};
 use crate::sql::lex::{ident_value, is_keyword, lex_code};
 use crate::sql::quote::{derived_name, ident};
 
+pub(super) use cascade::follow;
 pub use default::NewDefault;
 pub(super) use default::goes_along;
 pub(super) use dress::Side;
@@ -59,6 +62,8 @@ pub struct Retype {
     /// Where it stands in the file.
     pub span: Span,
 }
+
+const OF_ITS_OWN: &str = "put it into a migration of its own, before or after this one";
 
 /// How to do by hand what is refused here.
 const BY_HAND: &str = "or add a column of the new type in expand, fill it in backfill, map it back \
@@ -91,7 +96,7 @@ pub(super) fn collect<'a>(
                     "",
                 ));
             }
-            let statement = backfill(known, table, &retype);
+            let statement = backfill(known.statement, table, &retype);
             all.push((retype, statement));
         }
     }
@@ -160,17 +165,17 @@ pub(super) fn add_column(retype: &Retype) -> String {
 
 /// `UPDATE table SET shadow = column`, coerced as an assignment: what ALTER COLUMN … TYPE does
 /// without USING (documentation, ALTER TABLE).
-fn backfill<'a>(known: &Known<'a>, table: &Table, retype: &Retype) -> DraftStatement<'a> {
+fn backfill<'a>(statement: &'a Statement, table: &Table, retype: &Retype) -> DraftStatement<'a> {
     let place = Span::new(
-        retype.span.start - known.statement.span.start,
-        retype.span.end - known.statement.span.start,
+        retype.span.start - statement.span.start,
+        retype.span.end - statement.span.start,
     );
     let expr = retype.using.clone().unwrap_or_else(|| Piece {
         text: ident(&retype.column),
         span: place,
     });
     DraftStatement {
-        statement: known.statement,
+        statement,
         table: table.name.clone(),
         alias: table.name.name.clone(),
         assignments: vec![Assignment {
@@ -249,7 +254,7 @@ fn check_alone(
             || op_work(&op.kind, Some(table), draft.catalog) <= Work::Scan
     });
     let start = known.statement.span.start;
-    let help = "put it into a migration of its own, before or after this one";
+    let help = OF_ITS_OWN;
     if let Some(other) = other {
         return Err(draft.refused(
             other.span.shift(start),
@@ -261,6 +266,11 @@ fn check_alone(
             help,
         ));
     }
+    check_unnamed(draft, start, table, retype)
+}
+
+/// Nothing but the statement that starts at `start` names the table, and changes of types.
+fn check_unnamed(draft: &Draft<'_>, start: usize, table: &Table, retype: &Retype) -> Result<()> {
     for section in &draft.migration.sections {
         for statement in &section.statements {
             let span = statement.span;
@@ -281,7 +291,7 @@ fn check_alone(
                         "this names {}, where the type of {} changes by way of another column",
                         table.name, retype.column
                     ),
-                    help,
+                    OF_ITS_OWN,
                 ));
             }
         }
@@ -388,6 +398,9 @@ fn check_column(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()>
                 .to_owned(),
         );
     }
+    if let Some((why, help)) = partitions::refusal(table, name) {
+        return refuse(why, help);
+    }
     if let Some(dependents) = table.dependents.get(name).filter(|all| !all.is_empty()) {
         return refuse(
             format!(
@@ -416,41 +429,7 @@ fn check_column(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()>
             format!("drop it in an earlier migration, {BY_HAND}"),
         );
     }
-    let keyed = of_column(ConstraintKind::PrimaryKey)
-        .chain(of_column(ConstraintKind::Unique))
-        .next()
-        .is_some()
-        || table.is_key(name);
-    let own = table
-        .constraints
-        .iter()
-        .find(|c| c.references.as_ref() == Some(&table.name));
-    if keyed && (!table.referenced_by.is_empty() || own.is_some()) {
-        let mut by: Vec<String> = table
-            .referenced_by
-            .iter()
-            .map(|(other, constraint)| format!("{constraint} of {other}"))
-            .collect();
-        by.extend(own.map(|c| format!("{} of the table itself", c.name)));
-        return refuse(
-            format!(
-                "{name} is in a key of {} that foreign keys may reference: {}",
-                table.name,
-                by.join(", ")
-            ),
-            "drop those foreign keys in an earlier migration and add them again in a later one"
-                .to_owned(),
-        );
-    }
-    let referencing =
-        of_column(ConstraintKind::ForeignKey).find(|c| c.references.as_ref() == Some(&table.name));
-    if let Some(own) = referencing {
-        return refuse(
-            format!("{} is a foreign key of {} to itself", own.name, table.name),
-            "drop it in an earlier migration and add it again in a later one".to_owned(),
-        );
-    }
-    Ok(())
+    inbound::check(draft, table, retype)
 }
 
 /// What the server said of a table.
@@ -489,6 +468,7 @@ pub(super) fn swapped<'d>(
         table: &draft.catalog.tables[table],
         columns,
         answer: answer(draft, probed, table, columns)?,
+        all: &draft.retypes,
         major: draft.catalog.major(),
         migration: &draft.migration.id,
         line,

@@ -58,6 +58,39 @@ pub(super) fn routes_by(key: &str, column: &str) -> bool {
     identifiers(key).iter().any(|(_, name, _)| name == column)
 }
 
+/// What keys of a partitioned table cannot have.
+pub(super) fn refusal(table: &Table, column: &str) -> Option<(String, String)> {
+    if table.kind != RelKind::Partitioned {
+        return None;
+    }
+    let help = "drop that foreign key in an earlier migration and add it again in a later one";
+    if let Some((other, constraint)) = table.referenced_by.first()
+        && table.is_key(column)
+    {
+        return Some((
+            format!(
+                "{constraint} of {other} may reference {column} of {}, which is partitioned: its \
+                 new key is one only from the swap on",
+                table.name
+            ),
+            help.to_owned(),
+        ));
+    }
+    let defaults = table.constraints.iter().find(|c| {
+        c.kind == ConstraintKind::ForeignKey
+            && c.columns.iter().any(|c| c == column)
+            && c.definition.contains("SET DEFAULT")
+    })?;
+    Some((
+        format!(
+            "{} of {}, which is partitioned, sets a default: two such keys on one column cannot be \
+             told which comes first",
+            defaults.name, table.name
+        ),
+        help.to_owned(),
+    ))
+}
+
 fn tail_of<'d>(all: &'d [Definition], name: &str) -> Option<&'d str> {
     let index = all
         .iter()

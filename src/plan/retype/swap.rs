@@ -4,6 +4,7 @@
 
 use super::Retype;
 use super::dress::{Side, Swapped, grant_sql, sequence_options};
+use super::inbound;
 use super::way_back;
 use crate::backfill::VerifySpec;
 use crate::catalog::ConstraintKind;
@@ -230,6 +231,10 @@ impl<'d> Swapped<'d> {
             for constraint in self.constraints(kind) {
                 let aid = self.aid(Side::New, &constraint.name);
                 sql.push(rename_constraint(&head, &constraint.name, &aid));
+                if kind == ConstraintKind::ForeignKey {
+                    let definition = &constraint.definition;
+                    sql.extend(inbound::turn(&self.table.name, &aid, definition, false));
+                }
             }
         }
         for index in self.plain_indexes() {
@@ -361,6 +366,10 @@ impl<'d> Swapped<'d> {
             for constraint in self.constraints(kind) {
                 let aid = self.aid(side, &constraint.name);
                 sql.push(rename_constraint(&head, &aid, &constraint.name));
+                if kind == ConstraintKind::ForeignKey {
+                    let (name, definition) = (&constraint.name, &constraint.definition);
+                    sql.extend(inbound::turn(&self.table.name, name, definition, true));
+                }
             }
         }
         for index in self.plain_indexes() {

@@ -178,7 +178,7 @@ pub(in crate::plan) fn mappings(
 }
 
 /// USING is the column with a cast to the new type, which says nothing more.
-fn casts_only(retype: &Retype) -> bool {
+pub(super) fn casts_only(retype: &Retype) -> bool {
     let words = |text: &str| -> Vec<String> {
         lex_code(text)
             .into_iter()

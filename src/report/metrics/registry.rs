@@ -17,7 +17,7 @@ use super::table::{ALL, Kind, Metric};
 /// Label values in the order of [`Metric::labels`], with their names.
 type Labels = Vec<(&'static str, String)>;
 
-/// Upper bounds of the buckets, in seconds: around the target of a chunk (3 ms), to the longest
+/// Upper bounds of the buckets, in seconds: around the target of a chunk (1 ms), to the longest
 /// that a chunk may take (10 s).
 const BUCKETS: [f64; 14] = [
     0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.02, 0.04, 0.08, 0.16, 0.32, 1.0, 2.5, 10.0,

@@ -50,6 +50,8 @@ async fn through(scene: &mut Scene, command: &[&str], state: &str) -> u32 {
             args = vec!["resume", ID];
         }
     }
+    // The last kill may have come after the end.
+    ended |= scene.state().await == state;
     if !ended && scene.cli.run(&args).await.code != Some(0) {
         scene.done(command).await;
     }

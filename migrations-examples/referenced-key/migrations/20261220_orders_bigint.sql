@@ -1,0 +1,2 @@
+-- pgshift: option cascade=true
+ALTER TABLE orders ALTER COLUMN id TYPE bigint;

@@ -1,0 +1,179 @@
+//! What is asked before foreign keys go over to new columns: of the catalog, and of the server.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{CASCADE, Inbound, has_word, inbound, referenced, references};
+use crate::catalog::{Catalog, QName, RelKind, Table};
+use crate::error::Result;
+use crate::migration::Migration;
+use crate::plan::draft::Draft;
+use crate::plan::retype::Retype;
+use crate::plan::retype::dress::Side;
+use crate::sql::ddl::{Action, AlterOpKind, understand};
+use crate::sql::quote::{ident, qname};
+
+/// What a foreign key cannot be taken over for.
+pub(in crate::plan::retype) fn check(
+    draft: &Draft<'_>,
+    table: &Table,
+    retype: &Retype,
+) -> Result<()> {
+    let refuse = |why: String, help: &str| Err(draft.refused(retype.span, why, help));
+    let drop = "drop that foreign key in an earlier migration and add it again in a later one";
+    for (other, name) in &table.referenced_by {
+        if !draft.catalog.tables.contains_key(other) {
+            return refuse(
+                format!(
+                    "{name} of {other} references {}, and cannot be read",
+                    table.name
+                ),
+                "plan again; if it is refused again, the role may not see that table",
+            );
+        }
+    }
+    let columns = std::slice::from_ref(retype);
+    for other in draft.catalog.tables.values() {
+        for key in &other.constraints {
+            if key.references.as_ref() != Some(&table.name) || !references(key, columns) {
+                continue;
+            }
+            let (name, of) = (&key.name, &other.name);
+            let what = format!(
+                "foreign key {name} of {of} references {} of {}",
+                retype.column, table.name
+            );
+            if other.kind != RelKind::Table || other.partition_of.is_some() {
+                return refuse(
+                    format!(
+                        "{what}, and {of} is partitioned: a second one cannot be added there \
+                             without reading it under a lock"
+                    ),
+                    drop,
+                );
+            }
+            if !other.owned {
+                return refuse(
+                    format!("{what}, and role {} does not own {of}", draft.catalog.role),
+                    "run pgshift as a role that owns both tables, or drop that foreign key in an \
+                     earlier migration and add it again in a later one",
+                );
+            }
+            if has_word(&key.definition, &["PERIOD"]) || key.definition.contains("NOT ENFORCED") {
+                return refuse(format!("{what}, with PERIOD or NOT ENFORCED"), drop);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Tables that a plan has to know besides those that the migration names: whose foreign keys
+/// reference a table of which it changes types, and, where they change too, those of theirs.
+pub fn wanted(migration: &Migration, catalog: &Catalog) -> BTreeSet<QName> {
+    let mut tables: BTreeSet<&QName> = BTreeSet::new();
+    for statement in migration.sections.iter().flat_map(|s| &s.statements) {
+        if let Action::AlterTable { name, ops, .. } = understand(&statement.sql)
+            && let Some(table) = catalog.table(name.schema.as_deref(), &name.name)
+            && ops
+                .iter()
+                .any(|op| matches!(op.kind, AlterOpKind::SetType { .. }))
+        {
+            tables.insert(&table.name);
+        }
+    }
+    let mut missing = BTreeSet::new();
+    let mut open: Vec<&QName> = tables.iter().copied().collect();
+    while let Some(name) = open.pop() {
+        for (other, _) in catalog
+            .tables
+            .get(name)
+            .iter()
+            .flat_map(|t| &t.referenced_by)
+        {
+            match catalog.tables.get(other) {
+                None => {
+                    missing.insert(other.clone());
+                }
+                Some(table) if migration.options.cascade && tables.insert(&table.name) => {
+                    open.push(&table.name);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    missing
+}
+
+/// A question about a foreign key: whether the types compare.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The table that has the key.
+    pub table: QName,
+    /// Its oid.
+    pub oid: u32,
+    /// The key's name.
+    pub name: String,
+    /// Statements upon the temporary copies.
+    pub statements: Vec<String>,
+    /// Where the change stands in the file.
+    pub span: crate::sql::Span,
+    /// What is refused where the server does.
+    pub why: String,
+    /// The way out.
+    pub help: String,
+}
+
+/// The questions; `copies` are the names of the copies of tables that change.
+pub(in crate::plan) fn questions(
+    draft: &Draft<'_>,
+    copies: &BTreeMap<QName, String>,
+) -> Vec<Question> {
+    let list = |names: &[String], of: &[Retype]| {
+        let names: Vec<String> = names
+            .iter()
+            .map(|n| Inbound::name_of(of, Side::New, n).unwrap_or_else(|| n.clone()))
+            .map(|n| ident(&n))
+            .collect();
+        names.join(", ")
+    };
+    inbound(draft)
+        .into_iter()
+        .enumerate()
+        .filter_map(|(number, key)| {
+            let to = copies.get(&key.to.name)?;
+            let mut statements = Vec::new();
+            let own = copies.get(&key.table.name).cloned().unwrap_or_else(|| {
+                let name = format!("pgshift_key_{}", number + 1);
+                statements.push(format!(
+                    "CREATE TEMP TABLE {} (LIKE {})",
+                    ident(&name),
+                    qname(&key.table.name)
+                ));
+                name
+            });
+            let theirs = referenced(&key.constraint.definition);
+            statements.push(format!(
+                "ALTER TABLE pg_temp.{} ADD FOREIGN KEY ({}) REFERENCES pg_temp.{} ({})",
+                ident(&own),
+                list(&key.constraint.columns, key.own),
+                ident(to),
+                list(&theirs, key.theirs)
+            ));
+            Some(Question {
+                table: key.table.name.clone(),
+                oid: key.table.oid,
+                name: key.constraint.name.clone(),
+                statements,
+                span: key.theirs.first().map(|r| r.span).unwrap_or_default(),
+                why: format!(
+                    "foreign key {} of {} cannot reference the new type",
+                    key.constraint.name, key.table.name
+                ),
+                help: format!(
+                    "{CASCADE}, or change {} of {} in the same file",
+                    key.constraint.columns.join(", "),
+                    key.table.name
+                ),
+            })
+        })
+        .collect()
+}
