@@ -188,6 +188,7 @@ impl<'d> Swapped<'d> {
                 || self.not_null_names(Side::New, retype).is_some();
             if any_not_null {
                 sql.push(format!("{alter} DROP NOT NULL"));
+                sql.extend(self.tree_not_null(retype));
             }
             for (from, to) in [
                 (&retype.column, &retype.old),

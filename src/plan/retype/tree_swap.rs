@@ -183,6 +183,32 @@ impl<'d> Swapped<'d> {
         sql
     }
 
+    /// From 18 NOT NULL of a partition may be its own beside the root's, as PRIMARY KEY USING INDEX
+    /// makes it, and stays when the root's goes.
+    pub(super) fn tree_not_null(self, retype: &super::Retype) -> Option<String> {
+        let body = format!(
+            "
+DECLARE
+  pgshift_part record;
+BEGIN
+  FOR pgshift_part IN
+    SELECT t.relid
+    FROM pg_partition_tree({}) t
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = t.relid AND a.attname = {} AND a.attnotnull
+    ORDER BY t.level
+  LOOP
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', pgshift_part.relid, {});
+  END LOOP;
+END
+",
+            self.regclass(),
+            literal(&retype.column),
+            literal(&retype.column),
+        );
+        let tag = dollar_tag(&body);
+        self.is_tree().then(|| format!("DO {tag}{body}{tag}"))
+    }
+
     /// Gives the columns of every index of the tree the names of the table's columns.
     fn tree_index_columns(self) -> String {
         let names: Vec<String> = self

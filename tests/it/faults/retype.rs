@@ -50,8 +50,9 @@ async fn through(scene: &mut Scene, command: &[&str], state: &str) -> u32 {
             args = vec!["resume", ID];
         }
     }
-    // The last kill may have come after the end.
-    ended |= scene.state().await == state;
+    // The last kill may have come after the end, or all of them before the beginning.
+    let reached: Vec<String> = scene.rows("SELECT state FROM pgshift.migration").await;
+    ended |= reached == [state];
     if !ended && scene.cli.run(&args).await.code != Some(0) {
         scene.done(command).await;
     }
