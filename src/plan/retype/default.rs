@@ -98,7 +98,7 @@ impl Swapped<'_> {
             ),
             self.owned(sequence, &retype.shadow),
         ];
-        sql.extend(self.sequence_details(sequence));
+        sql.extend(Self::sequence_details(sequence));
         sql
     }
 
@@ -124,7 +124,7 @@ impl Swapped<'_> {
                 ident(&sequence.name.name)
             ),
         ];
-        sql.extend(self.sequence_details(sequence));
+        sql.extend(Self::sequence_details(sequence));
         sql
     }
 
@@ -145,7 +145,7 @@ impl Swapped<'_> {
         (qname(&sequence.name), qname(&aid), aid)
     }
 
-    fn sequence_details(self, sequence: &OwnedSequence) -> Vec<String> {
+    fn sequence_details(sequence: &OwnedSequence) -> Vec<String> {
         let now = qname(&sequence.name);
         let grants = sequence.grants.iter();
         let on = format!("SEQUENCE {now}");

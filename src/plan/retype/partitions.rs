@@ -395,7 +395,7 @@ impl<'d> Swapped<'d> {
         Some(format!("DO {tag}{body}{tag}"))
     }
 
-    fn form<'i>(side: Side, index: &'i IndexForm) -> &'i str {
+    fn form(side: Side, index: &IndexForm) -> &str {
         match side {
             Side::New => &index.new,
             Side::Old => &index.old,
