@@ -6,34 +6,36 @@
 #   scripts/faults.sh --seed 7 --minutes 60  the same chances again, for an hour
 #   scripts/faults.sh --points               only aborts at the points of src/fault.rs
 #   scripts/faults.sh --servers              only faults of servers, networks and processes
+#   scripts/faults.sh --model                only commands at random, against the model
 #   scripts/faults.sh --pg 14                with this major (14 to 18)
 #
 # The servers are a primary and standbys of its own. What failed is told in full on stderr.
 set -euo pipefail
 
 repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-seed=$RANDOM$RANDOM minutes=5 points=1 servers=1
+seed=$RANDOM$RANDOM minutes=5 only=
 setup=()
 while [[ $# -gt 0 ]]; do
     case $1 in
         --seed) seed=${2:?--seed needs a number} && shift ;;
         --minutes) minutes=${2:?--minutes needs a number} && shift ;;
-        --points) servers= ;;
-        --servers) points= ;;
+        --points | --servers | --model) only=${1#--} ;;
         --pg) setup=(--pg "${2:?--pg needs a major version}") && shift ;;
-        -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
+        -h | --help) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
         *) echo "faults.sh: unknown argument $1; see scripts/faults.sh --help" >&2 && exit 2 ;;
     esac
     shift
 done
 
-tests=()
-if [[ -n $points ]]; then tests+=(at_every_point_of_every_example); fi
-if [[ -n $servers ]]; then tests+=(in_every_storm_nothing_is_lost); fi
-if [[ ${#tests[@]} == 0 ]]; then
-    echo "faults.sh: --points and --servers leave nothing" >&2
-    exit 2
-fi
+points=(at_every_point_of_every_example at_every_point_of_the_other_commands)
+servers=(in_every_storm_nothing_is_lost a_full_disk_stops_the_run_and_a_resume_goes_on)
+model=(lives_at_random_agree_with_the_model)
+case $only in
+    points) tests=("${points[@]}") ;;
+    servers) tests=("${servers[@]}") ;;
+    model) tests=("${model[@]}") ;;
+    *) tests=("${points[@]}" "${servers[@]}" "${model[@]}") ;;
+esac
 
 table=$(mktemp)
 trap 'rm -f "$table"' EXIT
@@ -43,9 +45,9 @@ echo "seed $seed, $minutes minutes" >&2
 
 status=0
 if cargo nextest --version >/dev/null 2>&1; then
-    arguments=(--profile faults --test it --run-ignored only --no-fail-fast "${tests[@]}")
+    arguments=(--profile faults --test it --run-ignored all --no-fail-fast "${tests[@]}")
 else
-    arguments=(--test it -- --ignored "${tests[@]}")
+    arguments=(--test it -- --include-ignored "${tests[@]}")
 fi
 "$repo/scripts/test.sh" ${setup[@]+"${setup[@]}"} -- "${arguments[@]}" >&2 || status=1
 

@@ -3,6 +3,7 @@
 //! Loaded by `pg::catalog`, or built by hand in tests. Names are as stored in the catalog:
 //! unquoted and case-exact.
 
+pub mod dependents;
 pub mod details;
 pub mod facts;
 mod links;

@@ -49,10 +49,22 @@ writes! {
     FailedRows "failed_rows" "rows that failed before are forgotten, to be tried again";
     Ranges "ranges" "the ranges of a backfill";
     Chunk "chunk" "the rows of a chunk and its checkpoint";
+    VerifyBegun "verify_begun" "a verify is begun";
+    VerifyRelation "verify_relation" "a verify begins with a relation";
+    VerifyRange "verify_range" "a range of a verify and the wrong rows in it";
+    VerifyEnd "verify_end" "a verify is at its end";
     StepRecord "step_record" "the record and event of a step without a transaction of its own";
     Heartbeat "heartbeat" "a sign of life";
     RunClose "run_close" "the end of a run and the migration's new state";
     LeaseRelease "lease_release" "the row of the lease is deleted";
+    RepairChunk "repair_chunk" "rows that are mended, and what became of each";
+    RepairLook "repair_look" "what was found when mended rows were looked at again";
+    Said "said" "what a person says to a run (a pause, a limit), and the event of it";
+}
+
+impl Write {
+    /// Those of other commands than the ones that execute steps.
+    pub const OUTSIDE: &[Self] = &[Self::RepairChunk, Self::RepairLook, Self::Said];
 }
 
 /// What is done to a write.

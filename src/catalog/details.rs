@@ -23,7 +23,8 @@ pub struct Definition {
     pub kind: DefinitionKind,
     /// Name.
     pub name: String,
-    /// `pg_get_indexdef`, `pg_get_constraintdef` or `pg_get_statisticsobjdef`.
+    /// `pg_get_indexdef`, `pg_get_constraintdef`, or of `pg_get_statisticsobjdef` what stands between
+    /// name and FROM.
     pub text: String,
     /// Comment.
     pub comment: Option<String>,

@@ -272,9 +272,10 @@ async fn drop_database(client: &Client, name: &str) -> Result<()> {
 async fn drop_left_over(client: &Client) -> Result<()> {
     let sql = format!(
         "SELECT d.datname::text FROM pg_database d
-         WHERE starts_with(d.datname::text, '{PREFIX}') AND pg_has_role(d.datdba, 'USAGE')
+         WHERE starts_with(d.datname::text, {}) AND pg_has_role(d.datdba, 'USAGE')
            AND shobj_description(d.oid, 'pg_database') = {}
            AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.datid = d.oid)",
+        literal(PREFIX),
         literal(MADE)
     );
     for row in client.query(&sql, &[]).await.map_err(from_pg)? {

@@ -96,6 +96,34 @@ impl std::str::FromStr for Time {
     }
 }
 
+/// The text as messages may show it, byte for byte as long: of lines that have an address or a
+/// password, what is between the first quote and the last one is stars. Addresses of databases,
+/// gates and Prometheus may have secrets in any of their parts.
+fn masked(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let lower = line.to_ascii_lowercase();
+        if !["://", "@", "password", "token", "header"]
+            .iter()
+            .any(|word| lower.contains(word))
+        {
+            shown.push_str(line);
+            continue;
+        }
+        let quote = |c: char| matches!(c, '"' | '\'');
+        let from = line
+            .find(quote)
+            .or_else(|| line.find('='))
+            .map_or(0, |at| at + 1);
+        let end = line.trim_end().len();
+        let to = line.rfind(quote).filter(|at| *at >= from).unwrap_or(end);
+        shown.push_str(&line[..from]);
+        shown.extend(std::iter::repeat_n('*', to.saturating_sub(from)));
+        shown.push_str(&line[to.max(from)..]);
+    }
+    shown
+}
+
 /// The file that is read where none is named.
 const DEFAULT: &str = "pgshift.toml";
 
@@ -114,7 +142,7 @@ impl Config {
     }
 
     fn parse(name: &str, text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
-        let source = Source::new(name, text);
+        let source = Source::new(name, masked(text));
         let wrong = |found| Error::at(&source, found).left("nothing was changed");
         let mut config: Self = toml::from_str(text).map_err(|e| {
             let span = e

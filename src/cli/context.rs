@@ -19,7 +19,7 @@ use crate::exec::{Ctx, Engine, Pools, Settings};
 use crate::pg::connect::Target;
 use crate::pg::pooler::Pooling;
 use crate::report::fan::Fan;
-use crate::report::text::Style;
+use crate::report::text::{Style, lines};
 use crate::report::trace::Trace;
 use crate::report::{error, out, progress};
 
@@ -179,7 +179,7 @@ impl App {
         if logs_json() {
             tracing::info!("{text}");
         } else if !self.global.quiet && !self.json() {
-            out::stderr(&format!("{text}\n"));
+            out::stderr(&format!("{}\n", lines(text)));
         }
     }
 

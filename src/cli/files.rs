@@ -133,5 +133,7 @@ impl Project {
 /// The recorded id that a name or unique prefix means; the file need not exist.
 pub(super) fn recorded_id(recorded: &[MigrationRow], name: &str) -> Result<String> {
     let ids: Vec<&str> = recorded.iter().map(|m| m.id.as_str()).collect();
-    order::resolve(&ids, name).map(str::to_owned)
+    order::resolve(&ids, name)
+        .map(str::to_owned)
+        .map_err(|error| error.left("nothing was changed"))
 }

@@ -38,6 +38,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::Result;
 use crate::report::out::When;
+use crate::report::text::lines;
 use context::App;
 use exit::Exit;
 
@@ -224,7 +225,14 @@ pub fn main() -> ExitCode {
             } else {
                 Exit::Success
             };
-            let _ = error.print();
+            // It repeats arguments, which may come from anywhere.
+            let plain = error.render().to_string();
+            let safe = lines(&plain);
+            if safe == plain.trim_end() {
+                let _ = error.print();
+            } else {
+                crate::report::out::stderr(&format!("{safe}\n"));
+            }
             return code.into();
         }
     };

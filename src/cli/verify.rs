@@ -113,7 +113,7 @@ fn rows_text(of: &Verified) -> String {
 
 fn verified_text(id: &str, all: &[Verified]) -> String {
     if all.iter().all(|v| v.wrong == 0) {
-        let tables: Vec<_> = all.iter().map(|v| v.table.to_string()).collect();
+        let tables: Vec<_> = all.iter().map(|v| line(&v.table.to_string())).collect();
         return format!("{id}: no wrong row in {}\n", tables.join(", "));
     }
     let mut text = String::new();

@@ -12,9 +12,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::fault::{self, Write};
 use crate::lock::{LockMode, LockOn, conflicts};
+use crate::pg::catalog::dependents;
 use crate::pg::error::from_pg;
 use crate::pg::probes::{Blocker, would_block};
 use crate::plan::Step;
+use crate::plan::retype::dependents::changed;
 use crate::retry::{InTheWay, rest_after};
 use crate::store;
 
@@ -243,6 +245,7 @@ async fn attempt_once(
             .await
             .map_err(from_pg)?;
         store::runs::fence(client, session.run_id(), session.epoch).await?;
+        unchanged(client, step).await?;
         run_all(client, statements).await?;
         let lost = serde_json::json!({ store::runs::LOST: session.ledger.total() });
         store::runs::finish_step(client, session.run_id(), ordinal, Some(&lost)).await?;
@@ -263,6 +266,24 @@ async fn attempt_once(
         client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
     }
     result
+}
+
+/// What the step drops and makes again is what it was in the plan.
+async fn unchanged(client: &Client, step: &Step) -> Result<()> {
+    for relies in &step.relies {
+        let columns: Vec<&str> = relies.columns.iter().map(String::as_str).collect();
+        let now = dependents::of_table(client, &relies.table, &columns).await?;
+        if let Some(why) = changed(relies, &now) {
+            return Err(Error::new(ErrorKind::Refused, why)
+                .left("nothing was changed by this step")
+                .hint(
+                    "put it back as it was (or drop what is new, and make it again afterwards), \
+                     then `pgshift resume`; before contract, `pgshift revert` and `pgshift apply` \
+                     plan anew",
+                ));
+        }
+    }
+    Ok(())
 }
 
 /// The statements of a step, one after another.

@@ -19,7 +19,7 @@ use crate::pg::pooler::{First, Pooling};
 use crate::pg::session::supported_version;
 use crate::plan::Plan;
 use crate::run::{Input, RunKind, State, transition};
-use crate::store::{self, MigrationRow, RunRow, overrides, schema};
+use crate::store::{self, MigrationRow, RunRow, schema};
 
 /// The operations of pgshift on one database.
 pub struct Engine {
@@ -183,7 +183,8 @@ impl Engine {
                     }
                     None => planner::plan(&lease.client, migration).await?,
                 };
-                self.start_apply(&lease, migration, &plan).await?;
+                let opened = self.start_apply(&lease, migration, &plan).await;
+                let lease = lease::opened(ctx, id, RunKind::Apply, lease, opened).await?;
                 session::execute(ctx, id, Some(lease)).await?;
                 self.state(id).await?
             }
@@ -191,7 +192,11 @@ impl Engine {
                 session::execute(ctx, id, Some(lease)).await?;
                 self.state(id).await?
             }
-            other => other,
+            other => {
+                // A contract takes the lease itself.
+                drop(lease);
+                other
+            }
         };
         if through == Through::Contract && state == State::Ready {
             return self.contract(id).await;
@@ -283,24 +288,14 @@ impl Engine {
             ready::check_console(&ctx.settings, &ready::file_limits(row.as_ref())).await?;
             sampler::check(ctx).await?;
         }
-        let lease = lease::acquire(ctx, id).await?;
+        let mut lease = lease::acquire(ctx, id).await?;
         if let Some(open) = store::runs::open_run(&client, id).await? {
             if open.kind != kind {
                 return Err(open_run_refused(&open));
             }
         } else {
-            let client = &*lease.client;
-            begin(client).await?;
-            let work = async {
-                let state = store::migrations::lock_state(client, id).await?;
-                let next = transition(state, Input::Start(kind)).map_err(|n| refused(id, &n))?;
-                let row = store::migrations::get(client, id).await?;
-                let plan = row.and_then(|r| r.plan).ok_or_else(|| no_plan(id))?;
-                store::migrations::set_state(client, id, next).await?;
-                store::runs::create(client, id, kind, &plan.steps_of(kind.phases())).await?;
-                Ok(())
-            };
-            commit_or_roll_back(client, work.await).await?;
+            let opened = start_part(&lease, id, kind).await;
+            lease = lease::opened(ctx, id, kind, lease, opened).await?;
         }
         session::execute(ctx, id, Some(lease)).await?;
         self.state(id).await
@@ -317,23 +312,15 @@ impl Engine {
         let row = store::migrations::get(&client, id).await?;
         ready::check_console(&ctx.settings, &ready::file_limits(row.as_ref())).await?;
         sampler::check(ctx).await?;
-        let paused = overrides::clear(&client, id, overrides::PAUSE).await?;
-        if paused {
-            let event = Event::Unpaused {
-                by: self.ctx.actor.clone(),
-            };
-            store::events::append(&client, id, None, &self.ctx.actor, &event).await?;
-        }
-        let state = store::migrations::get(&client, id)
-            .await?
-            .map_or(State::Pending, |r| r.state);
-        let Some(_) = store::runs::open_run(&client, id).await? else {
+        if store::runs::open_run(&client, id).await?.is_none() {
+            let state = row.map_or(State::Pending, |row| row.state);
             return Err(
                 Error::refused(format!("{id} is {state}: there is nothing to resume"))
                     .left("nothing was changed")
                     .hint("`pgshift status` tells what can be done"),
             );
-        };
+        }
+        let paused = self.unpause(&client, id).await?;
         let lease = match lease::acquire(ctx, id).await {
             Ok(lease) => lease,
             // A live runner was paused and goes on now.
@@ -369,6 +356,22 @@ impl Engine {
         };
         commit_or_roll_back(&client, work.await).await
     }
+}
+
+/// Opens a run of a part of the recorded plan, in one transaction.
+async fn start_part(lease: &Lease, id: &str, kind: RunKind) -> Result<()> {
+    let client = &*lease.client;
+    begin(client).await?;
+    let work = async {
+        let state = store::migrations::lock_state(client, id).await?;
+        let next = transition(state, Input::Start(kind)).map_err(|n| refused(id, &n))?;
+        let row = store::migrations::get(client, id).await?;
+        let plan = row.and_then(|r| r.plan).ok_or_else(|| no_plan(id))?;
+        store::migrations::set_state(client, id, next).await?;
+        store::runs::create(client, id, kind, &plan.steps_of(kind.phases())).await?;
+        Ok(())
+    };
+    commit_or_roll_back(client, work.await).await
 }
 
 fn not_possible(id: &str, state: State, kind: RunKind) -> Error {

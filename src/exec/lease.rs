@@ -9,10 +9,13 @@ use tokio_postgres::Client;
 
 use super::Ctx;
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
 use crate::pg::probes::free_connections;
 use crate::pg::session::notice_silence;
+use crate::retry::reconnect_pause;
+use crate::run::RunKind;
 use crate::store;
 use crate::throttle::samples;
 
@@ -80,6 +83,56 @@ pub async fn acquire(ctx: &Ctx, migration: &str) -> Result<Lease> {
         Tried::HeldBy(error) => Err(error),
     }
 }
+
+/// The lease of a run that was to be opened, with what came of it. Where the reply was lost the
+/// server is asked whether there is an open run.
+///
+/// # Errors
+/// What kept the run from being opened, or the connection lost before it was.
+pub(super) async fn opened(
+    ctx: &Ctx,
+    migration: &str,
+    kind: RunKind,
+    lease: Lease,
+    result: Result<()>,
+) -> Result<Lease> {
+    let lost = match result {
+        Ok(()) => return Ok(lease),
+        Err(error) if error.is_connection() => error,
+        Err(error) => return Err(error),
+    };
+    drop(lease);
+    let since = Instant::now();
+    let mut attempt = 0;
+    loop {
+        let reason = lost.message().to_owned();
+        ctx.emit(migration, &Event::Reconnecting { reason });
+        ctx.sleep(reconnect_pause(attempt, fastrand::f64())).await;
+        attempt += 1;
+        let look = async {
+            let lease = acquire(ctx, migration).await?;
+            let open = store::runs::open_run(&*lease.client, migration).await?;
+            Ok::<_, Error>((lease, open))
+        };
+        match look.await {
+            Ok((lease, Some(open))) if open.kind == kind => return Ok(lease),
+            Ok(_) => {
+                return Err(lost
+                    .left("nothing was changed: the server has not recorded the beginning")
+                    .hint("the same command again tries again"));
+            }
+            // Of our own session the server may not know yet that its client is gone.
+            Err(error) if !error.is_connection() && since.elapsed() > MISSED => return Err(error),
+            Err(_) if ctx.stopping() || since.elapsed() > ctx.settings.reconnect_budget => {
+                return Err(lost);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// The server has missed a client that is gone by then, see [`notice_silence`].
+const MISSED: Duration = Duration::from_secs(15);
 
 /// [`acquire`] for a runner that had the lease and lost its connection.
 ///

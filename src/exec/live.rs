@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::engine::Engine;
-use super::{lease, ready};
+use tokio_postgres::Client;
+
+use super::engine::{Engine, begin};
+use super::{commit, lease, ready};
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::fault::{self, Write};
 use crate::run::State;
 use crate::store::{self, overrides};
 use crate::throttle::pools;
@@ -40,11 +43,67 @@ impl Engine {
                     .hint("`pgshift status` tells what can be done"),
             );
         }
-        overrides::set(&client, id, overrides::PAUSE, "on", &self.ctx.actor, None).await?;
         let event = Event::Paused {
             by: self.ctx.actor.clone(),
         };
-        store::events::append(&client, id, None, &self.ctx.actor, &event).await
+        let on = Some(("on", None));
+        self.say(&client, id, overrides::PAUSE, on, &event)
+            .await
+            .map(drop)
+    }
+
+    /// Sets or (without a value) clears an override, with the log's entry in the same transaction;
+    /// false where there was none to clear.
+    async fn say(
+        &self,
+        client: &Client,
+        id: &str,
+        key: &str,
+        value: Option<(&str, Option<Duration>)>,
+        event: &Event,
+    ) -> Result<bool> {
+        let actor = self.ctx.actor.as_str();
+        begin(client).await?;
+        let work = async {
+            let changed = if let Some((value, expires_in)) = value {
+                overrides::set(client, id, key, value, actor, expires_in).await?;
+                true
+            } else {
+                overrides::clear(client, id, key).await?
+            };
+            if changed {
+                store::events::append(client, id, None, actor, event).await?;
+            }
+            Ok(changed)
+        };
+        match work.await {
+            Ok(changed) => {
+                let said = fault::around(Write::Said, commit(client)).await;
+                said.map_err(|error| {
+                    if !error.is_connection() {
+                        return error;
+                    }
+                    error
+                        .left("it is not known whether this was recorded; saying it again is safe")
+                        .hint(format!(
+                            "`pgshift status {id}` and `pgshift throttle show {id}` tell it"
+                        ))
+                })?;
+                Ok(changed)
+            }
+            Err(error) => {
+                let _ = client.batch_execute("ROLLBACK").await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the pause of a migration; false where there was none.
+    pub(super) async fn unpause(&self, client: &Client, id: &str) -> Result<bool> {
+        let event = Event::Unpaused {
+            by: self.ctx.actor.clone(),
+        };
+        self.say(client, id, overrides::PAUSE, None, &event).await
     }
 
     /// Ends the pause of a live run through a transaction pooler, where no run can be taken up.
@@ -64,11 +123,7 @@ impl Engine {
                 "the pause of a live run can be ended through it, but no run taken up",
             ));
         }
-        overrides::clear(&client, id, overrides::PAUSE).await?;
-        let event = Event::Unpaused {
-            by: self.ctx.actor.clone(),
-        };
-        store::events::append(&client, id, None, &self.ctx.actor, &event).await
+        self.unpause(&client, id).await.map(drop)
     }
 
     /// Sets limits of a migration's runs while they run, for a time or for good.
@@ -90,13 +145,13 @@ impl Engine {
         }
         let client = self.connect_initialised().await?;
         for (key, value) in limits {
-            overrides::set(&client, id, key, value, &self.ctx.actor, expires_in).await?;
             let event = Event::LimitSet {
                 key: key.clone(),
                 value: value.clone(),
                 seconds: expires_in.map(|d| d.as_secs()),
             };
-            store::events::append(&client, id, None, &self.ctx.actor, &event).await?;
+            let value = Some((value.as_str(), expires_in));
+            self.say(&client, id, key, value, &event).await?;
         }
         Ok(())
     }
@@ -109,9 +164,8 @@ impl Engine {
             if o.key == overrides::PAUSE || !(keys.is_empty() || keys.contains(&o.key)) {
                 continue;
             }
-            overrides::clear(&client, id, &o.key).await?;
             let event = Event::LimitCleared { key: o.key.clone() };
-            store::events::append(&client, id, None, &self.ctx.actor, &event).await?;
+            self.say(&client, id, &o.key, None, &event).await?;
             cleared.push(o.key);
         }
         Ok(cleared)

@@ -1,5 +1,6 @@
 //! Asks the server a plan's questions, in one transaction that is rolled back.
 
+mod dependents;
 mod retype;
 
 use std::collections::BTreeSet;

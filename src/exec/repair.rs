@@ -16,7 +16,7 @@ use super::engine::{Engine, no_plan};
 use super::ledger::Ledger;
 use super::session::{Session, heartbeats, taken_over};
 use super::verify::{checks_in, scan, take_verify_lock};
-use super::{lease, sampler};
+use super::{commit, lease, sampler};
 use crate::backfill::verify::{NoSide, key_text, side};
 use crate::backfill::{
     CHUNK_IDLE_TIMEOUT, CHUNK_LOCK_TIMEOUT, ChunkFailure, ChunkSizer, Side, VerifySpec,
@@ -25,6 +25,7 @@ use crate::backfill::{
 use crate::catalog::QName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
+use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
 use crate::plan::sync::{WRITER_BACKFILL, WRITER_SETTING, is_ours};
 use crate::plan::{Step, Work, sync};
@@ -226,7 +227,7 @@ async fn choose<'a>(
         }
         let from = match side(spec, state != State::Applying, asked) {
             Ok(from) => from,
-            Err(no) => return Err(no_side(id, spec, no)),
+            Err(no) => return Err(no_side(id, state, spec, no)),
         };
         all.push(Chosen {
             step,
@@ -245,22 +246,23 @@ async fn choose<'a>(
     ))
 }
 
-fn no_side(id: &str, spec: &VerifySpec, no: NoSide) -> Error {
+fn no_side(id: &str, state: State, spec: &VerifySpec, no: NoSide) -> Error {
     let table = &spec.table;
     match no {
         NoSide::Ask => Error::new(
             ErrorKind::Ambiguous,
             format!(
-                "{id} is past READY: old and new application version may both have written the \
-                 wrong rows of {table}, and nothing tells which value is the newer one"
+                "{id} is {state}: old and new application version may both have written the wrong \
+                 rows of {table}, and nothing tells which value is the newer one"
             ),
         )
         .left("nothing was changed")
-        .hint(
-            "look at them with `pgshift verify --values`, then choose: --from old computes the new \
-             columns anew from the old ones, --from new the old columns from the new ones (rows \
-             without a new value stay as they are); the other side's values are overwritten",
-        ),
+        .hint(format!(
+            "`pgshift verify {id} --values` shows them; then choose: `pgshift repair {id} --from \
+             old` computes the new columns anew from the old ones, `pgshift repair {id} --from \
+             new` the old columns from the new ones (rows without a new value stay as they are); \
+             the other side's values are overwritten"
+        )),
         NoSide::NoReverse => refused(
             format!(
                 "{table} has no reverse section: nothing says how old columns follow from new ones"
@@ -386,7 +388,7 @@ impl Job<'_> {
         let result = self.in_transaction(rows).await;
         match result {
             Ok((met, event)) => {
-                client.batch_execute("COMMIT").await.map_err(from_pg)?;
+                fault::around(Write::RepairChunk, commit(client)).await?;
                 if let Some(event) = event {
                     self.session.ctx.emit(&self.session.migration, &event);
                 }
@@ -567,7 +569,7 @@ impl Job<'_> {
                         done.mended += 1;
                     }
                 }
-                client.batch_execute("COMMIT").await.map_err(from_pg)
+                fault::around(Write::RepairLook, commit(client)).await
             };
             if let Err(error) = look.await {
                 if !error.is_connection() {

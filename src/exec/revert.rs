@@ -4,7 +4,8 @@ use serde::Serialize;
 use tokio_postgres::Client;
 
 use super::engine::{Engine, begin, commit_or_roll_back, refused};
-use super::{lease, session};
+use super::lease::{self, Lease};
+use super::session;
 use crate::error::{Error, Result};
 use crate::plan::{Step, revert_steps};
 use crate::run::{Input, RunKind, State, transition};
@@ -35,50 +36,72 @@ impl Engine {
         let state = store::migrations::get(&client, id)
             .await?
             .map_or(State::Pending, |r| r.state);
-        if state == State::Reverting {
-            let open = store::runs::open_run(&client, id).await?;
-            let steps = open.map(|run| run.steps).unwrap_or_default();
-            return Ok(RevertPlan {
-                steps,
-                remaining: Vec::new(),
-            });
+        let kind = revert_kind(to);
+        match store::runs::open_run(&client, id).await? {
+            Some(open) if open.kind == kind => {
+                return Ok(RevertPlan {
+                    steps: open.steps,
+                    remaining: Vec::new(),
+                });
+            }
+            Some(open) if is_part(open.kind, kind) => {
+                let rest = revert_of(&client, id, to).await?;
+                return Ok(RevertPlan {
+                    steps: [open.steps, rest.steps].concat(),
+                    remaining: rest.remaining,
+                });
+            }
+            _ => {}
         }
-        transition(state, Input::Start(revert_kind(to))).map_err(|n| refused(id, &n))?;
+        transition(state, Input::Start(kind)).map_err(|n| refused(id, &n))?;
         revert_of(&client, id, to).await
     }
 
-    /// Takes a migration back.
+    /// Takes a migration back. What is left of an earlier revert is finished first.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Refused`] where the way back to READY is asked for and the whole of it
+    /// is under way.
     pub async fn revert(&self, id: &str, to: RevertTo) -> Result<State> {
         let ctx = self.check_server().await?;
         let first = self.connect_initialised().await?;
-        let lease = lease::acquire(ctx, id).await?;
+        let mut lease = lease::acquire(ctx, id).await?;
         drop(first);
-        let client = &*lease.client;
-        let open = store::runs::open_run(client, id).await?;
-        let reverting = open
-            .as_ref()
-            .is_some_and(|r| matches!(r.kind, RunKind::Revert | RunKind::Uncontract));
-        if !reverting {
-            begin(client).await?;
-            let work = async {
-                let kind = revert_kind(to);
-                let state = store::migrations::lock_state(client, id).await?;
-                let next = transition(state, Input::Start(kind)).map_err(|n| refused(id, &n))?;
-                refuse_later(client, id).await?;
-                let plan = revert_of(client, id, to).await?;
-                if let Some(open) = open {
-                    store::runs::close(client, open.id, "abandoned").await?;
-                }
-                overrides::clear(client, id, overrides::PAUSE).await?;
-                store::migrations::set_state(client, id, next).await?;
-                store::runs::create(client, id, kind, &plan.steps).await?;
-                Ok(())
-            };
-            commit_or_roll_back(client, work.await).await?;
+        let kind = revert_kind(to);
+        let mut open = store::runs::open_run(&*lease.client, id).await?;
+        if open.as_ref().is_some_and(|run| is_part(run.kind, kind)) {
+            session::execute(ctx, id, Some(lease)).await?;
+            lease = lease::acquire(ctx, id).await?;
+            open = store::runs::open_run(&*lease.client, id).await?;
+        }
+        if open.as_ref().is_none_or(|run| run.kind != kind) {
+            let opened = start(&lease, id, to, open).await;
+            lease = lease::opened(ctx, id, kind, lease, opened).await?;
         }
         session::execute(ctx, id, Some(lease)).await?;
         self.state(id).await
     }
+}
+
+/// Opens the way back in the place of what is under way, in one transaction.
+async fn start(lease: &Lease, id: &str, to: RevertTo, open: Option<RunRow>) -> Result<()> {
+    let client = &*lease.client;
+    begin(client).await?;
+    let work = async {
+        let kind = revert_kind(to);
+        let state = store::migrations::lock_state(client, id).await?;
+        let next = transition(state, Input::Start(kind)).map_err(|n| refused(id, &n))?;
+        refuse_later(client, id).await?;
+        let plan = revert_of(client, id, to).await?;
+        if let Some(open) = open {
+            store::runs::close(client, open.id, "abandoned").await?;
+        }
+        overrides::clear(client, id, overrides::PAUSE).await?;
+        store::migrations::set_state(client, id, next).await?;
+        store::runs::create(client, id, kind, &plan.steps).await?;
+        Ok(())
+    };
+    commit_or_roll_back(client, work.await).await
 }
 
 fn revert_kind(to: RevertTo) -> RunKind {
@@ -86,6 +109,11 @@ fn revert_kind(to: RevertTo) -> RunKind {
         RevertTo::Start => RunKind::Revert,
         RevertTo::Ready => RunKind::Uncontract,
     }
+}
+
+/// An open run to READY is the first part of the way to the start.
+fn is_part(open: RunKind, wanted: RunKind) -> bool {
+    open == RunKind::Uncontract && wanted == RunKind::Revert
 }
 
 /// A revert must not pull the ground from under a later migration of the same tables.
@@ -146,6 +174,13 @@ async fn revert_of(client: &Client, id: &str, to: RevertTo) -> Result<RevertPlan
     }
     if to == RevertTo::Ready {
         standing.retain(|r| r.kind == RunKind::Contract);
+        if standing.is_empty() {
+            return Err(
+                Error::refused(format!("{id} has no contract that could be taken back"))
+                    .left("nothing was changed")
+                    .hint(format!("`pgshift revert {id}` takes all of it back")),
+            );
+        }
     }
     let mut done = Vec::new();
     for run in &standing {

@@ -21,7 +21,7 @@ use crate::retry::reconnect_pause;
 use crate::run::{Input, transition};
 use crate::sql::ddl::understand;
 use crate::sql::quote::qname;
-use crate::store::{self, RunRow, StepState};
+use crate::store::{self, RunRow, StepState, overrides};
 
 /// Time between heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -379,13 +379,21 @@ fn explain(error: Error, stopping: bool, run: &RunRow, ordinal: usize, step: &St
         step.title
     ));
     if error.what_was_left().is_none() {
-        error = error.left("the step was rolled back; the steps before it are kept");
+        error = error.left(match step.work {
+            Work::Backfill(_) => {
+                "the chunk in hand was rolled back; all committed chunks and steps are kept"
+            }
+            _ => "the step was rolled back; the steps before it are kept",
+        });
     }
-    if error.what_next().is_none() {
-        error =
-            error.hint("`pgshift resume` tries again, `pgshift revert` takes the migration back");
-    }
-    error
+    let ways = "`pgshift resume` tries again, `pgshift revert` takes the migration back";
+    let next = match error.what_next() {
+        None => ways.to_owned(),
+        Some(next) if next.contains("`pgshift ") => return error,
+        // A server's hint, which does not know of these.
+        Some(next) => format!("{}; then {ways}", next.trim_end_matches('.')),
+    };
+    error.hint(next)
 }
 
 /// It is still there, and a partition of its root.
@@ -498,6 +506,8 @@ async fn finish(session: &Session, run: &RunRow) -> Result<()> {
         )
         .map_err(|n| Error::internal(n.why))?;
         store::runs::close(client, run.id, "done").await?;
+        // It was said of this run: the next one must not wait for somebody to take it back.
+        overrides::clear(client, &run.migration, overrides::PAUSE).await?;
         store::migrations::set_state(client, &run.migration, next).await?;
         let mut lost_ms = Lost::new();
         for step in store::runs::steps(client, run.id).await? {

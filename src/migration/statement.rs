@@ -13,6 +13,20 @@ pub(super) fn check(kind: SectionKind, sql: &str) -> Result<(), Diagnostic> {
     let is = |at: usize, word: &str| tokens.get(at).is_some_and(|t| is_keyword(*t, sql, word));
     let lead = |words: &[&str]| words.iter().any(|w| is(0, w));
 
+    // One in parentheses does not end the statement for psql, nor here; the server takes it in
+    // rules and in bodies of SQL alone.
+    let creates = is(0, "CREATE")
+        && ["RULE", "FUNCTION", "PROCEDURE"]
+            .iter()
+            .any(|w| is(1, w) || (is(1, "OR") && is(2, "REPLACE") && is(3, w)));
+    if let Some(inside) = tokens.iter().find(|t| t.kind == TokenKind::Semicolon)
+        && !creates
+    {
+        return Err(
+            Diagnostic::new(inside.span, "`;` inside a statement").help("write one statement")
+        );
+    }
+
     let transaction = lead(&[
         "BEGIN",
         "START",

@@ -402,10 +402,19 @@ impl Target {
         // Boxed: it is 20 kB, and every future that connects would carry it.
         let connecting = Box::pin(config.connect(self.tls.clone()));
         let (client, mut driver) = connecting.await.map_err(from_pg)?;
-        if self.settings.info.read_write {
+        let other_strings = driver.parameter("standard_conforming_strings") == Some("off");
+        if self.settings.info.read_write || other_strings {
             // The connection's messages move only while it is polled, which its task does not
             // do yet.
-            let check = session::require_read_write(&client);
+            let check = async {
+                if other_strings {
+                    session::standard_strings(&client).await?;
+                }
+                if self.settings.info.read_write {
+                    session::require_read_write(&client).await?;
+                }
+                Ok(())
+            };
             let mut check = std::pin::pin!(check);
             tokio::select! {
                 biased;

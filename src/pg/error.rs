@@ -129,7 +129,12 @@ impl tokio::io::AsyncWrite for Failing {
 fn from_db(db: &DbError, connection_lost: bool) -> Error {
     let kind = kind_of(db.code(), connection_lost);
     let mut error = Error::new(kind, describe(db)).with_sqlstate(db.code().code());
-    if let Some(hint) = db.hint().map(one_line).or_else(|| hint_for(db.code())) {
+    let hint = db.hint().map(one_line);
+    let hint = hint.or_else(|| match db.code().code() {
+        "42501" => Some(grant_for(db.message())),
+        _ => hint_for(db.code()),
+    });
+    if let Some(hint) = hint {
         error = error.hint(hint);
     }
     error
@@ -158,10 +163,40 @@ fn kind_of(code: &SqlState, connection_lost: bool) -> ErrorKind {
     }
 }
 
+/// The grant that a role lacks, by the server's words (`aclcheck_error` of `PostgreSQL`); in other
+/// languages than English where to look.
+fn grant_for(message: &str) -> String {
+    let denied = |what: &str| {
+        message
+            .strip_prefix("permission denied ")?
+            .strip_prefix(what)
+    };
+    let grant = if let Some(database) = denied("to create temporary tables in database ") {
+        format!("GRANT TEMPORARY ON DATABASE {database} TO the role")
+    } else if let Some(database) = denied("for database ") {
+        format!("GRANT CREATE ON DATABASE {database} TO the role")
+    } else if let Some(schema) = denied("for schema ") {
+        format!("GRANT USAGE ON SCHEMA {schema} TO the role, and CREATE to make objects in it")
+    } else if let Some(function) = denied("for function ") {
+        format!("GRANT EXECUTE ON FUNCTION {function} TO the role")
+    } else if let Some(sequence) = denied("for sequence ") {
+        format!("GRANT USAGE, SELECT ON SEQUENCE {sequence} TO the role")
+    } else if let Some(name) = denied("for table ").or_else(|| denied("for view ")) {
+        format!(
+            "GRANT SELECT ON {name} TO the role if it is to read, else connect as the owner or \
+             grant the role membership in it"
+        )
+    } else if message.starts_with("must be owner of ") {
+        "connect as the owner, or GRANT the owner's role TO the role".to_owned()
+    } else {
+        "grant the role what is missing, or connect as the owner of the tables".to_owned()
+    };
+    one_line(&format!("{grant}; see docs/privileges.md"))
+}
+
 /// What to do about an error for which servers give no hint.
 fn hint_for(code: &SqlState) -> Option<String> {
     let hint = match code.code() {
-        "42501" => "grant the role what is missing, or connect as the owner of the tables",
         "28P01" => {
             "check user and password: the database URL, PGPASSWORD, or ~/.pgpass (mode 0600)"
         }
@@ -276,6 +311,39 @@ mod tests {
 
     fn kind(code: &str) -> ErrorKind {
         kind_of(&SqlState::from_code(code), false)
+    }
+
+    #[test]
+    fn a_missing_right_is_named_with_what_grants_it() {
+        for (message, grant) in [
+            (
+                "permission denied for schema app",
+                "GRANT USAGE ON SCHEMA app TO",
+            ),
+            (
+                "permission denied for database shop",
+                "GRANT CREATE ON DATABASE shop TO",
+            ),
+            (
+                "permission denied to create temporary tables in database \"shop\"",
+                "GRANT TEMPORARY ON DATABASE \"shop\" TO",
+            ),
+            ("permission denied for table t", "GRANT SELECT ON t TO"),
+            (
+                "permission denied for function f",
+                "GRANT EXECUTE ON FUNCTION f TO",
+            ),
+            (
+                "permission denied for sequence s",
+                "GRANT USAGE, SELECT ON SEQUENCE s TO",
+            ),
+            ("must be owner of table t", "GRANT the owner's role"),
+            ("keine Berechtigung", "connect as the owner"),
+        ] {
+            let hint = grant_for(message);
+            assert!(hint.contains(grant), "{hint}");
+            assert!(hint.contains("docs/privileges.md"), "{hint}");
+        }
     }
 
     #[test]

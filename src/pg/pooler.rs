@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 use super::connect::{Address, Target};
 use super::error::from_pg;
 use super::session::{column, one_row, require_read_write};
+use crate::sql::quote::literal;
 use crate::{Error, Result};
 
 /// What the connections of a target are.
@@ -135,7 +136,8 @@ async fn carried(client: &Client) -> Result<Pooling> {
                 client,
                 &format!(
                     "SELECT pg_catalog.max(name) FROM pg_catalog.pg_prepared_statements \
-                     WHERE statement = '{statement}'"
+                     WHERE statement = {}",
+                    literal(&statement)
                 ),
             )
             .await?;

@@ -10,7 +10,9 @@ pub const OLDEST_VERSION: u32 = 140_000;
 
 /// Makes a session of a run notice a cut network: the server misses a silent client within about
 /// 11 s, and a statement whose client is gone ends within a second instead of holding its locks to
-/// the end. For sessions alone: through a transaction pooler it would be another client's.
+/// the end. It also takes back the timeouts that a role or database has for the application: each
+/// step and chunk sets its own. For sessions alone: through a transaction pooler it would be another
+/// client's.
 ///
 /// # Errors
 /// What the server says.
@@ -18,7 +20,10 @@ pub async fn notice_silence(client: &Client) -> Result<(), tokio_postgres::Error
     client
         .batch_execute(
             "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; \
-             SET tcp_keepalives_count = 3; SET statement_timeout = 0; SET idle_session_timeout = 0",
+             SET tcp_keepalives_count = 3; SET statement_timeout = 0; SET lock_timeout = 0; \
+             SET idle_session_timeout = 0; SET idle_in_transaction_session_timeout = '1min'; \
+             SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+             WHERE name = 'transaction_timeout'",
         )
         .await?;
     // Not on every platform of the server (PostgreSQL docs, "TCP Settings").
@@ -33,6 +38,20 @@ pub async fn notice_silence(client: &Client) -> Result<(), tokio_postgres::Error
         }
         Ok(()) => Ok(()),
     }
+}
+
+/// Makes the server read strings as files are read here: a backslash in `'…'` is a backslash. With
+/// `standard_conforming_strings = off`, which a role or database may have, a string would end
+/// elsewhere, and SQL of the file would not be what was reviewed. `PgBouncer` keeps the setting for
+/// each client (docs, `track_extra_parameters`).
+///
+/// # Errors
+/// What the server says.
+pub(super) async fn standard_strings(client: &Client) -> Result<()> {
+    client
+        .batch_execute("SET standard_conforming_strings = on")
+        .await
+        .map_err(from_pg)
 }
 
 /// Text that is read back as the same value, whatever the database's settings are: with others a

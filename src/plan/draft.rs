@@ -489,7 +489,7 @@ impl<'a> Draft<'a> {
             let help = near.map_or_else(
                 || {
                     "a backfill changes a table that exists before the migration; is the \
-                     search_path right?"
+                     search_path right, and has the role USAGE on its schema?"
                         .to_owned()
                 },
                 |t| format!("there is {}", t.name),

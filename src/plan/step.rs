@@ -177,6 +177,22 @@ pub struct Step {
     /// Nothing is to be done where this was dropped or detached since the plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part_of: Option<PartOf>,
+    /// What has to be as it was in the plan when it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relies: Vec<Relies>,
+}
+
+/// What depends on columns of a table, in the plan: a step that drops it and makes it again runs
+/// only where nothing was changed since, so that no change is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relies {
+    /// The table.
+    pub table: QName,
+    /// Its columns.
+    pub columns: Vec<String>,
+    /// By object, as `pg_describe_object` has it: the fingerprint of its definition; empty where any
+    /// will do.
+    pub dependents: BTreeMap<String, String>,
 }
 
 impl Step {
@@ -199,6 +215,7 @@ impl Step {
             throttle: BTreeMap::new(),
             line: None,
             part_of: None,
+            relies: Vec::new(),
         }
     }
 
@@ -220,6 +237,13 @@ impl Step {
     #[must_use]
     pub fn line(mut self, line: usize) -> Self {
         self.line = Some(line);
+        self
+    }
+
+    /// Adds what has to be as it was.
+    #[must_use]
+    pub fn relies(mut self, relies: Relies) -> Self {
+        self.relies.push(relies);
         self
     }
 

@@ -34,7 +34,8 @@ pub(super) fn check(draft: &Draft<'_>) -> Result<()> {
             return Err(draft.wrong(
                 span,
                 format!("table {name} does not exist"),
-                "neither in the database nor made before in this file; is the search_path right?",
+                "neither in the database nor made before in this file; is the \
+                 search_path right, and has the role USAGE on its schema?",
             ));
         }
         match &known.action {

@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 
 use crate::cli::exit::Exit;
 use crate::error::Error;
-use crate::report::text::{Style, WIDTH, hanging, line, redact};
+use crate::report::text::{Style, WIDTH, hanging, is_unsafe, line, redact};
 use crate::sql::{Diagnostic, Source, Span};
 
 /// Causes that are shown; a longer chain says nothing more.
 const CAUSES: usize = 5;
+
+/// Places of an error that are shown; who mends these sees the next ones.
+const PLACES: usize = 50;
 
 /// Bytes of a source line that are shown around a place; a migration may be one line of megabytes.
 const LINE: usize = 400;
@@ -36,8 +39,12 @@ pub fn render(error: &Error, color: bool) -> String {
             } else {
                 let _ = writeln!(text, "{}: {}", style.bad("error"), style.bold(&message));
             }
-            for place in places {
+            for place in places.by_ref().take(PLACES) {
                 text.push_str(&snippet(source, place, &safe(&place.message), color));
+            }
+            let more = places.count();
+            if more > 0 {
+                let _ = writeln!(text, "  … and {more} more places");
             }
         }
         _ => {
@@ -135,11 +142,12 @@ pub(super) fn titled(source: &Source, place: &Diagnostic, title: Title<'_>, colo
         .collect();
     let spans = std::iter::once(place.span).chain(also.iter().map(|(span, _)| *span));
     let excerpt = Excerpt::of(source, spans.collect());
+    let name = line(source.name());
 
     let mut marked = excerpt.spans.iter().cloned();
     let primary = marked.next().unwrap_or(0..0);
     let mut view = Snippet::source(excerpt.text.as_str())
-        .path(source.name())
+        .path(name.as_str())
         .line_start(excerpt.line)
         .fold(true)
         .annotation(
@@ -166,8 +174,8 @@ pub(super) fn titled(source: &Source, place: &Diagnostic, title: Title<'_>, colo
     if let Some((shown, column)) = excerpt.column {
         let line = source.line_column(place.span.start).0;
         text = text.replacen(
-            &format!("{}:{line}:{shown}", source.name()),
-            &format!("{}:{line}:{column}", source.name()),
+            &format!("{name}:{line}:{shown}"),
+            &format!("{name}:{line}:{column}"),
             1,
         );
     }
@@ -279,7 +287,7 @@ impl Excerpt {
 /// Control characters become blanks of the same length, so that offsets hold.
 fn push_plain(shown: &mut String, text: &str) {
     for c in text.chars() {
-        if c.is_control() && !matches!(c, '\t' | '\n') {
+        if is_unsafe(c) && !matches!(c, '\t' | '\n') {
             shown.extend(std::iter::repeat_n(' ', c.len_utf8()));
         } else {
             shown.push(c);

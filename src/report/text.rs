@@ -182,11 +182,15 @@ pub fn lines(text: &str) -> String {
     safe
 }
 
+/// A character that a terminal may obey, or that makes a line read differently from what it is (a
+/// direction override).
+pub fn is_unsafe(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn push_visible(safe: &mut String, text: &str) {
     for c in text.chars() {
-        // Direction overrides can make a line read differently from what it is.
-        let reorders = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if (c.is_control() && c != '\t') || reorders {
+        if c != '\t' && is_unsafe(c) {
             let _ = write!(safe, "{}", c.escape_unicode());
         } else {
             safe.push(c);

@@ -81,6 +81,7 @@ pub fn lex(text: &str) -> Vec<Token> {
         text,
         bytes: text.as_bytes(),
         at: 0,
+        run: Run::default(),
     };
     let mut tokens = Vec::new();
     // `E'a'` <line break> `'b\'c'` is one string constant, and backslashes escape in all of it.
@@ -122,6 +123,7 @@ fn first_code(text: &str) -> Option<Token> {
         text,
         bytes: text.as_bytes(),
         at: 0,
+        run: Run::default(),
     };
     loop {
         lexer.skip_space();
@@ -141,6 +143,18 @@ struct Lexer<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    run: Run,
+}
+
+/// Characters of operators that stand together, looked at once: `+-+-+-…` is as many operators.
+#[derive(Default)]
+struct Run {
+    /// One past its last.
+    end: usize,
+    /// Where the `+` and `-` at its end begin.
+    tail: usize,
+    /// One past the last character that standard SQL does not use in operators; 0 for none.
+    special: usize,
 }
 
 fn is_space(byte: u8) -> bool {
@@ -353,23 +367,41 @@ impl Lexer<'_> {
     /// `-` only if it has a character that standard SQL does not use in operators.
     fn operator(&mut self) -> TokenKind {
         let start = self.at;
-        let mut end = start;
-        while self.bytes.get(end).copied().is_some_and(is_operator) {
-            let rest = &self.bytes[end..];
+        if start >= self.run.end {
+            self.run = self.operator_run();
+        }
+        let run = &self.run;
+        self.at = if run.special > start {
+            run.end
+        } else {
+            run.tail.max(start + 1)
+        };
+        TokenKind::Operator
+    }
+
+    fn operator_run(&self) -> Run {
+        let start = self.at;
+        let mut run = Run {
+            end: start,
+            tail: start,
+            special: 0,
+        };
+        while let Some(&byte) = self.bytes.get(run.end)
+            && is_operator(byte)
+        {
+            let rest = &self.bytes[run.end..];
             if rest.starts_with(b"--") || rest.starts_with(b"/*") {
                 break;
             }
-            end += 1;
+            run.end += 1;
+            if !matches!(byte, b'+' | b'-') {
+                run.tail = run.end;
+            }
+            if b"~!@#^&|`?%".contains(&byte) {
+                run.special = run.end;
+            }
         }
-        let special = |b: &u8| b"~!@#^&|`?%".contains(b);
-        while end > start + 1
-            && matches!(self.bytes[end - 1], b'+' | b'-')
-            && !self.bytes[start..end - 1].iter().any(special)
-        {
-            end -= 1;
-        }
-        self.at = end;
-        TokenKind::Operator
+        run
     }
 
     fn psql_command(&mut self) -> TokenKind {

@@ -26,6 +26,24 @@ pub fn literal(value: &str) -> String {
     }
 }
 
+/// A text between dollar quotes whose tag it does not have, for bodies of functions and DO blocks:
+/// `$pgshift$…$pgshift$`.
+pub fn dollar(body: &str) -> String {
+    let mut n = 0_usize;
+    loop {
+        let tag = match n {
+            0 => "$pgshift$".to_owned(),
+            n => format!("$pgshift{n}$"),
+        };
+        // Its end may make a tag together with ours.
+        let closed = format!("{body}{tag}");
+        if closed.find(&tag) == Some(body.len()) {
+            return format!("{tag}{closed}");
+        }
+        n += 1;
+    }
+}
+
 /// `"schema"."name"`.
 pub fn qname(name: &QName) -> String {
     format!("{}.{}", ident(&name.schema), ident(&name.name))
@@ -62,6 +80,13 @@ mod tests {
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal(r"a\'b"), r"E'a\\''b'");
         assert_eq!(qname(&QName::new("S", "t.u")), "\"S\".\"t.u\"");
+    }
+
+    #[test]
+    fn dollar_quotes_are_not_in_the_text() {
+        assert_eq!(dollar(" a "), "$pgshift$ a $pgshift$");
+        assert_eq!(dollar("$pgshift$"), "$pgshift1$$pgshift$$pgshift1$");
+        assert_eq!(dollar("x$pgshift"), "$pgshift1$x$pgshift$pgshift1$");
     }
 
     #[test]
@@ -105,6 +130,14 @@ mod tests {
             prop_assert_eq!(tokens.len(), 1);
             prop_assert_eq!(tokens[0].kind, TokenKind::String);
             prop_assert_eq!(value(&quoted), text);
+        }
+
+        #[test]
+        fn a_dollar_quoted_text_is_one_token(body in "(.|\\$|\\$pgshift|\\$pgshift1?\\$|\\$\\$){0,12}") {
+            let quoted = dollar(&body);
+            let tokens = lex(&quoted);
+            prop_assert_eq!(tokens.len(), 1);
+            prop_assert_eq!(tokens[0].kind, TokenKind::DollarString);
         }
 
         #[test]

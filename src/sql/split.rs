@@ -65,6 +65,7 @@ pub fn split_all(text: &str, span: Span) -> Split {
         split: Split::default(),
         current: Vec::new(),
         open: Vec::new(),
+        brackets: 0,
         blocks: 0,
     };
     splitter.run(&tokens);
@@ -78,6 +79,8 @@ struct Splitter<'a> {
     current: Vec<Token>,
     /// Open parentheses and brackets.
     open: Vec<Token>,
+    /// How many of them are brackets.
+    brackets: usize,
     /// Depth of `BEGIN ATOMIC` and the CASEs in it.
     blocks: usize,
 }
@@ -102,10 +105,13 @@ impl Splitter<'_> {
                     continue;
                 }
                 TokenKind::Stray => self.report(stray(token, self.text)),
-                TokenKind::Operator if token.text(self.text) == ":" && !self.in_brackets() => {
+                TokenKind::Operator if token.text(self.text) == ":" && self.brackets == 0 => {
                     self.report(psql_variable(token));
                 }
-                TokenKind::LParen | TokenKind::LBracket => self.open.push(token),
+                TokenKind::LParen | TokenKind::LBracket => {
+                    self.brackets += usize::from(token.kind == TokenKind::LBracket);
+                    self.open.push(token);
+                }
                 TokenKind::RParen | TokenKind::RBracket if !self.close(token) => return,
                 TokenKind::Word => self.word(token),
                 _ => {}
@@ -165,15 +171,14 @@ impl Splitter<'_> {
         true
     }
 
-    fn in_brackets(&self) -> bool {
-        self.open.iter().any(|t| t.kind == TokenKind::LBracket)
-    }
-
     /// False where nothing that is open fits.
     fn close(&mut self, token: Token) -> bool {
         let here = token.text(self.text);
         let diagnostic = match self.open.pop() {
-            Some(open) if closer(open.kind) == here => return true,
+            Some(open) if closer(open.kind) == here => {
+                self.brackets -= usize::from(open.kind == TokenKind::LBracket);
+                return true;
+            }
             Some(open) => Diagnostic::new(
                 token.span,
                 format!("`{here}` closes `{}`", open.text(self.text)),

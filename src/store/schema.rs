@@ -110,6 +110,15 @@ pub async fn install(client: &mut Client) -> Result<Option<i32>> {
                 )
         })?;
     }
+    // Whatever default privileges the role has.
+    tx.batch_execute(
+        "REVOKE ALL ON SCHEMA pgshift FROM PUBLIC;
+         REVOKE ALL ON ALL TABLES IN SCHEMA pgshift FROM PUBLIC;
+         REVOKE ALL ON ALL SEQUENCES IN SCHEMA pgshift FROM PUBLIC;
+         REVOKE ALL ON ALL ROUTINES IN SCHEMA pgshift FROM PUBLIC",
+    )
+    .await
+    .map_err(from_pg)?;
     let commit = async { tx.commit().await.map_err(from_pg) };
     fault::around(Write::StateUpgrade, commit).await?;
     Ok(before)

@@ -54,6 +54,10 @@ const EVENTS: &str = "
     COMMENT ON CONSTRAINT \"the Key\" ON other.events_2 IS 'key there';
     COMMENT ON CONSTRAINT code_key ON events IS 'code';
     COMMENT ON CONSTRAINT own_unique ON other.events_2 IS 'own';
+    CREATE STATISTICS code_user ON code, user_id FROM events;
+    CREATE STATISTICS own_statistics ON code, note FROM other.events_2;
+    CREATE VIEW recent AS SELECT id, code + 1 AS next FROM events WHERE user_id > 3;
+    GRANT SELECT ON recent TO PUBLIC;
     GRANT SELECT (code) ON events TO PUBLIC;
     GRANT UPDATE (code) ON events_1a TO PUBLIC;
     INSERT INTO events (id, created, user_id, code, note)

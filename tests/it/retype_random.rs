@@ -29,7 +29,7 @@ const CASES: u64 = 12;
 /// Seeds that once found something, whatever the number of cases.
 const AGAIN: &[u64] = &[];
 /// The share that may be refused, 0 to 1.
-const REFUSED_AT_MOST: f64 = 1.0;
+const REFUSED_AT_MOST: f64 = 0.6;
 /// Wrong cases after which no more are run; the first is made smaller.
 const ENOUGH: usize = 5;
 /// Cases at a time.

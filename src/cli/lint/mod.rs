@@ -23,6 +23,7 @@ use crate::lint::{self, Level, Options, Runner, Severity, World, baseline};
 use crate::pg::catalog::Wanted;
 use crate::report::lint::{self as report, File, Report, Unread};
 use crate::report::out;
+use crate::report::text::line;
 use crate::sql::Source;
 pub(super) use config::LintConfig;
 use config::setting;
@@ -200,7 +201,11 @@ fn unread_exit(app: &App, report: &Report) -> Option<Exit> {
     }
     if !matches!(app.format(), Format::Json | Format::Sarif | Format::Junit) {
         for unread in &report.unread {
-            out::stderr(&format!("error: {}: {}\n", unread.path, unread.message));
+            out::stderr(&format!(
+                "error: {}: {}\n",
+                line(&unread.path),
+                line(&unread.message)
+            ));
         }
     }
     Some(Exit::Usage)

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::at_span;
+use super::{at_span, dependents};
 use crate::catalog::{RelKind, Table};
 use crate::error::{Error, Result};
-use crate::pg::catalog::{columns_of, details, partitions};
+use crate::pg::catalog::{columns_of, dependents as catalog_dependents, details, partitions};
 use crate::pg::error::from_pg;
 use crate::plan::Draft;
 use crate::plan::retype::inbound;
@@ -80,6 +80,13 @@ async fn copied(
             .await
             .map_err(|e| at_span(migration, span, e))
     };
+    // A partition that something depends on is refused before.
+    let root = draft.catalog.tables.get(&question.table);
+    let root = root.filter(|table| table.oid == real);
+    let found = match root {
+        Some(_) => dependents::find(client, draft, question).await?,
+        None => Vec::new(),
+    };
     run(&question.create()).await?;
     let copy: u32 = client
         .query_one(
@@ -129,6 +136,11 @@ async fn copied(
         let conversion = details::conversion(client, old, new).await?;
         told.conversions.insert(column.column.clone(), conversion);
     }
+    if !found.is_empty() {
+        dependents::rehearse(client, draft, question, &found).await?;
+    }
+    told.statistics = catalog_dependents::statistics(client, real).await?;
+    told.dependents = found;
     told.understood(&question.columns)
         .map_err(|why| refused(draft, question, &why))
 }

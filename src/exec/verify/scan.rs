@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 
 use super::super::control::Control;
 use super::super::ddl::cancel_on_stop;
-use super::super::lock;
 use super::super::session::Session;
+use super::super::{commit, lock};
 use super::{Found, Verified};
 use crate::backfill::spec::tid;
 use crate::backfill::{ChunkSizer, Pace, VerifySpec};
 use crate::catalog::{Leaf, QName, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress};
+use crate::fault::{self, Write};
 use crate::pg::catalog::{self, Wanted};
 use crate::pg::error::from_pg;
 use crate::pg::probes::relation_state;
@@ -97,9 +98,11 @@ pub(super) async fn table(
     let table = load(session, spec).await?;
     let (migration, run) = (session.migration.as_str(), session.run);
     let earlier = verifications::unfinished(client, migration, run, ordinal, spec).await?;
-    let id = match earlier {
-        Some(id) => id,
-        None => verifications::begin(client, migration, run, ordinal, spec).await?,
+    let id = if let Some(id) = earlier {
+        id
+    } else {
+        let begin = verifications::begin(client, migration, run, ordinal, spec);
+        fault::around(Write::VerifyBegun, begin).await?
     };
     let mut scan = Scan {
         session,
@@ -124,7 +127,7 @@ pub(super) async fn table(
     let unguarded = scan.read_all(table).await?;
     let ranges = verifications::ranges(client, id).await?;
     let listed = verifications::wrong_rows(client, id, "wrong", most).await?;
-    verifications::end(client, id).await?;
+    fault::around(Write::VerifyEnd, verifications::end(client, id)).await?;
     Ok(Verified {
         table: spec.table.clone(),
         rows: scan.progress.rows_total,
@@ -251,7 +254,8 @@ impl Scan<'_> {
             };
             self.session.event(&event).await?;
         }
-        verifications::begin_range(client, self.id, &range).await?;
+        let begin = verifications::begin_range(client, self.id, &range);
+        fault::around(Write::VerifyRelation, begin).await?;
         Ok(Some(range))
     }
 
@@ -317,12 +321,13 @@ impl Scan<'_> {
         let client = &self.session.work;
         begin(self.session, self.spec).await?;
         let read = self.in_transaction(sql, heap, range, blocks).await;
-        let end = match &read {
-            Ok(Read::Done) => "COMMIT",
+        match &read {
+            Ok(Read::Done) => fault::around(Write::VerifyRange, commit(client)).await?,
             Err(error) if error.is_connection() => return read,
-            Ok(Read::Other) | Err(_) => "ROLLBACK",
-        };
-        client.batch_execute(end).await.map_err(from_pg)?;
+            Ok(Read::Other) | Err(_) => {
+                client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
+            }
+        }
         read
     }
 

@@ -26,9 +26,17 @@ SELECT 'c', k.conname::text, pg_get_constraintdef(k.oid),
        obj_description(k.oid, 'pg_constraint'), NULL, false, false, k.oid::int8
 FROM pg_constraint k WHERE k.conrelid = $1 AND k.contype <> 't'
 UNION ALL
-SELECT 's', t.stxname::text, regexp_replace(pg_get_statisticsobjdef(t.oid), ' FROM .*$', ''),
+SELECT 's', t.stxname::text,
+       -- Without the name before and the table behind.
+       left(substr(d.text, 1 + length(format('CREATE STATISTICS %I.%I', m.name, t.stxname))),
+            - length(' FROM ' || t.stxrelid::regclass)),
        obj_description(t.oid, 'pg_statistic_ext'), NULL, false, false, t.oid::int8
-FROM pg_statistic_ext t WHERE t.stxrelid = $1
+FROM pg_statistic_ext t
+CROSS JOIN LATERAL (SELECT pg_get_statisticsobjdef(t.oid) AS text) AS d
+CROSS JOIN LATERAL (SELECT CASE WHEN starts_with(d.text, 'CREATE STATISTICS pg_temp.')
+                                THEN 'pg_temp' ELSE nspname END AS name
+                    FROM pg_namespace WHERE oid = t.stxnamespace) AS m
+WHERE t.stxrelid = $1
 ORDER BY kind, place";
 
 /// The definitions of what a table has.

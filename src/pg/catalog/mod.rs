@@ -6,6 +6,7 @@
 //! bounds that.
 
 mod definitions;
+pub mod dependents;
 pub mod details;
 mod links;
 mod objects;

@@ -256,22 +256,19 @@ impl Context<'_> {
         }
         let on = quote::qname(&table.name);
         let message = quote::literal(
-            &format!(
-                "values of {}.{} do not fit {}",
-                table.name,
-                old.name,
-                kind.replace('%', "%%")
-            )
-            .replace('%', "%%"),
+            &format!("values of {}.{} do not fit {}", table.name, old.name, kind)
+                .replace('%', "%%"),
         );
         let hint = quote::literal(&format!(
             "shorten them, or leave the type as it is: a revert section with SELECT 1 in the file; \
              they are those with {name} IS DISTINCT FROM {name}::{kind}"
         ));
         let mut check = InverseStep::new(format!(
-            "DO $pgshift$ BEGIN IF EXISTS (SELECT FROM {on} WHERE {name} IS DISTINCT FROM \
-             {name}::{kind}) THEN RAISE EXCEPTION {message} USING HINT = {hint}; END IF; \
-             END $pgshift$"
+            "DO {}",
+            quote::dollar(&format!(
+                " BEGIN IF EXISTS (SELECT FROM {on} WHERE {name} IS DISTINCT FROM {name}::{kind}) \
+                 THEN RAISE EXCEPTION {message} USING HINT = {hint}; END IF; END "
+            ))
         ));
         check.reads = Some(RelName::from(&table.name));
         check.title = Some(format!(

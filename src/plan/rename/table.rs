@@ -15,7 +15,7 @@ use crate::plan::sections::{Known, Sections};
 use crate::plan::step::{Phase, Step, Undo};
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOpKind, RelName};
-use crate::sql::quote::{ident, literal, qname};
+use crate::sql::quote::{dollar, ident, literal, qname};
 
 /// First release where a view can run with the rights, and so the policies, of who uses it.
 const SECURITY_INVOKER: u32 = 15;
@@ -154,16 +154,17 @@ fn create_view(
     if !as_user {
         // The view's rights alone decide, so it has none but the table's: not what ALTER DEFAULT
         // PRIVILEGES gives to new relations.
-        all.push(format!(
-            "DO $pgshift$ DECLARE grantee oid; BEGIN\n\
+        let body = format!(
+            " DECLARE grantee oid; BEGIN\n\
              FOR grantee IN SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) a\n\
              \x20   WHERE c.oid = {}::regclass AND a.grantee <> c.relowner LOOP\n\
-             \x20 EXECUTE 'REVOKE ALL ON {} FROM ' ||\n\
+             \x20 EXECUTE {} ||\n\
              \x20   CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END;\n\
-             END LOOP; END $pgshift$",
+             END LOOP; END ",
             literal(&view),
-            view.replace('\'', "''")
-        ));
+            literal(&format!("REVOKE ALL ON {view} FROM "))
+        );
+        all.push(format!("DO {}", dollar(&body)));
     }
     all.extend(table.grants.iter().filter_map(|g| grant(g, &view)));
     if let Some(comment) = &table.comment {

@@ -164,6 +164,7 @@ impl<'d> Swapped<'d> {
             });
             steps.extend(self.checked(side, &key.name, &definition, key.validated, true));
         }
+        steps.extend(self.statistics(side));
         steps.extend(self.details(side));
         steps.push(self.analyze(side));
         steps

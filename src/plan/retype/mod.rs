@@ -10,6 +10,7 @@
 mod cascade;
 mod default;
 mod definition;
+pub mod dependents;
 mod dress;
 pub mod inbound;
 pub mod partitions;
@@ -401,7 +402,13 @@ fn check_column(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()>
     if let Some((why, help)) = partitions::refusal(table, name) {
         return refuse(why, help);
     }
-    if let Some(dependents) = table.dependents.get(name).filter(|all| !all.is_empty()) {
+    let dependents = table.dependents.get(name).map_or(&[][..], Vec::as_slice);
+    let dependents = if table.kind == RelKind::Partitioned {
+        partitions::refused_at_once(dependents)
+    } else {
+        dependents::refused_at_once(dependents)
+    };
+    if !dependents.is_empty() {
         return refuse(
             format!(
                 "{} depend on column {name} of {}",

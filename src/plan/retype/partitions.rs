@@ -20,9 +20,8 @@ use crate::lock::LockMode;
 use crate::plan::build::lock_on;
 use crate::plan::forms::NOT_NULL_CONSTRAINTS;
 use crate::plan::step::{PartOf, Phase, Step, Undo};
-use crate::plan::sync::function::dollar_tag;
 use crate::sql::dml::identifiers;
-use crate::sql::quote::{ident, literal, qname};
+use crate::sql::quote::{dollar, ident, literal, qname};
 
 /// A part of an index of the root.
 #[derive(Debug, Clone)]
@@ -91,6 +90,13 @@ pub(super) fn refusal(table: &Table, column: &str) -> Option<(String, String)> {
     ))
 }
 
+/// Of what depends on a column of a partitioned table: triggers, policies and the like have
+/// something of their own in each partition.
+pub(super) fn refused_at_once(dependents: &[String]) -> Vec<&str> {
+    let others = dependents.iter().filter(|d| !d.starts_with("view "));
+    others.map(String::as_str).collect()
+}
+
 fn tail_of<'d>(all: &'d [Definition], name: &str) -> Option<&'d str> {
     let index = all
         .iter()
@@ -118,7 +124,9 @@ pub fn differs(
         let of = |table: &Table| table.column(&retype.column).and_then(|c| c.default.clone());
         of(table).is_some() && of(table) != of(root)
     };
-    table.indexes.iter().any(index)
+    let statistics = |d: &Definition| d.kind == DefinitionKind::Statistics;
+    partition.definitions.iter().any(statistics)
+        || table.indexes.iter().any(index)
         || table.constraints.iter().any(check)
         || columns.iter().any(default)
 }
@@ -361,6 +369,7 @@ impl<'d> Swapped<'d> {
         for key in self.constraints(ConstraintKind::ForeignKey) {
             steps.extend(self.foreign_key_of_leaves(side, key));
         }
+        steps.extend(self.statistics(side));
         steps.extend(self.details(side));
         for (_, own) in self.nodes() {
             let all = own.dress_own(side).into_iter();
@@ -391,8 +400,7 @@ impl<'d> Swapped<'d> {
             literal(&qname(&own.table.name)),
             statements.join(";\n    ")
         );
-        let tag = dollar_tag(&body);
-        Some(format!("DO {tag}{body}{tag}"))
+        Some(format!("DO {}", dollar(&body)))
     }
 
     fn form(side: Side, index: &IndexForm) -> &str {

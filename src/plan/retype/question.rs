@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use super::Retype;
 use super::definition::{as_valid, index_tail};
+use super::dependents::statistics::{StatisticsForm, forms};
+use crate::catalog::dependents::{Dependent, StatisticsDetails};
 use crate::catalog::details::{ColumnDetails, Conversion, Definition, DefinitionKind};
 use crate::catalog::{Column, QName};
 use crate::sql::Span;
@@ -84,6 +86,17 @@ impl Question {
             .collect()
     }
 
+    /// Gives the copy, whose columns are called as the new ones, the names of the real table.
+    pub fn as_the_real_one(&self) -> Vec<String> {
+        let mut sql = self.rename(|c| (&c.shadow, &c.column));
+        sql.push(format!(
+            "ALTER TABLE pg_temp.{} RENAME TO {}",
+            ident(&self.copy),
+            ident(&self.table.name)
+        ));
+        sql
+    }
+
     /// Gives the columns the names that the new ones have until contract.
     pub fn to_shadow(&self) -> Vec<String> {
         self.rename(|c| (&c.column, &c.shadow))
@@ -107,6 +120,10 @@ pub struct Told {
     pub details: BTreeMap<String, ColumnDetails>,
     /// By column: how its types convert.
     pub conversions: BTreeMap<String, Conversion>,
+    /// What depends on the columns.
+    pub dependents: Vec<Dependent>,
+    /// What the table's extended statistics have, in the order of their definitions.
+    pub statistics: Vec<StatisticsDetails>,
 }
 
 /// An index of a column, for the old and for the new one.
@@ -154,6 +171,10 @@ pub struct Answer {
     pub conversions: BTreeMap<String, Conversion>,
     /// The partitions of a partitioned table, parents first.
     pub nodes: Vec<super::partitions::Node>,
+    /// What depends on the columns, in an order in which it can be made.
+    pub dependents: Vec<Dependent>,
+    /// Extended statistics of the columns.
+    pub statistics: Vec<StatisticsForm>,
 }
 
 impl Told {
@@ -165,6 +186,7 @@ impl Told {
         let mut answer = Answer {
             details: self.details,
             conversions: self.conversions,
+            dependents: self.dependents,
             ..Answer::default()
         };
         let of = |all: &[Definition], kind| -> Vec<Definition> {
@@ -229,14 +251,9 @@ impl Told {
                 name: check.name,
             });
         }
-        let real = of(&self.table, DefinitionKind::Statistics);
-        let copied = of(&self.copy, DefinitionKind::Statistics);
-        let renamed = of(&self.old, DefinitionKind::Statistics);
-        for ((statistics, copy), old) in real.iter().zip(&copied).zip(&renamed) {
-            if copy.text != old.text {
-                return Err(format!("the statistics {} are about it", statistics.name));
-            }
-        }
+        let statistics = [&self.table, &self.copy, &self.old, &self.new]
+            .map(|all| of(all, DefinitionKind::Statistics));
+        answer.statistics = forms(&statistics, &self.statistics)?;
         for retype in columns {
             let Some(column) = self.columns.iter().find(|c| c.name == retype.shadow) else {
                 return Err(format!("the copy has no column {}", retype.shadow));

@@ -12,9 +12,8 @@ use crate::catalog::details::OwnedSequence;
 use crate::lock::LockMode;
 use crate::plan::draft::Draft;
 use crate::plan::step::{Phase, Step, Undo, Work};
-use crate::plan::sync::function::dollar_tag;
 use crate::plan::sync::{Form, Renamed, SyncGroup};
-use crate::sql::quote::{ident, literal, qname};
+use crate::sql::quote::{dollar, ident, literal, qname};
 
 use super::definition::deferrable;
 
@@ -51,14 +50,21 @@ pub(in crate::plan) fn swap(
             ]
         })
         .collect();
-    let mut there = table.there();
+    let mut there = table.drop_dependents();
+    there.extend(table.there());
+    there.extend(table.make_dependents());
     there.extend(group.replace_function(Form::ReverseOnly, &renamed));
-    let mut back = table.back();
+    let mut back = table.drop_dependents();
+    back.extend(table.back());
+    back.extend(table.make_dependents());
     back.extend(group.replace_function(Form::Both, &[]));
     let names: Vec<&str> = table.columns.iter().map(|r| r.column.as_str()).collect();
     let names = names.join(", ");
     let name = &table.table.name;
-    let mut locks = vec![table.lock(LockMode::AccessExclusive)];
+    let mut locks = table.dependents_locks();
+    let mut back_locks = locks.clone();
+    locks.push(table.lock(LockMode::AccessExclusive));
+    back_locks.push(table.lock(LockMode::AccessExclusive));
     locks.extend(table.referenced(LockMode::AccessExclusive));
 
     let mut ways = vec![table.check_back(&names, search_path)];
@@ -75,7 +81,8 @@ pub(in crate::plan) fn swap(
                 format!("swap {names} of {name} back to the old type"),
                 back,
             )
-            .locks(vec![table.lock(LockMode::AccessExclusive)]),
+            .locks(back_locks)
+            .relies(table.relies(false)),
     );
     let lost = table
         .columns
@@ -87,6 +94,8 @@ pub(in crate::plan) fn swap(
             way_back::lost(old, new, authors)
         })
         .collect();
+    // The swap of an earlier table makes again what depends on both, maybe in other words.
+    let first = draft.retypes.keys().next() == Some(name);
     let mut step = Step::sql(
         Phase::Contract,
         format!("swap {names} of {name} to the new type"),
@@ -95,13 +104,13 @@ pub(in crate::plan) fn swap(
     .locks(locks)
     .undo(Undo::Steps { steps: ways, lost })
     .line(table.line)
+    .relies(table.relies(first))
     .note(
         "the old column follows what is written until purge, for a revert; a value that it cannot \
          hold makes it null, and a revert stops while there is one",
     );
-    if let Some(note) = table.tree_note() {
-        step = step.note(note);
-    }
+    step.notes.extend(table.dependents_note());
+    step.notes.extend(table.tree_note());
     for retype in table.columns {
         for sequence in table.sequences(retype) {
             if table.widened(retype, sequence).is_some() {
@@ -167,6 +176,7 @@ impl<'d> Swapped<'d> {
         for index in self.plain_indexes() {
             sql.push(format!("DROP INDEX {}", self.index_name(&index.name)));
         }
+        sql.extend(self.drop_statistics());
         sql.extend(self.columns_there());
         sql.extend(self.take_place(Side::New));
         sql.extend(self.index_columns(str::to_owned, |r| (&r.shadow, &r.column)));
@@ -245,6 +255,7 @@ impl<'d> Swapped<'d> {
                 ident(&self.aid(Side::New, &index.name))
             ));
         }
+        sql.extend(self.leave_statistics());
         sql.extend(self.columns_back());
         sql.extend(self.take_place(Side::Old));
         let new = |name: &str| self.aid(Side::New, name);
@@ -334,8 +345,7 @@ impl<'d> Swapped<'d> {
             pairs.join(", "),
             indexes.join(", "),
         );
-        let tag = dollar_tag(&body);
-        Some(format!("DO {tag}{body}{tag}"))
+        Some(format!("DO {}", dollar(&body)))
     }
 
     /// What a side was dressed with gets the names that it stands for.
@@ -380,6 +390,7 @@ impl<'d> Swapped<'d> {
                 ident(&index.name)
             ));
         }
+        sql.extend(self.take_statistics(side));
         for index in &self.answer.indexes {
             if index.definition.clustered {
                 sql.push(format!("{head} CLUSTER ON {}", ident(&index.name)));

@@ -3,6 +3,7 @@
 use super::Retype;
 use super::question::{Question, Told};
 use crate::catalog::QName;
+use crate::catalog::dependents::StatisticsDetails;
 use crate::catalog::details::{Definition, DefinitionKind};
 use crate::plan::testing::column;
 use crate::sql::Span;
@@ -29,6 +30,14 @@ fn definition(kind: DefinitionKind, name: &str, text: &str) -> Definition {
         tablespace: None,
         clustered: false,
         replica_identity: false,
+    }
+}
+
+fn statistics() -> StatisticsDetails {
+    StatisticsDetails {
+        name: QName::new("app", "s"),
+        owner: None,
+        target: None,
     }
 }
 
@@ -95,15 +104,16 @@ fn what_is_not_in_the_copy_is_an_error() {
         (|told| told.columns.clear(), "the copy has no column new"),
         (
             |told| {
-                for (all, text) in [
-                    (&mut told.table, "CREATE STATISTICS s ON n"),
-                    (&mut told.copy, "CREATE STATISTICS s ON n"),
-                    (&mut told.old, "CREATE STATISTICS s ON old"),
-                ] {
-                    all.push(definition(DefinitionKind::Statistics, "s", text));
+                for all in [&mut told.table, &mut told.copy] {
+                    all.push(definition(DefinitionKind::Statistics, "s", " ON n, other"));
                 }
+                told.statistics.push(statistics());
             },
-            "the statistics s are about it",
+            "the copy of statistics s is gone",
+        ),
+        (
+            |told| told.statistics.push(statistics()),
+            "extended statistics are not in the copy",
         ),
     ] {
         let mut told = told();

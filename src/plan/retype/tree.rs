@@ -4,9 +4,8 @@
 
 use super::definition::deferrable;
 use crate::catalog::{Constraint, QName, Table};
-use crate::plan::sync::function::dollar_tag;
 use crate::sql::lex::{TokenKind, is_keyword, lex_code};
-use crate::sql::quote::{ident, literal, qname};
+use crate::sql::quote::{dollar, ident, literal, qname};
 
 /// The size up to which the index of a partition made meanwhile is built at once: some
 /// milliseconds of work.
@@ -77,8 +76,7 @@ fn key(word: &str, tail: &str, tablespace: Option<&str>, deferrable: &str) -> St
 
 fn block(declare: &str, body: &str) -> String {
     let body = format!("\nDECLARE\n{declare}BEGIN\n{body}END\n");
-    let tag = dollar_tag(&body);
-    format!("DO {tag}{body}{tag}")
+    format!("DO {}", dollar(&body))
 }
 
 /// The index and its parts, as (oid, relation, name, schema), the root's first.

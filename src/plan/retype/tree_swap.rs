@@ -6,8 +6,7 @@ use super::dress::{Side, Swapped};
 use super::swap::rename_constraint;
 use super::tree::{Kind, replace_foreign_key};
 use crate::catalog::ConstraintKind;
-use crate::plan::sync::function::dollar_tag;
-use crate::sql::quote::{ident, literal};
+use crate::sql::quote::{dollar, ident, literal};
 
 impl<'d> Swapped<'d> {
     /// From the old type to the new one.
@@ -32,6 +31,7 @@ impl<'d> Swapped<'d> {
             let aid = self.aid(Side::New, &index.name);
             sql.extend(self.tree(index).replace(&index.name, &aid, None));
         }
+        sql.extend(self.drop_statistics());
         sql.extend(self.columns_there());
         sql.extend(self.keys(Side::New));
         sql.extend(self.take_own_place(Side::New));
@@ -65,6 +65,7 @@ impl<'d> Swapped<'d> {
             );
             sql.extend(self.tree(index).replace(&index.name, &old, Some(&new)));
         }
+        sql.extend(self.leave_statistics());
         sql.extend(self.columns_back());
         sql.extend(self.keys(Side::Old));
         sql.extend(self.take_own_place(Side::Old));
@@ -117,6 +118,7 @@ impl<'d> Swapped<'d> {
         for index in self.plain_indexes() {
             sql.push(format!("DROP INDEX {}", self.index_name(&index.name)));
         }
+        sql.extend(self.drop_statistics());
         for retype in self.columns {
             if self.has_not_null(retype) {
                 let column = ident(&retype.column);
@@ -155,6 +157,7 @@ impl<'d> Swapped<'d> {
                 ident(&self.aid(Side::New, &index.name))
             ));
         }
+        sql.extend(self.leave_statistics());
         for retype in self.columns {
             if let Some((name, aid)) = self.not_null_names(Side::New, retype) {
                 sql.push(rename_constraint(&head, &name, &aid));
@@ -170,6 +173,7 @@ impl<'d> Swapped<'d> {
             let aid = self.aid(side, &check.name);
             sql.push(rename_constraint(&self.head(), &aid, &check.name));
         }
+        sql.extend(self.take_statistics(side));
         for (node, own) in self.nodes() {
             let mut all = own.take_place(side);
             for retype in self.columns {
@@ -205,8 +209,7 @@ END
             literal(&retype.column),
             literal(&retype.column),
         );
-        let tag = dollar_tag(&body);
-        self.is_tree().then(|| format!("DO {tag}{body}{tag}"))
+        self.is_tree().then(|| format!("DO {}", dollar(&body)))
     }
 
     /// Gives the columns of every index of the tree the names of the table's columns.
@@ -245,7 +248,6 @@ END
             table = self.regclass(),
             names = names.join(", "),
         );
-        let tag = dollar_tag(&body);
-        format!("DO {tag}{body}{tag}")
+        format!("DO {}", dollar(&body))
     }
 }

@@ -253,19 +253,3 @@ fn record(values: &[String]) -> String {
 fn differ(one: &str, other: &str) -> String {
     format!("{one} OPERATOR(pg_catalog.*<>) {other}")
 }
-
-/// A dollar-quote tag that the body does not contain.
-pub(in crate::plan) fn dollar_tag(body: &str) -> String {
-    let mut n = 0;
-    loop {
-        let tag = if n == 0 {
-            "$pgshift$".to_owned()
-        } else {
-            format!("$pgshift{n}$")
-        };
-        if !body.contains(&tag) {
-            return tag;
-        }
-        n += 1;
-    }
-}

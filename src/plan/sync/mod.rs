@@ -5,7 +5,7 @@
 //! The author's expressions are evaluated verbatim over a one-row subquery that carries the
 //! table's range name, so their column references resolve as in the author's own UPDATE.
 
-pub(super) mod function;
+mod function;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::QName;
-use crate::sql::quote::{derived_name, ident, literal, qname};
+use crate::sql::quote::{derived_name, dollar, ident, literal, qname};
 
 /// The transaction-local setting that our own chunk writes carry, so that the trigger skips them.
 pub const WRITER_SETTING: &str = "pgshift.writer";
@@ -320,12 +320,18 @@ impl SyncGroup {
             }
         }
         body.push_str("  RETURN NEW;\nEND\n");
-        let tag = function::dollar_tag(&body);
+        // It is compiled in the application's sessions, which may read backslashes otherwise.
+        let strings = if body.contains('\\') {
+            "\nSET standard_conforming_strings = on"
+        } else {
+            ""
+        };
         format!(
             "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql\n\
-             SET search_path = {}\nAS {tag}{body}{tag}",
+             SET search_path = {}{strings}\nAS {}",
             qname(&self.function),
             self.search_path,
+            dollar(&body),
         )
     }
 }

@@ -9,7 +9,7 @@ use sqlparser::parser::Parser;
 
 use super::reader::refuse;
 use super::{Delete, TableRef, Update};
-use crate::sql::lex::{MAX_IDENT, floor_char_boundary};
+use crate::sql::lex::{MAX_IDENT, floor_char_boundary, lex_code};
 use crate::sql::source::{Diagnostic, Span};
 
 pub(super) fn update(text: &str, ours: &Update) -> Result<(), Diagnostic> {
@@ -42,7 +42,14 @@ pub(super) fn delete(text: &str, ours: &Delete) -> Result<(), Diagnostic> {
     }
 }
 
+/// Tokens of a statement that is given to `sqlparser`. Its limit of recursion does not count chains
+/// (`a || a || …`), whose tree is as deep as they are long: dropping it would overflow the stack.
+const MOST_TOKENS: usize = 5_000;
+
 fn parse(text: &str) -> Option<Vec<Statement>> {
+    if lex_code(text).len() > MOST_TOKENS {
+        return None;
+    }
     Parser::parse_sql(&PostgreSqlDialect {}, text).ok()
 }
 

@@ -4,8 +4,10 @@
 mod blind;
 mod blockers;
 mod churn;
+mod clock;
 mod connections;
 mod custom;
+mod disk;
 mod key_type;
 mod kill;
 mod latency;
@@ -21,6 +23,7 @@ mod signals;
 mod slots;
 mod standbys;
 mod storm;
+mod timeouts;
 
 use std::time::{Duration, Instant};
 

@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use pgshift::demo::{Cluster, StopMode};
+use tokio_postgres::Client;
 
 use super::outage::durable;
 use super::{ID, Scene, TOTAL_CENTS, audit, orders};
 use crate::points::{Row, history, seed, table};
-use crate::support::{Cli, Db, Network, Running, connect};
+use crate::support::{Cli, Db, Network, PgBouncer, Running, Workload, connect};
 
 const ROWS: u32 = 40_000;
 /// A run that has met its faults ends, or says why not, within this time.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -25,10 +26,14 @@ enum Fault {
     TailLost,
     Network,
     Frozen,
+    Pooler,
+    Full,
+    Locks,
+    Timeouts,
 }
 
 /// The kinds, with their names in the table.
-const FAULTS: [(Fault, &str); 7] = [
+const FAULTS: [(Fault, &str); 11] = [
     (Fault::Killed, "pgshift killed (SIGKILL)"),
     (Fault::SessionsEnded, "server sessions terminated"),
     (
@@ -39,6 +44,10 @@ const FAULTS: [(Fault, &str); 7] = [
     (Fault::TailLost, "the same, and the last commits lost"),
     (Fault::Network, "network slow, cut, replies to COMMIT lost"),
     (Fault::Frozen, "pgshift frozen past its lease"),
+    (Fault::Pooler, "PgBouncer killed, started again"),
+    (Fault::Full, "no connection left at the server"),
+    (Fault::Locks, "long row and table locks, deadlocks"),
+    (Fault::Timeouts, "short timeouts on role and database"),
 ];
 
 /// A round: what was found in the end.
@@ -59,6 +68,7 @@ struct Round {
     fault: Fault,
     scene: Scene,
     network: Network,
+    pooler: Option<PgBouncer>,
     args: Vec<&'static str>,
 }
 
@@ -78,12 +88,23 @@ impl Round {
             scene.cli = Cli::new(&scene.db).env("DATABASE_URL", &url);
             scene.cli.migration(ID, TOTAL_CENTS);
         }
+        let mut pooler = None;
+        if fault == Fault::Pooler {
+            let primary = cluster.url("postgres");
+            let pool = PgBouncer::start(&primary, "transaction", 5, scene.db.name()).await;
+            scene.cli = Cli::new(&scene.db)
+                .env("DATABASE_URL", &pool.url(scene.db.name()))
+                .env("PGSHIFT_DIRECT_URL", &scene.db.url());
+            scene.cli.migration(ID, TOTAL_CENTS);
+            pooler = Some(pool);
+        }
         let workers = ["1", "1", "3"][rng.usize(0..3)];
         let args = vec!["--duty", "0.2", "--workers", workers];
         Self {
             fault,
             scene,
             network,
+            pooler,
             args,
         }
     }
@@ -101,7 +122,11 @@ impl Round {
         // Not resumed but taken back, at times.
         let back = self.scene.rng.u8(0..4) == 0;
         let reverted = self.end(running, back).await;
-        load.stop().await;
+        let report = load.stop().await;
+        if self.fault == Fault::Locks {
+            // Nor did the application lose a deadlock to us.
+            report.expect_no_error();
+        }
         let mut found = Found {
             reverted,
             lost_events: history::wrong_with(&self.scene.db).await,
@@ -190,9 +215,91 @@ impl Round {
                     running.wait().await.expect(5);
                     running = second;
                 }
+                Fault::Pooler => {
+                    let pool = self.pooler.as_mut().expect("a pooler");
+                    pool.kill();
+                    let time = Duration::from_millis(self.scene.rng.u64(10..2_000));
+                    tokio::time::sleep(time).await;
+                    pool.start_again().await;
+                }
+                Fault::Full => self.fill().await,
+                Fault::Locks => self.lock().await,
+                Fault::Timeouts => self.hurry().await,
             }
         }
         running
+    }
+
+    async fn end_sessions(&self) {
+        let _: Vec<bool> = self
+            .scene
+            .rows(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE application_name = 'pgshift' AND datname = current_database()",
+            )
+            .await;
+    }
+
+    /// Others take every connection, those of the runner too, and keep them for a while.
+    async fn fill(&mut self) {
+        let url = self.scene.db.url();
+        let mut others: Vec<Client> = Vec::new();
+        let until = Instant::now() + self.scene.moment(500, 3_000);
+        while Instant::now() < until {
+            if let Ok(client) = connect(&url).await {
+                others.push(client);
+            } else {
+                self.end_sessions().await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// The table is locked for longer than any try of ours lasts, and rows are taken in the order
+    /// that meets a chunk's.
+    async fn lock(&mut self) {
+        let crossing = Workload::start(&self.scene.db.url(), 4, 40, |n| {
+            let id = n * 7919 % u64::from(ROWS - 20) + 20;
+            // Always the later row first: these never wait for each other in a circle.
+            format!(
+                "BEGIN; UPDATE orders SET note = 'later' WHERE id = {id};
+                 SELECT pg_sleep(0.05);
+                 UPDATE orders SET note = 'earlier' WHERE id = {}; COMMIT",
+                id - 19
+            )
+        });
+        let holder = self.scene.db.client().await;
+        let time = self.scene.moment(300, 2_500).as_secs_f64();
+        let table =
+            format!("BEGIN; LOCK TABLE orders IN SHARE MODE; SELECT pg_sleep({time}); COMMIT");
+        holder.batch_execute(&table).await.expect(&table);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        crossing.stop().await.expect_no_error();
+    }
+
+    /// Timeouts that are meant for the application, and sessions that are made under them.
+    async fn hurry(&mut self) {
+        let version: i32 = self
+            .scene
+            .one("SELECT current_setting('server_version_num')::int")
+            .await;
+        let name = self.scene.db.name();
+        let mut names = vec![
+            "statement_timeout",
+            "lock_timeout",
+            "idle_in_transaction_session_timeout",
+            "idle_session_timeout",
+        ];
+        if version >= 170_000 {
+            names.push("transaction_timeout");
+        }
+        let client = connect(&self.scene.db.url()).await.expect("a session");
+        for name_of in names {
+            let time = self.scene.rng.u64(200..1_000);
+            let sql = format!("ALTER DATABASE {name} SET {name_of} = {time}");
+            client.batch_execute(&sql).await.expect(&sql);
+        }
+        self.end_sessions().await;
     }
 
     async fn fail_over(&mut self, cluster: &mut Cluster) {

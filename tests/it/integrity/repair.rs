@@ -83,7 +83,14 @@ async fn from_ready_on_a_person_chooses() {
         .one("SELECT md5(string_agg(orders::text, '')) FROM orders")
         .await;
     let output = cli.run(&["repair", ID]).await.expect(6);
-    assert!(output.stderr.contains("--from new"), "{}", output.stderr);
+    for words in [
+        format!("{ID} is ready"),
+        format!("`pgshift verify {ID} --values`"),
+        format!("`pgshift repair {ID} --from old`"),
+        format!("`pgshift repair {ID} --from new`"),
+    ] {
+        assert!(output.stderr.contains(&words), "{words}: {}", output.stderr);
+    }
     let after: String = db
         .one("SELECT md5(string_agg(orders::text, '')) FROM orders")
         .await;

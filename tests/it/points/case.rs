@@ -268,7 +268,15 @@ async fn hold_up(project: &Project) {
     let client = project.db.client().await;
     let lock = format!("BEGIN; LOCK TABLE {} IN SHARE MODE", tables.join(", "));
     client.batch_execute(&lock).await.expect(&lock);
+    let watch = project.db.client().await;
     tokio::spawn(async move {
+        // From when a runner is there: on a busy machine that takes a while.
+        let (begun, mut there) = (Instant::now(), false);
+        while !there && begun.elapsed() < Duration::from_secs(15) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let row = watch.query_one("SELECT EXISTS (SELECT FROM pgshift.lease)", &[]);
+            there = row.await.is_ok_and(|row| row.get(0));
+        }
         tokio::time::sleep(Duration::from_millis(1_800)).await;
         let end = client.batch_execute("COMMIT").await;
         end.expect("the end of the lock");

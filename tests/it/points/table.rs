@@ -29,6 +29,16 @@ impl Row {
     }
 }
 
+impl std::ops::AddAssign for Row {
+    fn add_assign(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.resumed += other.resumed;
+        self.reverted += other.reverted;
+        self.wrong_rows += other.wrong_rows;
+        self.lost_events += other.lost_events;
+    }
+}
+
 /// Appends rows to the file `PGSHIFT_FAULTS_TABLE`, where there is one.
 pub(crate) fn write(rows: &BTreeMap<&'static str, Row>) {
     let mut text = String::new();

@@ -17,9 +17,8 @@ use crate::lock::{LockMode, LockOn};
 use crate::plan::build::{line, lock_on};
 use crate::plan::draft::Draft;
 use crate::plan::step::{Phase, Step, Undo};
-use crate::plan::sync::function::dollar_tag;
 use crate::sql::lex::{TokenKind, ident_value, is_keyword, lex_code};
-use crate::sql::quote::{derived_name, ident, literal, qname};
+use crate::sql::quote::{derived_name, dollar, ident, literal, qname};
 
 pub(super) use question::check;
 pub(in crate::plan) use question::questions;
@@ -367,8 +366,7 @@ pub(super) fn turn(table: &QName, name: &str, definition: &str, first: bool) -> 
         literal(&qname(table)),
         literal(name),
     );
-    let tag = dollar_tag(&body);
-    Some(format!("DO {tag}{body}{tag}"))
+    Some(format!("DO {}", dollar(&body)))
 }
 
 /// The steps that give each a second one before READY, after all that they need.

@@ -86,10 +86,7 @@ pub(in crate::plan) fn join(
     };
     let gone = || keys.iter().map(|key| key.drop_sql(&key.constraint.name));
     if let Work::Sql { statements } = &mut all.work {
-        let there = std::mem::take(statements);
-        *statements = lock.clone();
-        statements.extend(gone());
-        statements.extend(there.into_iter().filter(|sql| !is_lock(sql)));
+        lock_first(statements, &lock, gone());
         statements.extend(places(Side::New));
     }
     let locks = all.locks.clone();
@@ -101,10 +98,7 @@ pub(in crate::plan) fn join(
             add_lock(&mut back.locks, lock);
         }
         if let Work::Sql { statements } = &mut back.work {
-            let back = std::mem::take(statements);
-            *statements = lock;
-            statements.extend(gone());
-            statements.extend(back.into_iter().filter(|sql| !is_lock(sql)));
+            lock_first(statements, &lock, gone());
             statements.extend(places(Side::Old));
             // The index of a primary key is gone, and what referenced it with it.
             for key in &keys {
@@ -137,7 +131,18 @@ fn is_lock(sql: &str) -> bool {
 
 /// The transaction that swaps back.
 fn is_swap(step: &Step) -> bool {
-    matches!(&step.work, Work::Sql { statements } if statements.first().is_some_and(|s| is_lock(s)))
+    matches!(&step.work, Work::Sql { statements } if statements.iter().any(|s| is_lock(s)))
+}
+
+/// Puts these locks, and what is to be gone, where the first lock of a swap was: what it drops before
+/// (views) a query locks before its tables too.
+fn lock_first(statements: &mut Vec<String>, lock: &[String], gone: impl Iterator<Item = String>) {
+    let at = statements.iter().position(|sql| is_lock(sql)).unwrap_or(0);
+    let mut rest = statements.split_off(at);
+    rest.retain(|sql| !is_lock(sql));
+    statements.extend_from_slice(lock);
+    statements.extend(gone);
+    statements.append(&mut rest);
 }
 
 fn add_lock(locks: &mut Vec<LockOn>, lock: LockOn) {
@@ -166,6 +171,7 @@ fn merge(mut one: Step, other: Step) -> Step {
         for lock in other.locks {
             add_lock(&mut one.locks, lock);
         }
+        one.relies.extend(other.relies);
         for note in other.notes {
             if !one.notes.contains(&note) {
                 one.notes.push(note);

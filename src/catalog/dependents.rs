@@ -1,0 +1,96 @@
+//! What depends on columns of a table beside its own indexes, constraints and statistics: views,
+//! triggers, policies, publications, functions with a parsed body, and what depends on those.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
+
+use super::QName;
+
+/// What kind of object it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DependentKind {
+    /// A view.
+    View,
+    /// A materialized view.
+    MaterializedView,
+    /// A rule on a view, beside the view's own query.
+    ViewRule,
+    /// A trigger.
+    Trigger,
+    /// A policy.
+    Policy,
+    /// A table in a publication, with a list of columns or a condition.
+    Publication,
+    /// A function or procedure in SQL whose body is kept parsed (`BEGIN ATOMIC`), or of the type of
+    /// a view's rows.
+    Function,
+    /// Anything else.
+    Other,
+}
+
+/// Why an object cannot be made again as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    /// The current role is no member of its owner.
+    Owner,
+    /// The current role may not create in its schema.
+    Schema,
+    /// It belongs to an extension.
+    Extension,
+    /// It has a security label.
+    Label,
+    /// It is temporary: of another session.
+    Temporary,
+    /// Rights on it were given by others than its owner.
+    PassedOn,
+    /// It depends on itself by way of others.
+    Circle,
+}
+
+/// An object, with the statements that drop it and make it again. Names in them are qualified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependent {
+    /// What it is.
+    pub kind: DependentKind,
+    /// Its oid, in the catalog of its kind.
+    pub oid: u32,
+    /// `pg_describe_object`, names qualified: `view public.totals`.
+    pub what: String,
+    /// The relation that dropping it locks: the view itself, or the table of a trigger.
+    pub relation: Option<QName>,
+    /// Drops it; empty where the kind is [`DependentKind::Other`].
+    pub drop: String,
+    /// Makes it, and gives it all that it had: owner, rights, comments, state.
+    pub create: Vec<String>,
+    /// Why that would not be all of it.
+    pub obstacles: Vec<Obstacle>,
+}
+
+impl Dependent {
+    /// Tells this state of the object from any other: the SHA-256 of its statements, in
+    /// hexadecimal digits.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        for statement in &self.create {
+            hash.update(statement.as_bytes());
+            hash.update([0]);
+        }
+        let mut text = String::new();
+        for byte in hash.finalize() {
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+}
+
+/// Extended statistics of a table, beside their definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatisticsDetails {
+    /// Name.
+    pub name: QName,
+    /// Owner's role name, where it is not the current role.
+    pub owner: Option<String>,
+    /// SET STATISTICS, where it was set.
+    pub target: Option<i32>,
+}

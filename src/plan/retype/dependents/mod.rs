@@ -1,0 +1,235 @@
+//! What depends on a column whose type changes: views, triggers, policies, tables in publications,
+//! functions. It follows the column's number, not its name, so it is dropped before the swap and
+//! made again after it, by the server's own words of before, in which the name now is the new
+//! column's. The way back is the same.
+
+pub(in crate::plan) mod statistics;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use super::dress::Swapped;
+use crate::catalog::Table;
+use crate::catalog::dependents::{Dependent, DependentKind, Obstacle};
+use crate::lock::{LockMode, LockOn};
+use crate::plan::build::lock_on;
+use crate::plan::step::Relies;
+
+/// The way out of most of it.
+const BEFORE_AND_AFTER: &str = "drop it in an earlier migration and make it again in a later one";
+
+/// Of what depends on a column, as the catalog describes it, what is refused without asking more:
+/// the server would not even change the type of an empty copy.
+pub(super) fn refused_at_once(dependents: &[String]) -> Vec<&str> {
+    let generated = |d: &&String| d.starts_with("generated ") || d.starts_with("partition key of");
+    dependents
+        .iter()
+        .filter(generated)
+        .map(String::as_str)
+        .collect()
+}
+
+/// Why these cannot be dropped and made again in a moment, and the way out.
+pub fn refusal(dependents: &[Dependent]) -> Option<(String, String)> {
+    dependents.iter().find_map(|dependent| {
+        let what = &dependent.what;
+        let help = BEFORE_AND_AFTER.to_owned();
+        match dependent.kind {
+            DependentKind::MaterializedView => {
+                return Some((
+                    format!("{what} depends on it: computing it anew would keep everybody waiting"),
+                    "drop it in an earlier migration and make it again in a later one; to have \
+                     one all the time, make one of another name without the column first"
+                        .to_owned(),
+                ));
+            }
+            DependentKind::Other => {
+                return Some((
+                    format!("{what} depends on it, and cannot follow to another column"),
+                    help,
+                ));
+            }
+            _ => {}
+        }
+        let (why, help) = match dependent.obstacles.first()? {
+            Obstacle::Owner => (
+                "belongs to a role that this one is no member of",
+                "GRANT the role of its owner to the one that runs pgshift".to_owned(),
+            ),
+            Obstacle::Schema => (
+                "is in a schema in which this role may not create anything",
+                "GRANT CREATE ON SCHEMA to it".to_owned(),
+            ),
+            Obstacle::Extension => ("belongs to an extension", help),
+            Obstacle::Label => ("has a security label, which would be lost", help),
+            Obstacle::Temporary => (
+                "is temporary, of another session",
+                "end that session, and plan again".to_owned(),
+            ),
+            Obstacle::PassedOn => (
+                "has rights that others than its owner gave, which would be lost",
+                "let the owner give them, or drop it in an earlier migration and make it again in \
+                 a later one"
+                    .to_owned(),
+            ),
+            Obstacle::Circle => ("depends on itself by way of others", help),
+        };
+        Some((format!("{what} depends on it, and {why}"), help))
+    })
+}
+
+/// The search path in which what depends on a table is written down to be made again over a
+/// temporary table of its name; `None` where names would not be clear.
+pub fn rehearsal_path(table: &Table, dependents: &[Dependent]) -> Option<String> {
+    let mut schemas = vec![table.name.schema.as_str()];
+    let mut names = vec![table.name.name.as_str()];
+    for dependent in dependents {
+        let Some(relation) = &dependent.relation else {
+            continue;
+        };
+        if !schemas.contains(&relation.schema.as_str()) {
+            schemas.push(&relation.schema);
+        }
+        if dependent.kind == DependentKind::View {
+            if names.contains(&relation.name.as_str()) {
+                return None;
+            }
+            names.push(&relation.name);
+        }
+    }
+    let schemas: Vec<String> = schemas.into_iter().map(crate::sql::quote::ident).collect();
+    Some(schemas.join(", "))
+}
+
+/// Functions whose text names a column, which see its new type from contract on.
+pub(in crate::plan) fn mentioned(table: &Table, columns: &[super::Retype]) -> Option<String> {
+    let functions: Vec<&str> = table
+        .mentions
+        .iter()
+        .filter(|m| {
+            m.columns
+                .iter()
+                .any(|c| columns.iter().any(|r| r.column == *c))
+        })
+        .map(|m| m.function.as_str())
+        .collect();
+    if functions.is_empty() {
+        return None;
+    }
+    let names: Vec<&str> = columns.iter().map(|r| r.column.as_str()).collect();
+    Some(format!(
+        "functions whose text names {} of {}: {}; nothing changes them, and from contract on they \
+         meet the new type",
+        names.join(" or "),
+        table.name,
+        functions.join(", ")
+    ))
+}
+
+/// Why this step may not run on what is there now; `None` where it may.
+pub fn changed(relies: &Relies, now: &[Dependent]) -> Option<String> {
+    let found: BTreeMap<&str, String> = now
+        .iter()
+        .map(|d| (d.what.as_str(), d.fingerprint()))
+        .collect();
+    let mut all: Vec<String> = Vec::new();
+    for (what, fingerprint) in &relies.dependents {
+        match found.get(what.as_str()) {
+            None => all.push(format!("{what} is gone, or no longer depends on it")),
+            Some(now) if !fingerprint.is_empty() && now != fingerprint => {
+                all.push(format!("{what} is not as it was"));
+            }
+            Some(_) => {}
+        }
+    }
+    for what in found.keys() {
+        if !relies.dependents.contains_key(*what) {
+            all.push(format!("{what} is new"));
+        }
+    }
+    (!all.is_empty()).then(|| {
+        format!(
+            "what depends on {} of {} has changed since the plan: {}",
+            relies.columns.join(", "),
+            relies.table,
+            all.join("; ")
+        )
+    })
+}
+
+impl<'d> Swapped<'d> {
+    /// Drops what depends on the columns, the last first, so that views are locked in the order in
+    /// which a query locks them, and before the table. All waits for locks together are no longer
+    /// than one try.
+    pub(super) fn drop_dependents(self) -> Vec<String> {
+        let mut sql = Vec::new();
+        let others = self.dependents_locks().len();
+        if others > 0 {
+            sql.push(format!(
+                "SELECT set_config('lock_timeout', greatest(setting::bigint * 9 / {}, 1) || 'ms', \
+                 true) FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'",
+                (others + 1) * 10
+            ));
+        }
+        sql.extend(self.answer.dependents.iter().rev().map(|d| d.drop.clone()));
+        sql
+    }
+
+    /// Makes it again.
+    pub(super) fn make_dependents(self) -> impl Iterator<Item = String> + use<'d> {
+        let all = self.answer.dependents.iter();
+        all.flat_map(|d| d.create.iter().cloned())
+    }
+
+    /// Locks on relations other than the table that this takes.
+    pub(super) fn dependents_locks(self) -> Vec<LockOn> {
+        let relations = self.answer.dependents.iter().rev().filter_map(|d| {
+            let relation = d.relation.as_ref()?;
+            (*relation != self.table.name).then_some(relation)
+        });
+        let mut all: Vec<LockOn> = Vec::new();
+        for relation in relations {
+            let lock = lock_on(relation, LockMode::AccessExclusive);
+            if !all.contains(&lock) {
+                all.push(lock);
+            }
+        }
+        all
+    }
+
+    /// What is dropped and made again, for people.
+    pub(super) fn dependents_note(self) -> Option<String> {
+        let names: Vec<&str> = self
+            .answer
+            .dependents
+            .iter()
+            .map(|d| d.what.as_str())
+            .collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "dropped and made again in the same transaction, with owner, rights, comments and \
+                 options: {}",
+                names.join("; ")
+            )
+        })
+    }
+
+    /// What the swap needs to be as it was in the plan: exactly, or by name alone where the server may
+    /// write a definition in other words by then, as on the way back.
+    pub(super) fn relies(self, exactly: bool) -> Relies {
+        let dependents = self.answer.dependents.iter().map(|d| {
+            let fingerprint = if exactly {
+                d.fingerprint()
+            } else {
+                String::new()
+            };
+            (d.what.clone(), fingerprint)
+        });
+        Relies {
+            table: self.table.name.clone(),
+            columns: self.columns.iter().map(|r| r.column.clone()).collect(),
+            dependents: dependents.collect(),
+        }
+    }
+}

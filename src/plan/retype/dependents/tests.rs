@@ -1,0 +1,159 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::catalog::{Mention, QName};
+use crate::plan::testing::catalog;
+
+fn view(schema: &str, name: &str) -> Dependent {
+    Dependent {
+        kind: DependentKind::View,
+        oid: 1,
+        what: format!("view {schema}.{name}"),
+        relation: Some(QName::new(schema, name)),
+        drop: format!("DROP VIEW {schema}.{name}"),
+        create: vec![format!("CREATE VIEW {schema}.{name} AS SELECT 1")],
+        obstacles: Vec::new(),
+    }
+}
+
+fn orders() -> Table {
+    let catalog = catalog(15);
+    let mut tables = catalog.tables.into_values();
+    tables.find(|t| t.name.name == "orders").expect("orders")
+}
+
+#[test]
+fn what_cannot_follow_has_a_reason_and_a_way_out() {
+    assert_eq!(refusal(&[view("app", "v")]), None);
+    let mut all = vec![view("app", "v"), view("app", "w")];
+    for (obstacle, word) in [
+        (Obstacle::Owner, "no member of"),
+        (Obstacle::Schema, "may not create"),
+        (Obstacle::Extension, "an extension"),
+        (Obstacle::Label, "security label"),
+        (Obstacle::Temporary, "of another session"),
+        (Obstacle::PassedOn, "others than its owner"),
+        (Obstacle::Circle, "on itself"),
+    ] {
+        all[1].obstacles = vec![obstacle];
+        let (why, help) = refusal(&all).expect(word);
+        assert!(why.starts_with("view app.w depends on it, and "), "{why}");
+        assert!(why.contains(word), "{why}");
+        assert!(!help.is_empty());
+    }
+    for (kind, word) in [
+        (DependentKind::MaterializedView, "computing it anew"),
+        (DependentKind::Other, "cannot follow"),
+    ] {
+        all[1].kind = kind;
+        assert!(refusal(&all).expect(word).0.contains(word));
+    }
+}
+
+#[test]
+fn only_what_the_server_would_refuse_is_refused_at_once() {
+    let all = [
+        "generated column g of table t",
+        "view v",
+        "partition key of table t",
+        "policy p",
+    ];
+    assert_eq!(
+        refused_at_once(&all.map(str::to_owned)),
+        ["generated column g of table t", "partition key of table t"]
+    );
+}
+
+#[test]
+fn a_change_since_the_plan_is_named() {
+    let planned = [
+        view("app", "same"),
+        view("app", "other"),
+        view("app", "gone"),
+    ];
+    let relies = |exactly: bool| Relies {
+        table: QName::new("app", "t"),
+        columns: vec!["n".into()],
+        dependents: planned
+            .iter()
+            .map(|d| {
+                let fingerprint = if exactly {
+                    d.fingerprint()
+                } else {
+                    String::new()
+                };
+                (d.what.clone(), fingerprint)
+            })
+            .collect::<BTreeMap<_, _>>(),
+    };
+    assert_eq!(changed(&relies(true), &planned), None);
+    let mut now = vec![
+        view("app", "same"),
+        view("app", "other"),
+        view("app", "new"),
+    ];
+    now[1]
+        .create
+        .push("GRANT SELECT ON app.other TO PUBLIC".into());
+    assert_eq!(
+        changed(&relies(true), &now).as_deref(),
+        Some(
+            "what depends on n of app.t has changed since the plan: view app.gone is gone, or no \
+             longer depends on it; view app.other is not as it was; view app.new is new"
+        )
+    );
+    let loose = changed(&relies(false), &now).expect("gone and new");
+    assert!(!loose.contains("not as it was"), "{loose}");
+}
+
+/// One statement is not two.
+#[test]
+fn a_fingerprint_tells_where_statements_end() {
+    let (mut one, mut two) = (view("a", "v"), view("a", "v"));
+    one.create = vec!["ab".into(), "c".into()];
+    two.create = vec!["a".into(), "bc".into()];
+    assert_ne!(one.fingerprint(), two.fingerprint());
+    assert_eq!(one.fingerprint(), one.clone().fingerprint());
+}
+
+#[test]
+fn a_rehearsal_needs_names_that_are_clear() {
+    let table = orders();
+    let path = |all: &[Dependent]| rehearsal_path(&table, all);
+    assert_eq!(path(&[]).as_deref(), Some("\"public\""));
+    assert_eq!(
+        path(&[view("a b", "v"), view("public", "w")]).as_deref(),
+        Some("\"public\", \"a b\"")
+    );
+    assert_eq!(path(&[view("a", "v"), view("b", "v")]), None);
+    assert_eq!(path(&[view("a", "orders")]), None);
+}
+
+#[test]
+fn functions_whose_text_names_the_column() {
+    let mut table = orders();
+    let retype = super::super::Retype {
+        column: "note".into(),
+        shadow: "s".into(),
+        old: "o".into(),
+        definition: "text".into(),
+        type_text: "text".into(),
+        default: super::super::NewDefault::default(),
+        using: None,
+        span: crate::sql::Span::default(),
+    };
+    table.mentions = ["a", "b"]
+        .map(|column| Mention {
+            function: format!("app.f_{column}(integer)"),
+            trigger: None,
+            columns: vec![column.into()],
+        })
+        .into();
+    assert_eq!(mentioned(&table, std::slice::from_ref(&retype)), None);
+    table.mentions[1].columns.push("note".into());
+    let warning = mentioned(&table, &[retype]).expect("one");
+    assert!(
+        warning.contains("note of public.orders: app.f_b(integer);"),
+        "{warning}"
+    );
+}

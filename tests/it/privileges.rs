@@ -1,0 +1,294 @@
+//! Rights: what pgshift needs is what docs/privileges.md says, and what it makes is nobody else's.
+
+use std::path::Path;
+
+use crate::examples;
+use crate::lifecycle::Project;
+use crate::support::{Cli, Db, Output};
+
+fn page() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/privileges.md");
+    std::fs::read_to_string(path).expect("docs/privileges.md")
+}
+
+/// The SQL block of docs/privileges.md after this heading.
+fn documented(heading: &str) -> String {
+    let page = page();
+    let after = page.split_once(heading).expect(heading).1;
+    let block = after.split_once("```sql\n").expect("a block of SQL").1;
+    block.split_once("```").expect("its end").0.to_owned()
+}
+
+/// The roles of the documentation under names of one test, since roles are the cluster's.
+struct Roles {
+    suffix: String,
+}
+
+impl Roles {
+    fn new() -> Self {
+        Self {
+            suffix: format!("{:08x}", fastrand::u32(..)),
+        }
+    }
+
+    fn name(&self, documented: &str) -> String {
+        format!("{documented}_{}", self.suffix)
+    }
+
+    /// Runs documented SQL, its roles and its database replaced.
+    async fn run(&self, db: &Db, sql: &str) {
+        let mut sql = sql.replace("DATABASE shop", &format!("DATABASE {}", db.name()));
+        for role in ["pgshift_deploy", "pgshift_read", "shop_owner"] {
+            sql = sql.replace(role, &self.name(role));
+        }
+        db.execute(&sql).await;
+    }
+
+    fn url(&self, db: &Db, documented: &str) -> String {
+        db.url()
+            .replace("postgres@", &format!("{}@", self.name(documented)))
+    }
+
+    /// Drops them with all that they own.
+    async fn drop(self, db: &Db) {
+        for role in ["pgshift_deploy", "pgshift_read", "shop_owner"] {
+            let role = self.name(role);
+            let there: bool = db
+                .one(&format!("SELECT to_regrole('{role}') IS NOT NULL"))
+                .await;
+            if there {
+                db.execute(&format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}"))
+                    .await;
+            }
+        }
+    }
+}
+
+/// A project whose tables an ordinary role owns, with the roles of the documentation.
+async fn owned(name: &str, id: &str, setup: &str, migration: &str) -> (Project, Roles) {
+    let roles = Roles::new();
+    let owner = roles.name("shop_owner");
+    let db = Db::create(name).await;
+    db.execute(&format!(
+        "CREATE ROLE {owner}; GRANT CREATE, USAGE ON SCHEMA public TO {owner};
+         GRANT CREATE ON DATABASE {} TO {owner};
+         SET ROLE {owner}; {setup}; RESET ROLE; ANALYZE;
+         REVOKE CREATE ON DATABASE {0} FROM {owner}; REVOKE TEMPORARY ON DATABASE {0} FROM PUBLIC",
+        db.name()
+    ))
+    .await;
+    roles.run(&db, &documented("A least-privilege role")).await;
+    let cli = Cli::offline().env("DATABASE_URL", &roles.url(&db, "pgshift_deploy"));
+    cli.migration(id, migration);
+    let project = Project {
+        db,
+        cli,
+        id: id.to_owned(),
+    };
+    (project, roles)
+}
+
+/// What is in schema pgshift, as PUBLIC and other roles see it.
+async fn nobody_elses(db: &Db) {
+    let open: Vec<String> = db
+        .rows(
+            "SELECT 'schema' FROM pg_namespace, aclexplode(nspacl) a
+             WHERE nspname = 'pgshift' AND grantee <> nspowner
+             UNION ALL
+             SELECT relname || ' ' || privilege_type
+             FROM pg_class, aclexplode(relacl) a
+             WHERE relnamespace = 'pgshift'::regnamespace AND grantee <> relowner
+             UNION ALL
+             SELECT proname || ' EXECUTE'
+             FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) a
+             WHERE pronamespace = 'pgshift'::regnamespace AND grantee <> proowner",
+        )
+        .await;
+    assert!(open.is_empty(), "{open:?}");
+}
+
+/// Functions that we made, wherever they are: owned by nobody else, run as whoever calls them, and
+/// with names that always mean the same.
+async fn functions_are_safe(db: &Db) -> i64 {
+    let unsafe_ones: Vec<String> = db
+        .rows(
+            "SELECT p.oid::regprocedure::text || ': ' || coalesce(proconfig::text, 'no settings')
+             FROM pg_proc p
+             WHERE (pronamespace = 'pgshift'::regnamespace OR proname LIKE '%pgshift%')
+               AND (prosecdef OR NOT EXISTS (
+                   SELECT FROM unnest(proconfig) c WHERE c LIKE 'search_path=%pg_temp%'))",
+        )
+        .await;
+    assert!(unsafe_ones.is_empty(), "{unsafe_ones:?}");
+    db.one("SELECT count(*) FROM pg_proc WHERE pronamespace = 'pgshift'::regnamespace")
+        .await
+}
+
+/// The whole life of an example by the role of the documentation.
+async fn live(name: &str) {
+    let (setup, id, migration) = examples::read(name);
+    let (project, roles) = owned(&format!("rights_{name}"), &id, &setup, &migration).await;
+    // Whatever default privileges there are.
+    project
+        .db
+        .execute(&format!(
+            "ALTER DEFAULT PRIVILEGES FOR ROLE {0} GRANT SELECT ON TABLES TO PUBLIC;
+             ALTER DEFAULT PRIVILEGES FOR ROLE {0} GRANT USAGE ON SCHEMAS TO PUBLIC;
+             ALTER DEFAULT PRIVILEGES FOR ROLE {0} GRANT USAGE ON SEQUENCES TO PUBLIC",
+            roles.name("pgshift_deploy")
+        ))
+        .await;
+    let doctor = project.cli.run(&["doctor"]).await;
+    assert!(!doctor.stdout.contains("GRANT "), "{}", doctor.stdout);
+    let plan = project.command("plan", &[]).await.expect(0).stdout;
+    let contract = plan.contains("\nCONTRACT");
+    let applied = if contract { "ready" } else { "complete" };
+    for round in 0..2 {
+        project.to("apply", applied).await;
+        nobody_elses(&project.db).await;
+        assert!(functions_are_safe(&project.db).await >= 2);
+        reads(&project, &roles, round == 0).await;
+        if contract {
+            project.command("verify", &[]).await.expect(0);
+            project.to("contract", "complete").await;
+            functions_are_safe(&project.db).await;
+            nobody_elses(&project.db).await;
+        }
+        if round == 0 {
+            project.to("revert", "reverted").await;
+        }
+    }
+    project.to("purge", "purged").await;
+    nobody_elses(&project.db).await;
+    roles.drop(&project.db).await;
+}
+
+/// The role that only looks.
+async fn reads(project: &Project, roles: &Roles, first: bool) {
+    let sql = documented("A role that only looks");
+    let grants = sql.split_once(';').expect("CREATE ROLE first").1;
+    roles
+        .run(&project.db, if first { &sql } else { grants })
+        .await;
+    let cli = Cli::offline().env("DATABASE_URL", &roles.url(&project.db, "pgshift_read"));
+    std::fs::copy(
+        project
+            .cli
+            .dir()
+            .join(format!("migrations/{}.sql", project.id)),
+        cli.dir().join(format!("migrations/{}.sql", project.id)),
+    )
+    .expect("the migration");
+    let id = project.id.as_str();
+    for args in [
+        &["status"][..],
+        &["status", id],
+        &["log", id],
+        &["log", "--verify"],
+    ] {
+        cli.run(args).await.expect(0);
+    }
+    // It writes nothing.
+    for args in [&["--yes", "contract", id][..], &["--yes", "revert", id]] {
+        let output = cli.run(args).await;
+        assert_ne!(output.code, Some(0), "{output:?}");
+        helps(&output, &["docs/privileges.md"]);
+    }
+    // What the state schema shows is looked at by the caller.
+    let reader = roles.name("pgshift_read");
+    project.db.execute(&format!("DROP OWNED BY {reader}")).await;
+}
+
+#[track_caller]
+fn helps(output: &Output, words: &[&str]) {
+    let text = output
+        .stderr
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in\n{}", output.stderr);
+    }
+    assert!(!text.contains("internal"), "{text}");
+}
+
+macro_rules! examples {
+    ($($test:ident: $name:literal,)*) => {$(
+        #[tokio::test]
+        async fn $test() {
+            live($name).await;
+        }
+    )*};
+}
+
+examples! {
+    the_documented_role_migrates_money_to_cents: "money-to-cents",
+    the_documented_role_changes_a_key: "bigint-key",
+    the_documented_role_renames_a_column: "rename-column",
+    the_documented_role_renames_a_table: "rename-table",
+    the_documented_role_drops_a_table: "drop-table",
+    the_documented_role_runs_a_plain_file: "plain-file",
+    the_documented_role_moves_a_column: "move-column",
+}
+
+/// Each right that is missing is named with what grants it, and nothing was changed.
+#[tokio::test]
+async fn a_missing_right_is_named_with_its_grant() {
+    let (setup, id, migration) = examples::read("money-to-cents");
+    for (take, command, code, words) in [
+        (
+            "REVOKE CREATE ON DATABASE shop FROM pgshift_deploy",
+            "apply",
+            None,
+            &["CREATE on the database", "docs/privileges.md"][..],
+        ),
+        (
+            "REVOKE shop_owner FROM pgshift_deploy",
+            "plan",
+            Some(3),
+            &["does not own", "connect as the owner"],
+        ),
+        (
+            "REVOKE USAGE, CREATE ON SCHEMA public FROM shop_owner; \
+             REVOKE ALL ON SCHEMA public FROM PUBLIC",
+            "plan",
+            None,
+            &["has the role USAGE on its schema"],
+        ),
+    ] {
+        let (project, roles) = owned("rights_missing", &id, &setup, &migration).await;
+        roles.run(&project.db, take).await;
+        let before = project.picture().await;
+        let output = project.command(command, &[]).await;
+        assert!(matches!(output.code, Some(1..70)), "{take}: {output:?}");
+        if let Some(code) = code {
+            assert_eq!(output.code, Some(code), "{take}: {output:?}");
+        }
+        helps(&output, words);
+        assert_eq!(project.picture().await, before, "{take}");
+        roles.drop(&project.db).await;
+    }
+}
+
+/// `doctor` lists what is missing, with the statement that gives it.
+#[tokio::test]
+async fn doctor_lists_missing_rights() {
+    let (setup, id, migration) = examples::read("money-to-cents");
+    let (project, roles) = owned("rights_doctor", &id, &setup, &migration).await;
+    roles
+        .run(
+            &project.db,
+            "REVOKE CREATE, TEMPORARY ON DATABASE shop FROM pgshift_deploy;
+             REVOKE pg_monitor FROM pgshift_deploy",
+        )
+        .await;
+    let output = project.cli.run(&["doctor"]).await;
+    for grant in [
+        "GRANT CREATE ON DATABASE",
+        "GRANT TEMPORARY ON DATABASE",
+        "GRANT pg_monitor",
+    ] {
+        assert!(output.stdout.contains(grant), "{grant}\n{}", output.stdout);
+    }
+    roles.drop(&project.db).await;
+}
