@@ -1,7 +1,9 @@
 //! What only a change of a column's type needs to know of a table, read for the tables of such a
 //! change.
 
-use super::QName;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{QName, Table};
 
 /// What a [`Definition`] defines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,4 +100,19 @@ pub struct Conversion {
     pub depends: bool,
     /// The way back does.
     pub back_depends: bool,
+}
+
+/// A partition, at any level, of a table whose column changes its type.
+#[derive(Debug, Clone)]
+pub struct Partition {
+    /// The partition with all that it has.
+    pub table: Table,
+    /// Its indexes that belong to an index of its parent: name, and the parent's.
+    pub attached: BTreeMap<String, String>,
+    /// Its constraints that it has from its parent.
+    pub inherited: BTreeSet<String>,
+    /// Its definitions.
+    pub definitions: Vec<Definition>,
+    /// By column: what it has.
+    pub details: BTreeMap<String, ColumnDetails>,
 }

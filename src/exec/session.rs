@@ -16,10 +16,11 @@ use crate::event::{Event, Lost, Progress};
 use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
 use crate::plan::locks::in_tries;
-use crate::plan::{Step, Work};
+use crate::plan::{PartOf, Step, Work};
 use crate::retry::reconnect_pause;
 use crate::run::{Input, transition};
 use crate::sql::ddl::understand;
+use crate::sql::quote::qname;
 use crate::store::{self, RunRow, StepState, overrides};
 
 /// Time between heartbeats.
@@ -395,6 +396,25 @@ fn explain(error: Error, stopping: bool, run: &RunRow, ordinal: usize, step: &St
     error.hint(next)
 }
 
+/// It is still there, and a partition of its root.
+async fn is_part(session: &Session, part: &PartOf) -> Result<bool> {
+    let (partition, root) = (qname(&part.partition), qname(&part.root));
+    let row = session
+        .lease
+        .query_one(
+            "WITH RECURSIVE up(oid) AS (
+                 SELECT to_regclass($1)::oid
+                 UNION ALL
+                 SELECT i.inhparent FROM up JOIN pg_catalog.pg_inherits i ON i.inhrelid = up.oid
+                 WHERE NOT i.inhdetachpending)
+             SELECT coalesce(bool_or(oid = to_regclass($2)), false) FROM up",
+            &[&partition, &root],
+        )
+        .await
+        .map_err(from_pg)?;
+    Ok(row.get(0))
+}
+
 /// Executes one step and gives the time that it waited.
 async fn execute_step(
     session: &Arc<Session>,
@@ -402,6 +422,13 @@ async fn execute_step(
     step: &Step,
     begun_before: bool,
 ) -> Result<Duration> {
+    if let Some(part) = &step.part_of
+        && !is_part(session, part).await?
+    {
+        let event = done_event(ordinal, step, Duration::ZERO, Duration::ZERO);
+        record_done(session, ordinal, &event, None).await?;
+        return Ok(Duration::ZERO);
+    }
     match &step.work {
         Work::Sql { statements } => ddl::run(session, ordinal, step, statements).await,
         Work::Concurrent { sql, .. } if in_tries(&understand(sql)) => {

@@ -170,6 +170,8 @@ impl Builder<'_, '_> {
     fn must_wait(&self, step: &Step) -> bool {
         sql_of(step).iter().any(|sql| {
             let waits = match understand(sql) {
+                // An entry of the catalog, which no row has a part in yet.
+                Action::CreateIndex { only: true, .. } => false,
                 Action::CreateIndex { table, .. } => self
                     .draft
                     .table(&table)
@@ -249,6 +251,10 @@ impl Builder<'_, '_> {
                 {
                     early.push(retype::add_column(retype));
                     (divided, retypes) = (true, true);
+                }
+                // At the swap.
+                _ if retype::goes_along(op, ops) && draft.retypes.contains_key(&table.name) => {
+                    divided = true;
                 }
                 AlterOpKind::AddColumn(def)
                     if let Some(fill) =

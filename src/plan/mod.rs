@@ -39,4 +39,4 @@ pub use draft::{Draft, wanted};
 pub use fill::{Fill, FillFrom};
 pub use objects::{WantedObjects, wanted_objects};
 pub use revert::revert_steps;
-pub use step::{Estimate, PLAN_FORMAT, Phase, Plan, Step, Undo, Work};
+pub use step::{Estimate, PLAN_FORMAT, PartOf, Phase, Plan, Step, Undo, Work};

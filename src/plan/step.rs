@@ -136,6 +136,15 @@ pub struct Estimate {
     pub basis: Option<String>,
 }
 
+/// A partition, at any level, and what it is a partition of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartOf {
+    /// The partition.
+    pub partition: QName,
+    /// The table at the root.
+    pub root: QName,
+}
+
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
@@ -165,6 +174,9 @@ pub struct Step {
     /// 1-based line of the file that it comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
+    /// Nothing is to be done where this was dropped or detached since the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<PartOf>,
     /// What has to be as it was in the plan when it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relies: Vec<Relies>,
@@ -202,6 +214,7 @@ impl Step {
             lock_timeout_ms: None,
             throttle: BTreeMap::new(),
             line: None,
+            part_of: None,
             relies: Vec::new(),
         }
     }

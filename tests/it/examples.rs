@@ -451,6 +451,44 @@ async fn bigint_key() {
 }
 
 #[tokio::test]
+async fn uuid_key() {
+    live(
+        "uuid-key",
+        Life {
+            traffic: Some(|n| match n % 3 {
+                0 => format!("INSERT INTO accounts (email) VALUES ('{n}@example.com')"),
+                1 => format!(
+                    "UPDATE accounts SET email = '{n}@x.org' WHERE id = {}",
+                    n % 3000
+                ),
+                _ => format!(
+                    "INSERT INTO accounts (id, email) VALUES ({}, 'x')",
+                    100_000 + n
+                ),
+            }),
+            complete: &[
+                "SELECT count(*) = 0 FROM accounts a LEFT JOIN account_ids m ON m.uuid = a.id
+                 WHERE m.uuid IS NULL",
+                "SELECT count(*) = 3000 FROM accounts a JOIN account_ids m ON m.uuid = a.id
+                 WHERE m.id <= 3000",
+            ],
+            new_version: Some((
+                "INSERT INTO accounts (email) VALUES ('old')",
+                "INSERT INTO accounts (email) VALUES ('new');
+                 INSERT INTO accounts (id, email)
+                     VALUES ('11111111-1111-4111-8111-111111111111', 'own')",
+                &[
+                    "SELECT count(DISTINCT id) = 3 AND min(id) > 3000 FROM accounts
+                     WHERE email IN ('old', 'new', 'own')",
+                ],
+            )),
+            ..Life::default()
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn referenced_key() {
     live(
         "referenced-key",

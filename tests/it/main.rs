@@ -22,6 +22,7 @@ mod privileges;
 mod promises;
 mod renames;
 mod retype;
+mod retype_partitions;
 mod retype_random;
 mod saved_plan;
 mod secrets;

@@ -1,18 +1,77 @@
 //! Asks about changes of a column's type.
 
+use std::collections::BTreeMap;
+
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::{at_span, dependents};
+use crate::catalog::{RelKind, Table};
 use crate::error::{Error, Result};
-use crate::pg::catalog::{columns_of, dependents as catalog_dependents, details};
+use crate::pg::catalog::{columns_of, dependents as catalog_dependents, details, partitions};
 use crate::pg::error::from_pg;
 use crate::plan::Draft;
 use crate::plan::retype::inbound;
+use crate::plan::retype::partitions::{Node, differs, nodes};
 use crate::plan::retype::question::{Answer, Question, Told};
 use crate::sql::quote::ident;
 
 /// The answer about one table, in the transaction of all questions.
 pub(super) async fn ask(client: &Client, draft: &Draft<'_>, question: &Question) -> Result<Answer> {
+    let table = &draft.catalog.tables[&question.table];
+    let mut answer = copied(client, draft, question, table.oid).await?;
+    if table.kind == RelKind::Partitioned {
+        answer.nodes = ask_partitions(client, draft, question, table, &answer).await?;
+    }
+    Ok(answer)
+}
+
+/// The partitions; those that have something of their own, by a copy of their own.
+async fn ask_partitions(
+    client: &Client,
+    draft: &Draft<'_>,
+    question: &Question,
+    root: &Table,
+    answer: &Answer,
+) -> Result<Vec<Node>> {
+    let names: Vec<&str> = question.columns.iter().map(|c| c.column.as_str()).collect();
+    let partitions = partitions::partitions(client, root.oid, &names).await?;
+    let definitions = details::definitions(client, root.oid).await?;
+    let mut own = BTreeMap::new();
+    for (number, partition) in partitions.iter().enumerate() {
+        if !differs(partition, root, &definitions, &question.columns) {
+            continue;
+        }
+        let of_partition = Question {
+            table: partition.table.name.clone(),
+            copy: format!("{}_{}", question.copy, number + 1),
+            columns: question.columns.clone(),
+        };
+        let told = copied(client, draft, &of_partition, partition.table.oid).await?;
+        own.insert(partition.table.name.clone(), told);
+    }
+    nodes(root, answer, &question.columns, partitions, own)
+        .map_err(|why| refused(draft, question, &why))
+}
+
+fn refused(draft: &Draft<'_>, question: &Question, why: &str) -> Error {
+    draft.refused(
+        question.span(),
+        format!(
+            "the type of a column of {} cannot be changed online: {why}",
+            question.table
+        ),
+        "add a column of the new type in expand, fill it in backfill, map it back in reverse, \
+         and drop the old one in contract",
+    )
+}
+
+async fn copied(
+    client: &Client,
+    draft: &Draft<'_>,
+    question: &Question,
+    real: u32,
+) -> Result<Answer> {
     let migration = draft.migration;
     let span = question.span();
     let run = async |sql: &str| {
@@ -21,8 +80,13 @@ pub(super) async fn ask(client: &Client, draft: &Draft<'_>, question: &Question)
             .await
             .map_err(|e| at_span(migration, span, e))
     };
-    let real = draft.catalog.tables[&question.table].oid;
-    let found = dependents::find(client, draft, question).await?;
+    // A partition that something depends on is refused before.
+    let root = draft.catalog.tables.get(&question.table);
+    let root = root.filter(|table| table.oid == real);
+    let found = match root {
+        Some(_) => dependents::find(client, draft, question).await?,
+        None => Vec::new(),
+    };
     run(&question.create()).await?;
     let copy: u32 = client
         .query_one(
@@ -45,10 +109,20 @@ pub(super) async fn ask(client: &Client, draft: &Draft<'_>, question: &Question)
         run(&sql).await?;
     }
     for (sql, span) in question.retype() {
-        client
-            .batch_execute(&sql)
-            .await
-            .map_err(|e| at_span(migration, span, e))?;
+        client.batch_execute(&sql).await.map_err(|e| {
+            let default = e.code() == Some(&SqlState::DATATYPE_MISMATCH)
+                || e.code() == Some(&SqlState::INVALID_PARAMETER_VALUE);
+            let error = at_span(migration, span, e);
+            if default {
+                error.hint(
+                    "where the default or the identity is not one of the new type: ALTER TABLE … \
+                     ALTER COLUMN c DROP DEFAULT (or DROP IDENTITY), ALTER COLUMN c TYPE …, \
+                     ALTER COLUMN c SET DEFAULT …, in one statement",
+                )
+            } else {
+                error
+            }
+        })?;
     }
     for sql in question.to_shadow() {
         run(&sql).await?;
@@ -62,20 +136,13 @@ pub(super) async fn ask(client: &Client, draft: &Draft<'_>, question: &Question)
         let conversion = details::conversion(client, old, new).await?;
         told.conversions.insert(column.column.clone(), conversion);
     }
-    dependents::rehearse(client, draft, question, &found).await?;
+    if !found.is_empty() {
+        dependents::rehearse(client, draft, question, &found).await?;
+    }
     told.statistics = catalog_dependents::statistics(client, real).await?;
     told.dependents = found;
-    told.understood(&question.columns).map_err(|why| -> Error {
-        draft.refused(
-            span,
-            format!(
-                "the type of a column of {} cannot be changed online: {why}",
-                question.table
-            ),
-            "add a column of the new type in expand, fill it in backfill, map it back in reverse, \
-             and drop the old one in contract",
-        )
-    })
+    told.understood(&question.columns)
+        .map_err(|why| refused(draft, question, &why))
 }
 
 /// Whether a foreign key can reference the new type, by one between the temporary copies; the

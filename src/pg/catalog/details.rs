@@ -165,33 +165,45 @@ pub async fn columns(
 
 /// A conversion depends on the session where a function of it is not immutable: that of the cast,
 /// or the types' own input and output where there is none (documentation, CREATE CAST, and
-/// "Function Volatility Categories").
+/// "Function Volatility Categories"). Arrays convert as their elements do. Input and output of an
+/// enum are stable only because values are added to it.
 const CONVERSION: &str = "
 WITH pair AS (
     SELECT o.oid AS a, n.oid AS b, o.typcategory = 'S' OR n.typcategory = 'S' AS text,
-           o.typoutput AS a_out, o.typinput AS a_in, n.typoutput AS b_out, n.typinput AS b_in
+           (ob.typelem <> 0 AND ob.typcategory = 'A') = (nb.typelem <> 0 AND nb.typcategory = 'A')
+               AS alike,
+           CASE WHEN o.typtype <> 'e' THEN ARRAY[o.typoutput] END AS a_out,
+           CASE WHEN o.typtype <> 'e' THEN ARRAY[o.typinput] END AS a_in,
+           CASE WHEN n.typtype <> 'e' THEN ARRAY[n.typoutput] END AS b_out,
+           CASE WHEN n.typtype <> 'e' THEN ARRAY[n.typinput] END AS b_in
     FROM pg_attribute x
     JOIN pg_type ox ON ox.oid = x.atttypid
-    JOIN pg_type o ON o.oid = CASE ox.typtype WHEN 'd' THEN ox.typbasetype ELSE ox.oid END,
+    JOIN pg_type ob ON ob.oid = CASE ox.typtype WHEN 'd' THEN ox.typbasetype ELSE ox.oid END
+    JOIN pg_type o ON o.oid = CASE WHEN ob.typelem <> 0 AND ob.typcategory = 'A'
+                                   THEN ob.typelem ELSE ob.oid END,
          pg_attribute y
     JOIN pg_type nx ON nx.oid = y.atttypid
-    JOIN pg_type n ON n.oid = CASE nx.typtype WHEN 'd' THEN nx.typbasetype ELSE nx.oid END
+    JOIN pg_type nb ON nb.oid = CASE nx.typtype WHEN 'd' THEN nx.typbasetype ELSE nx.oid END
+    JOIN pg_type n ON n.oid = CASE WHEN nb.typelem <> 0 AND nb.typcategory = 'A'
+                                   THEN nb.typelem ELSE nb.oid END
     WHERE x.attrelid = $1 AND x.attname = $2 AND y.attrelid = $3 AND y.attname = $4),
 way AS (
     SELECT p.*, t.castmethod AS there, b.castmethod AS back, b.oid IS NOT NULL AS has_back,
            t.castfunc AS there_func, b.castfunc AS back_func
     FROM pair p
-    LEFT JOIN pg_cast t ON t.castsource = p.a AND t.casttarget = p.b
-    LEFT JOIN pg_cast b ON b.castsource = p.b AND b.casttarget = p.a)
-SELECT a = b AS same, has_back, text,
-       a <> b AND coalesce(there, 'i') <> 'b' AND EXISTS (
+    LEFT JOIN pg_cast t ON t.castsource = p.a AND t.casttarget = p.b AND p.alike
+    LEFT JOIN pg_cast b ON b.castsource = p.b AND b.casttarget = p.a AND p.alike)
+SELECT a = b AND alike AS same, has_back, text,
+       NOT (a = b AND alike) AND coalesce(there, 'i') <> 'b' AND EXISTS (
            SELECT FROM pg_proc f WHERE f.provolatile <> 'i'
              AND f.oid = ANY (CASE there WHEN 'f' THEN ARRAY[there_func]
-                              ELSE ARRAY[a_out, b_in]::oid[] END)) AS depends,
-       a <> b AND coalesce(back, 'i') <> 'b' AND EXISTS (
+                              ELSE coalesce(a_out, '{}')::oid[] || coalesce(b_in, '{}')::oid[] END))
+           AS depends,
+       NOT (a = b AND alike) AND coalesce(back, 'i') <> 'b' AND EXISTS (
            SELECT FROM pg_proc f WHERE f.provolatile <> 'i'
              AND f.oid = ANY (CASE back WHEN 'f' THEN ARRAY[back_func]
-                              ELSE ARRAY[b_out, a_in]::oid[] END)) AS back_depends
+                              ELSE coalesce(b_out, '{}')::oid[] || coalesce(a_in, '{}')::oid[] END))
+           AS back_depends
 FROM way";
 
 /// How the type of a column converts to that of another table's column.

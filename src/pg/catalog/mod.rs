@@ -10,6 +10,7 @@ pub mod dependents;
 pub mod details;
 mod links;
 mod objects;
+pub mod partitions;
 mod parts;
 mod relations;
 mod uses;

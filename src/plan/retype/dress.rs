@@ -25,7 +25,7 @@ pub(in crate::plan) enum Side {
 
 impl Side {
     /// What its column is called while it is dressed.
-    fn name_of(self, retype: &Retype) -> &str {
+    pub(super) fn name_of(self, retype: &Retype) -> &str {
         match self {
             Self::New => &retype.shadow,
             Self::Old => &retype.old,
@@ -133,6 +133,9 @@ impl<'d> Swapped<'d> {
 
     /// The steps, in order.
     pub(in crate::plan) fn dress(self, side: Side) -> Vec<Step> {
+        if self.is_tree() {
+            return self.dress_tree(side);
+        }
         let mut steps: Vec<Step> = self
             .answer
             .indexes
@@ -153,6 +156,22 @@ impl<'d> Swapped<'d> {
         for unique in self.constraints(ConstraintKind::Unique) {
             steps.push(self.unique(side, unique));
         }
+        steps.extend(self.checks(side));
+        for key in self.constraints(ConstraintKind::ForeignKey) {
+            let definition = foreign_key(as_valid(&key.definition), |name| {
+                let retype = self.changes(name)?;
+                Some(side.name_of(retype).to_owned())
+            });
+            steps.extend(self.checked(side, &key.name, &definition, key.validated, true));
+        }
+        steps.extend(self.statistics(side));
+        steps.extend(self.details(side));
+        steps.push(self.analyze(side));
+        steps
+    }
+
+    pub(super) fn checks(self, side: Side) -> Vec<Step> {
+        let mut steps = Vec::new();
         for check in &self.answer.checks {
             let definition = match side {
                 Side::New => &check.new,
@@ -164,29 +183,21 @@ impl<'d> Swapped<'d> {
                 .is_none_or(|c| c.validated);
             steps.extend(self.checked(side, &check.name, definition, valid, false));
         }
-        for key in self.constraints(ConstraintKind::ForeignKey) {
-            let definition = foreign_key(as_valid(&key.definition), |name| {
-                let retype = self.changes(name)?;
-                Some(side.name_of(retype).to_owned())
-            });
-            steps.extend(self.checked(side, &key.name, &definition, key.validated, true));
-        }
-        steps.extend(self.statistics(side));
-        steps.extend(self.details(side));
-        let names: Vec<_> = self.columns.iter().map(|c| c.column.as_str()).collect();
-        steps.push(
-            self.step(
-                side,
-                format!("analyze {}", self.table.name),
-                vec![format!("ANALYZE {}", qname(&self.table.name))],
-            )
-            .locks(vec![self.lock(LockMode::ShareUpdateExclusive)])
-            .note(format!(
-                "the planner knows nothing of another {} yet",
-                names.join(", ")
-            )),
-        );
         steps
+    }
+
+    pub(super) fn analyze(self, side: Side) -> Step {
+        let names: Vec<_> = self.columns.iter().map(|c| c.column.as_str()).collect();
+        self.step(
+            side,
+            format!("analyze {}", self.table.name),
+            vec![format!("ANALYZE {}", qname(&self.table.name))],
+        )
+        .locks(vec![self.lock(LockMode::ShareUpdateExclusive)])
+        .note(format!(
+            "the planner knows nothing of another {} yet",
+            names.join(", ")
+        ))
     }
 
     fn index(self, side: Side, index: &IndexForm) -> Step {
@@ -204,7 +215,7 @@ impl<'d> Swapped<'d> {
         Some(self.build(Side::Old, &aid, tail, index))
     }
 
-    fn build(self, side: Side, aid: &str, tail: &str, index: &IndexForm) -> Step {
+    pub(super) fn build(self, side: Side, aid: &str, tail: &str, index: &IndexForm) -> Step {
         let named = QName::new(self.table.name.schema.as_str(), aid);
         let sql = format!(
             "CREATE {}INDEX CONCURRENTLY {} ON {} {}",
@@ -255,7 +266,7 @@ impl<'d> Swapped<'d> {
         Some((constraint.name.clone(), self.aid(side, &constraint.name)))
     }
 
-    fn not_null(self, side: Side, retype: &Retype) -> Vec<Step> {
+    pub(super) fn not_null(self, side: Side, retype: &Retype) -> Vec<Step> {
         let Some(column) = self.table.column(&retype.column) else {
             return Vec::new();
         };
@@ -323,7 +334,7 @@ impl<'d> Swapped<'d> {
     }
 
     /// NOT VALID, then VALIDATE.
-    fn checked(
+    pub(super) fn checked(
         self,
         side: Side,
         name: &str,
@@ -392,7 +403,7 @@ impl<'d> Swapped<'d> {
     }
 
     /// Comments, rights and settings, as ALTER COLUMN … TYPE keeps them.
-    fn details(self, side: Side) -> Option<Step> {
+    pub(super) fn details(self, side: Side) -> Option<Step> {
         let table = qname(&self.table.name);
         let schema = ident(&self.table.name.schema);
         let head = self.head();

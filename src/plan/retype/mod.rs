@@ -8,14 +8,18 @@
 //! temporary copy, and says how it would write each definition afterwards ([`question`]).
 
 mod cascade;
+mod default;
 mod definition;
 pub mod dependents;
 mod dress;
 pub mod inbound;
+pub mod partitions;
 pub mod question;
 mod swap;
 #[cfg(test)]
 mod tests;
+mod tree;
+mod tree_swap;
 mod way_back;
 
 use super::draft::{Draft, DraftStatement};
@@ -33,6 +37,8 @@ use crate::sql::lex::{ident_value, is_keyword, lex_code};
 use crate::sql::quote::{derived_name, ident};
 
 pub(super) use cascade::follow;
+pub use default::NewDefault;
+pub(super) use default::goes_along;
 pub(super) use dress::Side;
 pub(super) use swap::swap;
 pub(super) use way_back::{mappings, narrows};
@@ -52,6 +58,8 @@ pub struct Retype {
     pub type_text: String,
     /// The author's USING.
     pub using: Option<Piece>,
+    /// What the same statement says of its default.
+    pub default: NewDefault,
     /// Where it stands in the file.
     pub span: Span,
 }
@@ -73,7 +81,7 @@ pub(super) fn collect<'a>(
             continue;
         };
         for op in ops {
-            let Some(retype) = retype(draft, known, table, op) else {
+            let Some(retype) = retype(draft, known, table, (op, ops)) else {
                 continue;
             };
             check_alone(draft, known, table, ops, &retype)?;
@@ -96,7 +104,12 @@ pub(super) fn collect<'a>(
     Ok(all)
 }
 
-fn retype(draft: &Draft<'_>, known: &Known<'_>, table: &Table, op: &AlterOp) -> Option<Retype> {
+fn retype(
+    draft: &Draft<'_>,
+    known: &Known<'_>,
+    table: &Table,
+    (op, ops): (&AlterOp, &[AlterOp]),
+) -> Option<Retype> {
     let AlterOpKind::SetType {
         column,
         type_text,
@@ -129,6 +142,7 @@ fn retype(draft: &Draft<'_>, known: &Known<'_>, table: &Table, op: &AlterOp) -> 
             .clone()
             .zip(*using_span)
             .map(|(text, span)| Piece { text, span }),
+        default: NewDefault::of(column, ops),
         span: op.span.shift(known.statement.span.start),
     })
 }
@@ -236,7 +250,7 @@ fn check_alone(
     ops: &[AlterOp],
     retype: &Retype,
 ) -> Result<()> {
-    let other = ops.iter().find(|op| {
+    let other = ops.iter().filter(|op| !goes_along(op, ops)).find(|op| {
         !matches!(&op.kind, AlterOpKind::SetType { .. })
             || op_work(&op.kind, Some(table), draft.catalog) <= Work::Scan
     });
@@ -289,11 +303,20 @@ fn check_unnamed(draft: &Draft<'_>, start: usize, table: &Table, retype: &Retype
 fn check_table(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()> {
     let refuse = |why: String, help: &str| Err(draft.refused(retype.span, why, help));
     let column = &retype.column;
-    if table.kind != RelKind::Table || table.partition_of.is_some() || table.inherited {
+    if let Some(root) = &table.partition_of {
         return refuse(
             format!(
-                "{} is partitioned, a partition, or has inheritance children: the type of {column} \
-                 cannot be changed online there",
+                "{} is a partition of {root}: its columns have the types of {root}",
+                table.name
+            ),
+            &format!("change the type of {column} of {root}"),
+        );
+    }
+    let ordinary = matches!(table.kind, RelKind::Table | RelKind::Partitioned);
+    if !ordinary || table.inherited {
+        return refuse(
+            format!(
+                "{} has inheritance children: the type of {column} cannot be changed online there",
                 table.name
             ),
             "make a table with the new type, move the rows in batches, and swap the names",
@@ -366,8 +389,25 @@ fn check_column(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()>
             "change to the type that the domain is over, and add its CHECK to the table".to_owned(),
         );
     }
+    let key = table.partitioning.key.as_ref();
+    let routes = key.is_some_and(|key| partitions::routes_by(key, name));
+    if routes {
+        return refuse(
+            format!("{} is partitioned by {name}", table.name),
+            "the server cannot change it either: make a partitioned table with the new type beside \
+             this one, move the rows in batches, and swap the names"
+                .to_owned(),
+        );
+    }
+    if let Some((why, help)) = partitions::refusal(table, name) {
+        return refuse(why, help);
+    }
     let dependents = table.dependents.get(name).map_or(&[][..], Vec::as_slice);
-    let dependents = dependents::refused_at_once(dependents);
+    let dependents = if table.kind == RelKind::Partitioned {
+        partitions::refused_at_once(dependents)
+    } else {
+        dependents::refused_at_once(dependents)
+    };
     if !dependents.is_empty() {
         return refuse(
             format!(

@@ -69,17 +69,19 @@ impl Question {
     /// Changes the types: each statement with its place in the file. What USING computes has a
     /// question of its own.
     pub fn retype(&self) -> Vec<(String, Span)> {
+        let table = format!("pg_temp.{}", ident(&self.copy));
         self.columns
             .iter()
-            .map(|column| {
+            .flat_map(|column| {
+                let (before, after) = column.default.around(&table, &column.column);
                 let sql = format!(
-                    "ALTER TABLE pg_temp.{} ALTER COLUMN {} TYPE {} USING CAST(NULL AS {})",
-                    ident(&self.copy),
+                    "ALTER TABLE {table} ALTER COLUMN {} TYPE {} USING CAST(NULL AS {})",
                     ident(&column.column),
                     column.definition,
                     column.type_text
                 );
-                (sql, column.span)
+                let all = before.into_iter().chain([sql]).chain(after);
+                all.map(|sql| (sql, column.span))
             })
             .collect()
     }
@@ -167,6 +169,8 @@ pub struct Answer {
     pub details: BTreeMap<String, ColumnDetails>,
     /// By column: how its types convert.
     pub conversions: BTreeMap<String, Conversion>,
+    /// The partitions of a partitioned table, parents first.
+    pub nodes: Vec<super::partitions::Node>,
     /// What depends on the columns, in an order in which it can be made.
     pub dependents: Vec<Dependent>,
     /// Extended statistics of the columns.

@@ -69,7 +69,11 @@ pub(in crate::plan) fn swap(
 
     let mut ways = vec![table.check_back(&names, search_path)];
     ways.extend(table.dress(Side::Old));
-    ways.extend(table.key_again());
+    if table.is_tree() {
+        ways.extend(table.keys_again());
+    } else {
+        ways.extend(table.key_again());
+    }
     ways.push(
         table
             .step(
@@ -106,6 +110,7 @@ pub(in crate::plan) fn swap(
          hold makes it null, and a revert stops while there is one",
     );
     step.notes.extend(table.dependents_note());
+    step.notes.extend(table.tree_note());
     for retype in table.columns {
         for sequence in table.sequences(retype) {
             if table.widened(retype, sequence).is_some() {
@@ -121,10 +126,12 @@ pub(in crate::plan) fn swap(
         .iter()
         .map(|r| format!("DROP COLUMN IF EXISTS {}", ident(&r.old)))
         .collect();
+    let mut purges = vec![format!("{} {}", table.head(), drops.join(", "))];
+    purges.extend(table.freed());
     let purge = Step::sql(
         Phase::Purge,
         format!("drop the old {names} of {name} for good"),
-        vec![format!("{} {}", table.head(), drops.join(", "))],
+        purges,
     )
     .locks(vec![table.lock(LockMode::AccessExclusive)])
     .line(table.line);
@@ -136,18 +143,21 @@ pub(in crate::plan) fn swap(
 }
 
 impl<'d> Swapped<'d> {
-    fn lock_sql(self) -> String {
+    pub(super) fn lock_sql(self) -> String {
         format!(
             "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
             qname(&self.table.name)
         )
     }
 
-    fn index_name(self, name: &str) -> String {
+    pub(super) fn index_name(self, name: &str) -> String {
         format!("{}.{}", ident(&self.table.name.schema), ident(name))
     }
 
     fn there(self) -> Vec<String> {
+        if self.is_tree() {
+            return self.tree_there();
+        }
         let head = self.head();
         let mut sql = vec![self.lock_sql()];
         for kind in [
@@ -167,6 +177,16 @@ impl<'d> Swapped<'d> {
             sql.push(format!("DROP INDEX {}", self.index_name(&index.name)));
         }
         sql.extend(self.drop_statistics());
+        sql.extend(self.columns_there());
+        sql.extend(self.take_place(Side::New));
+        sql.extend(self.index_columns(str::to_owned, |r| (&r.shadow, &r.column)));
+        sql
+    }
+
+    /// The columns' own part of the swap.
+    pub(super) fn columns_there(self) -> Vec<String> {
+        let head = self.head();
+        let mut sql = Vec::new();
         for retype in self.columns {
             sql.extend(self.take_identity(retype, &retype.column, &retype.shadow));
             let column = self.table.column(&retype.column);
@@ -178,6 +198,7 @@ impl<'d> Swapped<'d> {
                 || self.not_null_names(Side::New, retype).is_some();
             if any_not_null {
                 sql.push(format!("{alter} DROP NOT NULL"));
+                sql.extend(self.tree_not_null(retype));
             }
             for (from, to) in [
                 (&retype.column, &retype.old),
@@ -201,12 +222,13 @@ impl<'d> Swapped<'d> {
                 }
             }
         }
-        sql.extend(self.take_place(Side::New));
-        sql.extend(self.index_columns(str::to_owned, |r| (&r.shadow, &r.column)));
         sql
     }
 
     fn back(self) -> Vec<String> {
+        if self.is_tree() {
+            return self.tree_back();
+        }
         let head = self.head();
         let mut sql = vec![self.lock_sql()];
         for key in self.constraints(ConstraintKind::PrimaryKey) {
@@ -234,6 +256,18 @@ impl<'d> Swapped<'d> {
             ));
         }
         sql.extend(self.leave_statistics());
+        sql.extend(self.columns_back());
+        sql.extend(self.take_place(Side::Old));
+        let new = |name: &str| self.aid(Side::New, name);
+        sql.extend(self.index_columns(new, |r| (&r.column, &r.shadow)));
+        sql.extend(self.index_columns(str::to_owned, |r| (&r.old, &r.column)));
+        sql
+    }
+
+    /// The columns' own part of the way back.
+    pub(super) fn columns_back(self) -> Vec<String> {
+        let head = self.head();
+        let mut sql = Vec::new();
         for retype in self.columns {
             let column = self.table.column(&retype.column);
             let alter = format!("{head} ALTER COLUMN {}", ident(&retype.column));
@@ -267,10 +301,6 @@ impl<'d> Swapped<'d> {
                 }
             }
         }
-        sql.extend(self.take_place(Side::Old));
-        let new = |name: &str| self.aid(Side::New, name);
-        sql.extend(self.index_columns(new, |r| (&r.column, &r.shadow)));
-        sql.extend(self.index_columns(str::to_owned, |r| (&r.old, &r.column)));
         sql
     }
 
@@ -319,7 +349,7 @@ impl<'d> Swapped<'d> {
     }
 
     /// What a side was dressed with gets the names that it stands for.
-    fn take_place(self, side: Side) -> Vec<String> {
+    pub(super) fn take_place(self, side: Side) -> Vec<String> {
         let head = self.head();
         let mut sql = Vec::new();
         for key in self.constraints(ConstraintKind::PrimaryKey) {
@@ -375,7 +405,10 @@ impl<'d> Swapped<'d> {
         sql
     }
 
-    fn sequences(self, retype: &Retype) -> impl Iterator<Item = &'d OwnedSequence> + use<'d> {
+    pub(super) fn sequences(
+        self,
+        retype: &Retype,
+    ) -> impl Iterator<Item = &'d OwnedSequence> + use<'d> {
         let details = self.answer.details.get(&retype.column);
         details.into_iter().flat_map(|d| &d.sequences)
     }
@@ -394,7 +427,7 @@ impl<'d> Swapped<'d> {
         (wider && !sequence.identity).then_some(new.as_str())
     }
 
-    fn owned(self, sequence: &OwnedSequence, column: &str) -> String {
+    pub(super) fn owned(self, sequence: &OwnedSequence, column: &str) -> String {
         format!(
             "ALTER SEQUENCE {} OWNED BY {}.{}",
             qname(&sequence.name),
@@ -409,11 +442,14 @@ impl<'d> Swapped<'d> {
         let Some(sequence) = self.sequences(retype).find(|s| s.identity) else {
             return Vec::new();
         };
-        let kind = self
-            .table
-            .column(&retype.column)
-            .and_then(|c| c.identity.clone())
-            .unwrap_or_else(|| "BY DEFAULT".to_owned());
+        if retype.default.drops_identity {
+            return if from == retype.column && to == retype.shadow {
+                self.free_sequence(retype, sequence)
+            } else {
+                self.bind_sequence(retype, sequence)
+            };
+        }
+        let kind = self.identity_kind(retype);
         let head = self.head();
         let schema = &sequence.name.schema;
         let aid =
@@ -445,6 +481,12 @@ impl<'d> Swapped<'d> {
             sql.push(format!("COMMENT ON SEQUENCE {now} IS {}", literal(comment)));
         }
         sql
+    }
+
+    pub(super) fn identity_kind(self, retype: &Retype) -> String {
+        let column = self.table.column(&retype.column);
+        let kind = column.and_then(|c| c.identity.clone());
+        kind.unwrap_or_else(|| "BY DEFAULT".to_owned())
     }
 
     /// Before the way back every value has to be one that the old type can hold.
@@ -491,7 +533,7 @@ impl<'d> Swapped<'d> {
 
     /// The unique index that the new column had before it became the primary key's: a primary key
     /// cannot become a plain index again.
-    fn key_again(self) -> Vec<Step> {
+    pub(super) fn key_again(self) -> Vec<Step> {
         self.constraints(ConstraintKind::PrimaryKey)
             .filter_map(|key| self.answer.indexes.iter().find(|i| i.name == key.name))
             .filter_map(|index| self.index_of_swapped(index))
@@ -503,6 +545,6 @@ fn rename(head: &str, from: &str, to: &str) -> String {
     format!("{head} RENAME COLUMN {} TO {}", ident(from), ident(to))
 }
 
-fn rename_constraint(head: &str, from: &str, to: &str) -> String {
+pub(super) fn rename_constraint(head: &str, from: &str, to: &str) -> String {
     format!("{head} RENAME CONSTRAINT {} TO {}", ident(from), ident(to))
 }

@@ -16,6 +16,7 @@ fn retype() -> Retype {
         definition: "text COLLATE \"C\"".into(),
         type_text: "text".into(),
         using: None,
+        default: crate::plan::retype::NewDefault::default(),
         span: Span::default(),
     }
 }

@@ -230,6 +230,7 @@ mod tests {
                     text: text.into(),
                     span: Span::default(),
                 }),
+                default: crate::plan::retype::NewDefault::default(),
                 span: Span::default(),
             };
             assert_eq!(casts_only(&retype), plain, "{using:?}");

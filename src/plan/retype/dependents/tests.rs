@@ -138,6 +138,7 @@ fn functions_whose_text_names_the_column() {
         old: "o".into(),
         definition: "text".into(),
         type_text: "text".into(),
+        default: super::super::NewDefault::default(),
         using: None,
         span: crate::sql::Span::default(),
     };
