@@ -3,6 +3,7 @@
 
 mod dependents;
 mod keys;
+mod matviews;
 
 use crate::lifecycle::{Life, Project, assert_same};
 use crate::support::Db;

@@ -5,7 +5,8 @@ use tokio_postgres::{Client, Row};
 
 use super::super::read::{failed, get};
 use crate::catalog::QName;
-use crate::catalog::dependents::{Dependent, DependentKind, Obstacle, StatisticsDetails};
+use crate::catalog::dependents::{Dependent, DependentKind, Obstacle, StatisticsDetails, Stored};
+use crate::catalog::details::DefinitionKind;
 use crate::error::Result;
 
 /// The objects that depend on columns (`$2`) of a table (`$1`), and on those objects, each with the
@@ -52,10 +53,14 @@ WITH RECURSIVE found(classid, objid, depth) AS (
       AND (f.oid IS NULL OR found.classid <> 'pg_class'::regclass OR f.adrelid <> found.objid)
       AND (o.oid IS NULL OR o.relkind NOT IN ('i', 'I', 't')
            OR NOT EXISTS (SELECT FROM pg_index x
-                          WHERE x.indexrelid = o.oid AND x.indrelid = found.objid)))
-SELECT found.classid::regclass::text AS class, found.objid AS oid, max(found.depth) >= 50 AS circle,
-       pg_describe_object(found.classid, found.objid, 0) AS what, c.relkind::text AS kind,
-       v.relkind::text AS rule_on,
+                          WHERE x.indexrelid = o.oid AND x.indrelid = found.objid))
+      AND (d.classid <> 'pg_statistic_ext'::regclass
+           OR NOT EXISTS (SELECT FROM pg_statistic_ext s
+                          WHERE s.oid = d.objid AND s.stxrelid = found.objid)))
+SELECT found.classid::regclass::text AS class, found.classid::oid AS classid, found.objid AS oid, max(found.depth) >= 50 AS circle,
+       coalesce('generated ' || pg_describe_object('pg_class'::regclass, g.attrelid, g.attnum),
+                pg_describe_object(found.classid, found.objid, 0)) AS what,
+       coalesce(c.relkind::text, g.attgenerated::text) AS kind, v.relkind::text AS rule_on,
        EXISTS (SELECT FROM pg_depend e WHERE e.classid = found.classid AND e.objid = found.objid
                AND e.deptype = 'e') AS extension,
        EXISTS (SELECT FROM pg_seclabel l WHERE l.classoid = found.classid
@@ -64,7 +69,10 @@ FROM found
 LEFT JOIN pg_class c ON found.classid = 'pg_class'::regclass AND c.oid = found.objid
 LEFT JOIN pg_rewrite r ON found.classid = 'pg_rewrite'::regclass AND r.oid = found.objid
 LEFT JOIN pg_class v ON v.oid = r.ev_class
-GROUP BY found.classid, found.objid, c.relkind, v.relkind
+LEFT JOIN pg_attrdef f ON found.classid = 'pg_attrdef'::regclass AND f.oid = found.objid
+LEFT JOIN pg_attribute g ON g.attrelid = f.adrelid AND g.attnum = f.adnum AND g.attgenerated = 'v'
+                        AND g.attrelid = $1
+GROUP BY found.classid, found.objid, c.relkind, v.relkind, g.attrelid, g.attnum, g.attgenerated
 HAVING pg_describe_object(found.classid, found.objid, 0) IS NOT NULL
 ORDER BY max(found.depth), found.objid";
 
@@ -132,6 +140,128 @@ FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (SELECT format('%I.%I', n.nspname, c.relname) AS name) AS v
 WHERE c.oid = $1";
+
+/// A materialized view, without data, indexes and statistics. The comment of the view itself is the
+/// last but those of its columns.
+const MATERIALIZED_VIEW: &str = "
+SELECT n.nspname::text AS schema, c.relname::text AS name,
+       pg_has_role(current_user, c.relowner, 'USAGE') AS owned, c.relpersistence = 't' AS temporary,
+       has_schema_privilege(n.oid, 'CREATE') AS creates,
+       EXISTS (SELECT FROM aclexplode(c.relacl) e WHERE e.grantor <> c.relowner)
+       OR EXISTS (SELECT FROM pg_attribute a, aclexplode(a.attacl) e
+                  WHERE a.attrelid = c.oid AND e.grantor <> c.relowner) AS passed_on,
+       pg_total_relation_size(c.oid)::int8 AS bytes,
+       format('DROP MATERIALIZED VIEW %s', v.name) AS drop,
+       ARRAY[format(E'CREATE MATERIALIZED VIEW %s USING %I%s%s AS\\n%s\\n WITH NO DATA', v.name,
+                    (SELECT amname FROM pg_am WHERE oid = c.relam),
+                    (SELECT ' WITH (' || string_agg(o.option, ', ' ORDER BY o.option) || ')'
+                     FROM (SELECT unnest(c.reloptions)
+                           UNION ALL
+                           SELECT 'toast.' || unnest(t.reloptions)
+                           FROM pg_class t WHERE t.oid = c.reltoastrelid) AS o(option)),
+                    (SELECT format(' TABLESPACE %I', spcname) FROM pg_tablespace
+                     WHERE oid = c.reltablespace),
+                    rtrim(pg_get_viewdef(c.oid), ';'))]
+       || ARRAY(SELECT format('ALTER MATERIALIZED VIEW %s ALTER COLUMN %I %s', v.name, a.attname,
+                              o.setting)
+                FROM pg_attribute a
+                JOIN pg_type t ON t.oid = a.atttypid
+                CROSS JOIN LATERAL (VALUES
+                    ('SET STATISTICS ' || nullif(a.attstattarget, -1)),
+                    (CASE WHEN a.attstorage <> t.typstorage THEN 'SET STORAGE '
+                        || CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL'
+                                WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END END),
+                    ('SET COMPRESSION ' || CASE a.attcompression WHEN 'p' THEN 'pglz'
+                                                WHEN 'l' THEN 'lz4' END),
+                    ('SET (' || array_to_string(a.attoptions, ', ') || ')')) AS o(setting)
+                WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                  AND o.setting IS NOT NULL
+                ORDER BY a.attnum, o.setting)
+       || ARRAY(SELECT format('ALTER MATERIALIZED VIEW %s OWNER TO %I', v.name,
+                              pg_get_userbyid(c.relowner))
+                WHERE pg_get_userbyid(c.relowner) <> current_user)
+       || ARRAY(SELECT format('REVOKE ALL ON %s FROM %s', v.name,
+                              CASE e.grantee WHEN 0 THEN 'PUBLIC'
+                                   ELSE quote_ident(pg_get_userbyid(e.grantee)) END)
+                FROM (SELECT e.grantee
+                      FROM pg_default_acl d, aclexplode(d.defaclacl) e
+                      WHERE d.defaclrole = to_regrole(quote_ident(current_user))
+                        AND d.defaclobjtype = 'r' AND d.defaclnamespace IN (0, n.oid)
+                        AND e.grantee <> d.defaclrole
+                      UNION
+                      SELECT c.relowner
+                      WHERE c.relacl IS NOT NULL
+                        AND (SELECT count(*) FROM aclexplode(c.relacl) e
+                             WHERE e.grantee = c.relowner)
+                          < (SELECT count(*) FROM aclexplode(acldefault('r', c.relowner)))) AS e
+                ORDER BY e.grantee)
+       || ARRAY(SELECT format('GRANT %s ON %s TO %s%s',
+                              string_agg(e.privilege_type, ', ' ORDER BY e.privilege_type), v.name,
+                              CASE e.grantee WHEN 0 THEN 'PUBLIC'
+                                   ELSE quote_ident(pg_get_userbyid(e.grantee)) END,
+                              CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+                FROM aclexplode(c.relacl) WITH ORDINALITY
+                         AS e(grantor, grantee, privilege_type, is_grantable, place)
+                WHERE e.grantee <> c.relowner
+                   OR (SELECT count(*) FROM aclexplode(c.relacl) e WHERE e.grantee = c.relowner)
+                      < (SELECT count(*) FROM aclexplode(acldefault('r', c.relowner)))
+                GROUP BY e.grantee, e.is_grantable ORDER BY min(e.place))
+       || ARRAY(SELECT format('GRANT %s (%I) ON %s TO %s%s', e.privilege_type, a.attname, v.name,
+                              CASE e.grantee WHEN 0 THEN 'PUBLIC'
+                                   ELSE quote_ident(pg_get_userbyid(e.grantee)) END,
+                              CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+                FROM pg_attribute a, aclexplode(a.attacl) e
+                WHERE a.attrelid = c.oid AND NOT a.attisdropped
+                ORDER BY a.attnum, e.grantee, e.privilege_type)
+       || ARRAY(SELECT CASE d.objsubid
+                       WHEN 0 THEN format('COMMENT ON MATERIALIZED VIEW %s IS %L', v.name,
+                                          d.description)
+                       ELSE format('COMMENT ON COLUMN %s.%I IS %L', v.name, a.attname, d.description)
+                       END
+                FROM pg_description d
+                LEFT JOIN pg_attribute a ON a.attrelid = d.objoid AND a.attnum = d.objsubid
+                WHERE d.classoid = 'pg_class'::regclass AND d.objoid = c.oid ORDER BY d.objsubid)
+           AS create
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (SELECT format('%I.%I', n.nspname, c.relname) AS name) AS v
+WHERE c.oid = $1";
+
+/// A virtual generated column, from PostgreSQL 18: another expression takes its place, so nothing is
+/// dropped. The server has that (`ATExecSetExpression`) neither with a CHECK nor in a publication,
+/// and reads every row of one that is NOT NULL.
+const GENERATED: &str = "
+SELECT n.nspname::text AS schema, c.relname::text AS name,
+       pg_has_role(current_user, c.relowner, 'USAGE') AS owned, false AS temporary,
+       true AS creates, false AS passed_on,
+       a.attnotnull
+       OR EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c')
+       OR EXISTS (SELECT FROM pg_publication_rel p WHERE p.prrelid = c.oid) AS fixed,
+       '' AS drop,
+       ARRAY[format('ALTER TABLE %I.%I ALTER COLUMN %I SET EXPRESSION AS (%s)', n.nspname, c.relname,
+                    a.attname, pg_get_expr(f.adbin, f.adrelid))] AS create
+FROM pg_attrdef f
+JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+JOIN pg_class c ON c.oid = f.adrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE f.oid = $1";
+
+/// Which of these objects (`$1` class, `$2` oid) reads which itself, by their places from 1. A view
+/// reads by its rule, and rows of another by their type.
+const READS: &str = "
+WITH o AS (SELECT * FROM unnest($1::oid[], $2::oid[]) WITH ORDINALITY AS o(classid, objid, place))
+SELECT DISTINCT reader.place AS reader, o.place AS read
+FROM o AS reader
+LEFT JOIN pg_rewrite r ON reader.classid = 'pg_class'::regclass AND r.ev_class = reader.objid
+                      AND r.rulename = '_RETURN'
+JOIN pg_depend d ON d.classid = reader.classid AND d.objid = reader.objid
+                 OR d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+LEFT JOIN pg_type t ON d.refclassid = 'pg_type'::regclass AND t.oid = d.refobjid
+LEFT JOIN pg_type e ON e.oid = t.typelem
+JOIN o ON o.classid = d.refclassid AND o.objid = d.refobjid
+       OR o.classid = 'pg_class'::regclass AND o.objid IN (t.typrelid, e.typrelid)
+WHERE o.place <> reader.place
+ORDER BY 1, 2";
 
 /// Up to PostgreSQL 18 `pg_get_ruledef` writes one statement with a `;` at its end.
 const RULE: &str = "
@@ -259,6 +389,18 @@ const REHEARSALS: &[(DependentKind, &str)] = &[
          FROM pg_class c WHERE c.oid = $1 AND $2 <> 0::oid",
     ),
     (
+        // A materialized view cannot be temporary; its indexes are to be possible too.
+        DependentKind::MaterializedView,
+        "SELECT s.sql FROM (
+             SELECT 0::oid, format('CREATE TEMP TABLE %I AS %s WITH NO DATA', c.relname,
+                                   rtrim(pg_get_viewdef(c.oid), ';'))
+             FROM pg_class c WHERE c.oid = $1 AND $2 <> 0::oid
+             UNION ALL
+             SELECT indexrelid, pg_get_indexdef(indexrelid, 0, true)
+             FROM pg_index WHERE indrelid = $1) AS s(place, sql)
+         ORDER BY s.place",
+    ),
+    (
         DependentKind::Trigger,
         "SELECT pg_get_triggerdef(oid, true) FROM pg_trigger WHERE oid = $1 AND tgrelid = $2",
     ),
@@ -325,6 +467,7 @@ fn kind_of(row: &Row) -> Result<DependentKind> {
             ("pg_policy", ..) => DependentKind::Policy,
             ("pg_publication_rel", ..) => DependentKind::Publication,
             ("pg_proc", ..) => DependentKind::Function,
+            ("pg_attrdef", Some("v"), _) => DependentKind::Generated,
             _ => DependentKind::Other,
         },
     )
@@ -340,11 +483,29 @@ pub async fn dependents(client: &Client, table: u32, columns: &[&str]) -> Result
     let before = search_path(client, "").await?;
     let mut all = Vec::new();
     let of: [Param<'_>; 2] = [(&table, Type::OID), (&columns, Type::TEXT_ARRAY)];
-    for row in &query(client, FOUND, &of).await? {
+    let found = query(client, FOUND, &of).await?;
+    for row in &found {
         all.push(dependent(client, row).await?);
+    }
+    if all.iter().any(|d| d.stored.is_some()) {
+        reads(client, &found, &mut all).await?;
     }
     search_path(client, &before).await?;
     Ok(all)
+}
+
+async fn reads(client: &Client, found: &[Row], all: &mut [Dependent]) -> Result<()> {
+    let column = |name: &str| -> Result<Vec<u32>> { found.iter().map(|r| get(r, name)).collect() };
+    let (classes, oids) = (column("classid")?, column("oid")?);
+    let of: [Param<'_>; 2] = [(&classes, Type::OID_ARRAY), (&oids, Type::OID_ARRAY)];
+    for row in &query(client, READS, &of).await? {
+        let (reader, read): (i64, i64) = (get(row, "reader")?, get(row, "read")?);
+        let place = |n: i64| usize::try_from(n - 1).unwrap_or(usize::MAX);
+        if let Some(reader) = all.get_mut(place(reader)) {
+            reader.reads.push(place(read));
+        }
+    }
+    Ok(())
 }
 
 /// The same of a table by its name; none where it is gone.
@@ -375,6 +536,8 @@ async fn dependent(client: &Client, found: &Row) -> Result<Dependent> {
         drop: String::new(),
         create: Vec::new(),
         obstacles: Vec::new(),
+        reads: Vec::new(),
+        stored: None,
     };
     let sql = match dependent.kind {
         DependentKind::View => VIEW,
@@ -383,7 +546,9 @@ async fn dependent(client: &Client, found: &Row) -> Result<Dependent> {
         DependentKind::Policy => POLICY,
         DependentKind::Publication => PUBLICATION,
         DependentKind::Function => FUNCTION,
-        DependentKind::MaterializedView | DependentKind::Other => return Ok(dependent),
+        DependentKind::MaterializedView => MATERIALIZED_VIEW,
+        DependentKind::Generated => GENERATED,
+        DependentKind::Other => return Ok(dependent),
     };
     let rows = query(client, sql, &[(&oid, Type::OID)]).await?;
     let Some(row) = rows.first() else {
@@ -395,13 +560,24 @@ async fn dependent(client: &Client, found: &Row) -> Result<Dependent> {
         Some(schema) => Some(QName::new(schema, get::<String>(row, "name")?)),
         None => None,
     };
+    if dependent.kind == DependentKind::MaterializedView {
+        let mut definitions = super::details::definitions(client, oid).await?;
+        definitions.retain(|d| d.kind != DefinitionKind::Constraint);
+        dependent.stored = Some(Stored {
+            definitions,
+            statistics: statistics(client, oid).await?,
+            bytes: get(row, "bytes")?,
+        });
+    }
     dependent.drop = get(row, "drop")?;
     dependent.create = get(row, "create")?;
     let owned: bool = get(row, "owned")?;
     let creates: bool = get(row, "creates")?;
+    let fixed = dependent.kind == DependentKind::Generated && get(row, "fixed")?;
     for (there, obstacle) in [
         (!owned, Obstacle::Owner),
         (!creates, Obstacle::Schema),
+        (fixed, Obstacle::Fixed),
         (get(found, "extension")?, Obstacle::Extension),
         (get(found, "labelled")?, Obstacle::Label),
         (get(row, "temporary")?, Obstacle::Temporary),
@@ -441,6 +617,24 @@ pub async fn rehearsals(
     }
     search_path(client, &before).await?;
     Ok(all)
+}
+
+/// Columns in which whole rows of a table are stored, of other tables and of materialized views.
+const ROWS_STORED: &str = "
+SELECT pg_describe_object('pg_class'::regclass, a.attrelid, a.attnum) AS what
+FROM pg_type t
+JOIN pg_attribute a ON a.atttypid IN (t.oid, t.typarray) AND NOT a.attisdropped
+JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'm')
+WHERE t.typrelid = $1
+ORDER BY 1";
+
+/// Where whole rows of a table are stored, for people.
+///
+/// # Errors
+/// What the server or the connection gave.
+pub async fn rows_stored(client: &Client, table: u32) -> Result<Vec<String>> {
+    let rows = query(client, ROWS_STORED, &[(&table, Type::OID)]).await?;
+    rows.iter().map(|row| get(row, "what")).collect()
 }
 
 /// Extended statistics of a table, in the order of their making.

@@ -13,6 +13,8 @@ fn view(schema: &str, name: &str) -> Dependent {
         drop: format!("DROP VIEW {schema}.{name}"),
         create: vec![format!("CREATE VIEW {schema}.{name} AS SELECT 1")],
         obstacles: Vec::new(),
+        reads: Vec::new(),
+        stored: None,
     }
 }
 
