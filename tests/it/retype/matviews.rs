@@ -77,7 +77,7 @@ async fn materialized_views_and_what_stands_upon_them() {
             "SELECT count(*) > 0 FROM pg_stats WHERE tablename = 'large'",
         ],
         after: (
-            "INSERT INTO orders VALUES (9000, 2000001, 3, 'new');
+            "INSERT INTO orders (id, code, other, note) VALUES (9000, 2000001, 3, 'new');
              REFRESH MATERIALIZED VIEW CONCURRENTLY apart.\"Sum \"\"it\"\"\"",
             &[
                 "SELECT count(*) = 1 FROM large WHERE id = 9000",

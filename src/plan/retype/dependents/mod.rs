@@ -281,22 +281,43 @@ impl<'d> Swapped<'d> {
         all
     }
 
-    /// What is dropped and made again, for people.
-    pub(super) fn dependents_note(self) -> Option<String> {
-        let names: Vec<&str> = self
-            .answer
-            .dependents
-            .iter()
-            .map(|d| d.what.as_str())
-            .collect();
-        (!names.is_empty()).then(|| {
-            format!(
-                "dropped and made again in the same transaction (a virtual column: computed from the \
-                 other column), with owner, rights, comments and \
-                 options: {}",
-                names.join("; ")
+    /// What is dropped and made again, exchanged, or computed from the other column, for people.
+    pub(super) fn dependents_note(self) -> Vec<String> {
+        let named = |kinds: &dyn Fn(DependentKind) -> bool, words: &str| {
+            let names: Vec<&str> = self
+                .answer
+                .dependents
+                .iter()
+                .filter(|d| kinds(d.kind))
+                .map(|d| d.what.as_str())
+                .collect();
+            (!names.is_empty()).then(|| format!("{words}: {}", names.join("; ")))
+        };
+        let special = |kind| {
+            matches!(
+                kind,
+                DependentKind::MaterializedView | DependentKind::Generated
             )
-        })
+        };
+        [
+            named(
+                &|kind| !special(kind),
+                "dropped and made again in the same transaction, with owner, rights, comments and \
+                 options",
+            ),
+            named(
+                &|kind| kind == DependentKind::MaterializedView,
+                "the one that was filled beside takes the place of the old one, and is filled again \
+                 before where that was refreshed meanwhile",
+            ),
+            named(
+                &|kind| kind == DependentKind::Generated,
+                "computed from the other column in the same transaction",
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// What the swap needs to be as it was in the plan: exactly, or by name alone where the server may
