@@ -45,8 +45,11 @@ pub(super) async fn run(
         session.check_stop()?;
         let blockers = blockers(session, &step.locks).await?;
         let names: Vec<String> = blockers.iter().map(ToString::to_string).collect();
-        let Some(this) = ladder.attempt(attempt, begun.elapsed() - renewing, fastrand::f64())
-        else {
+        let Some(this) = ladder.attempt(
+            attempt,
+            begun.elapsed().saturating_sub(renewing),
+            fastrand::f64(),
+        ) else {
             return Err(not_had(&names, begun.elapsed(), refusal.as_deref()));
         };
         let in_the_way: Vec<InTheWay> = blockers.iter().map(in_the_way).collect();
@@ -81,7 +84,7 @@ pub(super) async fn run(
             continue;
         }
         renewing += renews.elapsed();
-        let waited = begun.elapsed() - renewing;
+        let waited = begun.elapsed().saturating_sub(renewing);
         let trying = Instant::now();
         tried = Some(trying);
         session.ledger.hold(None);

@@ -157,6 +157,58 @@ async fn a_refresh_before_the_swap_is_not_lost() {
     }
 }
 
+/// Every transaction of contract and of the way back is ended before and after its COMMIT, or its
+/// reply is lost: made, filled, looked at before the try, swapped.
+#[tokio::test]
+async fn every_step_around_the_swap_survives_its_end() {
+    let project = Project::new(
+        "retype_matview_faults",
+        "CREATE TABLE t (id int PRIMARY KEY, n int); CREATE VIEW v AS SELECT n, id FROM t;
+         INSERT INTO t SELECT n, n FROM generate_series(1, 100) n;
+         CREATE MATERIALIZED VIEW m AS SELECT sum(n) AS n FROM v;
+         CREATE UNIQUE INDEX by_n ON m (n); COMMENT ON MATERIALIZED VIEW m IS 'kept';
+         CREATE VIEW over AS SELECT n FROM m;",
+        "ALTER TABLE t ALTER n TYPE bigint;",
+    )
+    .await;
+    project.to("apply", "ready").await;
+    let ready = project.picture().await;
+    let mut complete = None;
+    let (mut met, mut row) = (0, 1000);
+    for side in ["before", "after", "unlearned"] {
+        for number in 1..=4 {
+            for (command, state) in [
+                (&["contract"][..], "complete"),
+                (&["revert", "--to", "ready"], "ready"),
+            ] {
+                row += 1;
+                let insert = format!("INSERT INTO t (id, n) VALUES ({row}, {row})");
+                project.db.execute(&insert).await;
+                let fault = format!("step_ddl.{side}:{number}");
+                let mut args = vec!["--yes", command[0], project.id.as_str()];
+                args.extend(&command[1..]);
+                let running = project.cli.spawn_with(&[("PGSHIFT_FAULT", &fault)], &args);
+                let output = running.wait().await;
+                met += i32::from(output.code != Some(0) || output.stderr.contains("fault point"));
+                if output.code != Some(0) {
+                    project.command("resume", &[]).await.expect(0);
+                }
+                assert_eq!(project.state().await, state, "{command:?} with {fault}");
+                project
+                    .holds(&["SELECT n = (SELECT sum(n) FROM t) FROM over"])
+                    .await;
+                let now = project.db.schema().await;
+                let same = match state {
+                    "ready" => ready.schema(),
+                    _ => complete.get_or_insert(now.clone()).as_str(),
+                };
+                assert_same("schema", same, &now);
+            }
+        }
+    }
+    assert!(met >= 20, "{met} faults");
+}
+
 /// What an application does to one between plan and contract stops the swap; the one beside goes
 /// with a revert.
 #[tokio::test]
