@@ -123,7 +123,7 @@ async fn a_refresh_before_the_swap_is_not_lost() {
         }
         project.to("apply", "ready").await;
         let meanwhile = async {
-            let limit = Duration::from_secs(60);
+            let limit = Duration::from_mins(1);
             let there = "FROM pg_class WHERE relname LIKE '\\_pgshift\\_%' AND relkind = 'm'";
             let (db, busy) = (&project.db, project.db.client().await);
             db.until(
