@@ -195,7 +195,7 @@ async fn judge(case: &Case, route: Route, room: &Room) -> Result<Verdict, String
         db,
         cli: Cli::new(db),
     };
-    project.cli.migration(ID, &format!("{};\n", case.alter()));
+    project.cli.migration(ID, &case.migration());
     let before = Picture::take(db).await;
     let planned = project.cli.run(&["plan", "--format", "json"]).await;
     match (planned.code, &direct) {
@@ -236,7 +236,7 @@ async fn judge(case: &Case, route: Route, room: &Room) -> Result<Verdict, String
     let expected = Picture::take(direct).await;
     let found = Picture::take(db).await;
     let mut differences = expected.differences(&found, false);
-    differences.retain(|d| !kept(&before, d, &found));
+    differences.retain(|d| !kept(&before, d, &expected, &found));
     if !differences.is_empty() {
         return Err(format!(
             "not as after ALTER TYPE:\n{}",
