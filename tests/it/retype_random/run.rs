@@ -262,7 +262,15 @@ async fn uses(case: &Case, db: &Db) -> Vec<String> {
             // Of several columns without a value the first is named: by their order.
             Err(e) if e.code() == Some(&SqlState::NOT_NULL_VIOLATION) => "a null".to_owned(),
             // Of several foreign keys too: by the order of their making.
-            Err(e) if e.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION) => "a reference".into(),
+            Err(e)
+                if [
+                    Some(&SqlState::FOREIGN_KEY_VIOLATION),
+                    Some(&SqlState::RESTRICT_VIOLATION),
+                ]
+                .contains(&e.code()) =>
+            {
+                "a reference".into()
+            }
             Err(e) => message(&e),
         };
         results.push(format!("{sql}: {result}"));

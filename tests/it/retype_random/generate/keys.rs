@@ -374,7 +374,7 @@ ALTER TABLE {child} ADD CONSTRAINT {name} FOREIGN KEY ({refers}) REFERENCES {tab
         let several = self.unique_several.clone();
         if let Some((feature, other)) = self.other.clone()
             && !several.is_empty()
-            && self.chance()
+            && (self.chance() || self.rng.u8(..3) == 0)
         {
             let key = self.pick(&several);
             let child = self.qualified("pairs_of_lines");
@@ -393,7 +393,7 @@ ALTER TABLE {child} ADD FOREIGN KEY (a, b) REFERENCES {table} ({column}, {other}
             self.case.features[inbound].follows.push(follower);
             self.referencing(inbound, &child, "a");
         }
-        if !unique.is_empty() && self.chance() {
+        if !unique.is_empty() && (self.chance() || self.rng.u8(..8) == 0) {
             let key = self.pick(&unique);
             let parent = self.name("parent");
             let action = self.pick(&["", " ON DELETE SET NULL", " DEFERRABLE"]);

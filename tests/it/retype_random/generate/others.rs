@@ -8,6 +8,10 @@ impl Generator {
     pub(super) fn triggers(&mut self) {
         let (table, column) = self.here();
         let on = format!("ON {table} FOR EACH ROW");
+        let cast = match self.case.conversion.from {
+            "text" => "",
+            _ => "::text",
+        };
         for (kind, when, late) in [
             ("trigger", format!("BEFORE INSERT OR UPDATE {on}"), false),
             ("trigger of deletes", format!("AFTER DELETE {on}"), false),
@@ -28,8 +32,9 @@ impl Generator {
             ),
             (
                 "trigger when",
+                // The cast of a text to text is not kept.
                 format!(
-                    "AFTER UPDATE {on} WHEN (OLD.{column}::text IS DISTINCT FROM NEW.{column}::text)"
+                    "AFTER UPDATE {on} WHEN (OLD.{column}{cast} IS DISTINCT FROM NEW.{column}{cast})"
                 ),
                 true,
             ),
