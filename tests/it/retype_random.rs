@@ -30,7 +30,7 @@ const CASES: u64 = 12;
 /// Seeds that once found something, whatever the number of cases.
 const AGAIN: &[u64] = &[];
 /// The share that may be refused, 0 to 1.
-const REFUSED_AT_MOST: f64 = 0.6;
+const REFUSED_AT_MOST: f64 = 0.25;
 /// Wrong cases after which no more are run; the first is made smaller.
 const ENOUGH: u64 = 5;
 /// Cases at a time.

@@ -136,6 +136,18 @@ pub(super) fn kept(
         };
         return of(before) == of(found);
     }
+    // Statistics targets of an index's expressions.
+    let targets = |picture: &Picture| {
+        let fact = picture.shape.facts().get(name)?;
+        let (rest, targets) = fact.split_once(" statistics ")?;
+        Some((rest.to_owned(), targets.to_owned()))
+    };
+    if let (Some((_, was)), Some((rest, is))) = (targets(before), targets(found))
+        && was == is
+        && expected.shape.facts().get(name) == Some(&rest)
+    {
+        return true;
+    }
     if is_part_of_another_name(before, name, expected, found) {
         return true;
     }

@@ -229,12 +229,13 @@ impl Generator {
         let Some(primary) = self.primary else {
             return;
         };
-        let (only, also) = match self.partitioned() {
-            true => (
+        let (only, also) = if self.partitioned() {
+            (
                 " WITH (publish_via_partition_root)",
                 ", publish_via_partition_root",
-            ),
-            false => ("", ""),
+            )
+        } else {
+            ("", "")
         };
         if self.chance() {
             let name = self.name("everything");
