@@ -34,6 +34,8 @@ pub struct Definition {
     pub clustered: bool,
     /// This index is the replica identity.
     pub replica_identity: bool,
+    /// Statistics targets of an index's expressions, by number of the index's column.
+    pub targets: Vec<(i16, i32)>,
 }
 
 /// A right on a column or a sequence.

@@ -75,6 +75,9 @@ WITH rel AS (
     UNION ALL
     SELECT format('%s constraint %I', full_name, conname), pg_get_constraintdef(k.oid)
     FROM rel JOIN pg_constraint k ON conrelid = rel.oid WHERE contype <> 't'
+      -- Entries of a foreign key for the partitions of what it references: no command shows them.
+      AND NOT EXISTS (SELECT FROM pg_constraint p
+                      WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
     UNION ALL
     -- Of a foreign key, on both of its tables: ALTER TABLE … DISABLE TRIGGER ALL.
     SELECT format('%s internal trigger %s of %I', full_name, tgfoid::regproc, conname),

@@ -175,6 +175,98 @@ const DAYS: &str = "
     ALTER TABLE days ALTER id TYPE int;
     INSERT INTO days (day, n) SELECT n % 30, n FROM generate_series(1, 3000) n;";
 
+/// Foreign keys of other tables, and what depends on the root's columns.
+#[tokio::test]
+async fn a_tree_that_others_reference() {
+    let case = Case {
+        name: "retype_tree_referenced",
+        setup: "
+            CREATE TABLE days (id int NOT NULL, day int NOT NULL, n int NOT NULL,
+                CONSTRAINT days_pkey PRIMARY KEY (id, day), CONSTRAINT other_key UNIQUE (n, day, id))
+                PARTITION BY RANGE (day);
+            CREATE TABLE days_1 PARTITION OF days FOR VALUES FROM (0) TO (10) PARTITION BY LIST (day);
+            CREATE TABLE days_1a PARTITION OF days_1 FOR VALUES IN (0, 1, 2, 3);
+            CREATE TABLE days_1b PARTITION OF days_1 DEFAULT;
+            CREATE TABLE days_2 PARTITION OF days DEFAULT;
+            INSERT INTO days SELECT n, n % 30, n FROM generate_series(1, 2000) n;
+            CREATE TABLE notes (day int, day_id int, CONSTRAINT of_day FOREIGN KEY (day_id, day)
+                REFERENCES days ON DELETE CASCADE ON UPDATE CASCADE DEFERRABLE);
+            CREATE TABLE wrong (day int, day_id int);
+            INSERT INTO wrong VALUES (5, -1);
+            ALTER TABLE wrong ADD CONSTRAINT unchecked FOREIGN KEY (day_id, day) REFERENCES days NOT VALID;
+            INSERT INTO notes SELECT day, id FROM days WHERE id % 3 = 0;
+            CREATE INDEX ON notes (day_id, day);
+            COMMENT ON CONSTRAINT of_day ON notes IS 'its day';
+            CREATE TABLE heard (what text);
+            CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS
+                'BEGIN INSERT INTO heard VALUES (TG_OP || TG_NAME); RETURN NULL; END';
+            CREATE TRIGGER on_id AFTER UPDATE OF id ON days FOR EACH ROW
+                WHEN (OLD.id <> NEW.id) EXECUTE FUNCTION loud();
+            COMMENT ON TRIGGER on_id ON days IS 'of ids';
+            CREATE TRIGGER off AFTER UPDATE OF n, id ON days FOR EACH ROW EXECUTE FUNCTION loud();
+            ALTER TABLE days DISABLE TRIGGER off;
+            CREATE POLICY who ON days USING (id > 0);
+            DO $$ BEGIN
+                IF current_setting('server_version_num')::int >= 150000 THEN
+                    CREATE PUBLICATION of_days FOR TABLE days (id, day) WHERE (id > 3)
+                        WITH (publish_via_partition_root);
+                END IF;
+            END $$;",
+        file: "ALTER TABLE days ALTER COLUMN id TYPE bigint;",
+        direct: "ALTER TABLE wrong DROP CONSTRAINT unchecked;
+            DROP TRIGGER on_id ON days; DROP TRIGGER off ON days; DROP POLICY who ON days;
+            DO $$ BEGIN
+                IF current_setting('server_version_num')::int >= 150000 THEN
+                    ALTER PUBLICATION of_days DROP TABLE days;
+                END IF;
+            END $$;
+            ALTER TABLE days ALTER COLUMN id TYPE bigint;
+            ALTER TABLE wrong ADD CONSTRAINT unchecked FOREIGN KEY (day_id, day) REFERENCES days NOT VALID;
+            CREATE TRIGGER on_id AFTER UPDATE OF id ON days FOR EACH ROW
+                WHEN (OLD.id <> NEW.id) EXECUTE FUNCTION loud();
+            COMMENT ON TRIGGER on_id ON days IS 'of ids';
+            CREATE TRIGGER off AFTER UPDATE OF n, id ON days FOR EACH ROW EXECUTE FUNCTION loud();
+            ALTER TABLE days DISABLE TRIGGER off;
+            CREATE POLICY who ON days USING (id > 0);
+            DO $$ BEGIN
+                IF current_setting('server_version_num')::int >= 150000 THEN
+                    ALTER PUBLICATION of_days ADD TABLE days (id, day) WHERE (id > 3);
+                END IF;
+            END $$;",
+        traffic: |n| {
+            let id = n % 2000;
+            match n % 5 {
+                0 => format!("INSERT INTO days (id, day, n) VALUES ({}, {}, {n})", 10_000 + n, n % 30),
+                1 => format!(
+                    "INSERT INTO notes (day, day_id) SELECT day, id FROM days WHERE id = {id} FOR KEY SHARE"
+                ),
+                2 => format!("UPDATE days SET n = n + 100000 WHERE id = {id}"),
+                3 => format!("UPDATE days SET id = id + 100000 WHERE id = {id}"),
+                _ => format!("DELETE FROM days WHERE id = {id}"),
+            }
+        },
+        ready: &["SELECT count(*) > 1000 FROM days"],
+        complete: &[
+            "SELECT format_type(atttypid, atttypmod) = 'bigint' FROM pg_attribute
+             WHERE attrelid = 'days'::regclass AND attname = 'id'",
+            "SELECT convalidated FROM pg_constraint WHERE conname = 'of_day'",
+            "SELECT count(*) = 0 FROM notes LEFT JOIN days ON (day_id, notes.day) = (id, days.day)
+             WHERE id IS NULL",
+            "SELECT count(*) > 0 FROM heard WHERE what = 'UPDATEon_id'",
+            "SELECT count(*) = 0 FROM heard WHERE what = 'UPDATEoff'",
+        ],
+        after: (
+            "INSERT INTO days (id, day, n) VALUES (9876543, 3, 3);
+             INSERT INTO notes (day, day_id) VALUES (3, 9876543);
+             UPDATE days SET id = 9876544 WHERE id = 9876543",
+            &["SELECT count(*) = 1 FROM notes WHERE day_id = 9876544"],
+        ),
+        lost: &[],
+    };
+    let project = case.live().await;
+    assert_kept(&case, &project).await;
+}
+
 /// Nothing is built under the lock: the files of the indexes are those of before the swap.
 #[tokio::test]
 async fn the_swap_builds_nothing() {
@@ -256,7 +348,8 @@ async fn what_cannot_be_done_is_refused() {
         CREATE INDEX of_middle ON p_1 (u);
         CREATE TABLE e (k int, w int) PARTITION BY RANGE ((k + w));
         CREATE TABLE k (id int, w int, PRIMARY KEY (id, w)) PARTITION BY RANGE (w);
-        CREATE TABLE f (id int, w int, FOREIGN KEY (id, w) REFERENCES k);
+        CREATE TABLE f (id int, w int, CONSTRAINT to_k FOREIGN KEY (id, w) REFERENCES k)
+            PARTITION BY RANGE (w);
         CREATE TABLE parent (a int);
         CREATE TABLE child () INHERITS (parent);";
     for (name, file, words) in [
@@ -293,7 +386,7 @@ async fn what_cannot_be_done_is_refused() {
         (
             "referenced",
             "ALTER TABLE k ALTER id TYPE bigint;",
-            "f_id_w_fkey of public.f may reference id of public.k",
+            "foreign key to_k of public.f references id of public.k, and public.f is partitioned",
         ),
         (
             "parent",

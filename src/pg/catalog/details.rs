@@ -16,21 +16,28 @@ use crate::error::Result;
 const DEFINITIONS: &str = "
 SELECT 'i' AS kind, i.relname::text AS name, pg_get_indexdef(x.indexrelid) AS text,
        obj_description(i.oid, 'pg_class') AS comment, s.spcname::text AS tablespace,
-       x.indisclustered AS clustered, x.indisreplident AS replica_identity, i.oid::int8 AS place
+       x.indisclustered AS clustered, x.indisreplident AS replica_identity,
+       ARRAY(SELECT a.attnum FROM pg_attribute a WHERE a.attrelid = i.oid AND a.attstattarget >= 0
+             ORDER BY a.attnum) AS target_of,
+       ARRAY(SELECT a.attstattarget::int4 FROM pg_attribute a
+             WHERE a.attrelid = i.oid AND a.attstattarget >= 0 ORDER BY a.attnum) AS targets,
+       i.oid::int8 AS place
 FROM pg_index x
 JOIN pg_class i ON i.oid = x.indexrelid
 LEFT JOIN pg_tablespace s ON s.oid = i.reltablespace AND i.reltablespace <> 0
 WHERE x.indrelid = $1
 UNION ALL
 SELECT 'c', k.conname::text, pg_get_constraintdef(k.oid),
-       obj_description(k.oid, 'pg_constraint'), NULL, false, false, k.oid::int8
+       obj_description(k.oid, 'pg_constraint'), NULL, false, false, '{}'::int2[], '{}'::int4[],
+       k.oid::int8
 FROM pg_constraint k WHERE k.conrelid = $1 AND k.contype <> 't'
 UNION ALL
 SELECT 's', t.stxname::text,
        -- Without the name before and the table behind.
        left(substr(d.text, 1 + length(format('CREATE STATISTICS %I.%I', m.name, t.stxname))),
             - length(' FROM ' || t.stxrelid::regclass)),
-       obj_description(t.oid, 'pg_statistic_ext'), NULL, false, false, t.oid::int8
+       obj_description(t.oid, 'pg_statistic_ext'), NULL, false, false, '{}'::int2[],
+       '{}'::int4[], t.oid::int8
 FROM pg_statistic_ext t
 CROSS JOIN LATERAL (SELECT pg_get_statisticsobjdef(t.oid) AS text) AS d
 CROSS JOIN LATERAL (SELECT CASE WHEN starts_with(d.text, 'CREATE STATISTICS pg_temp.')
@@ -62,6 +69,10 @@ pub async fn definitions(client: &Client, table: u32) -> Result<Vec<Definition>>
                 tablespace: get(row, "tablespace")?,
                 clustered: get(row, "clustered")?,
                 replica_identity: get(row, "replica_identity")?,
+                targets: get::<Vec<i16>>(row, "target_of")?
+                    .into_iter()
+                    .zip(get::<Vec<i32>>(row, "targets")?)
+                    .collect(),
             })
         })
         .collect()

@@ -290,6 +290,11 @@ FROM (
       AND d.refobjsubid > 0
       -- These go with the column, as its indexes do.
       AND d.classid NOT IN ('pg_constraint'::regclass, 'pg_statistic_ext'::regclass)
+      -- That of a partition comes and goes with that of its parent, where it has nothing of its own.
+      AND NOT EXISTS (SELECT FROM pg_trigger t
+                      JOIN pg_trigger p ON p.oid = t.tgparentid AND p.tgenabled = t.tgenabled
+                      WHERE d.classid = 'pg_trigger'::regclass AND t.oid = d.objid
+                        AND obj_description(t.oid, 'pg_trigger') IS NULL)
       AND (f.oid IS NULL OR f.adrelid <> d.refobjid OR f.adnum <> d.refobjsubid)
       AND (o.oid IS NULL OR (o.relkind IN ('r', 'p', 'f') AND d.objsubid <> d.refobjsubid))
     UNION ALL

@@ -446,6 +446,13 @@ impl<'d> Swapped<'d> {
                     literal(comment)
                 ));
             }
+            // Those of a tree are handed over in the swap.
+            for (column, target) in index.definition.targets.iter().filter(|_| !self.is_tree()) {
+                sql.push(format!(
+                    "ALTER INDEX {schema}.{} ALTER COLUMN {column} SET STATISTICS {target}",
+                    ident(&self.aid(side, &index.name))
+                ));
+            }
         }
         let constraints = [
             ConstraintKind::Unique,

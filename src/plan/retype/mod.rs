@@ -32,7 +32,7 @@ use crate::error::Result;
 use crate::migration::{BackfillOptions, SectionKind, Statement};
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, understand};
-use crate::sql::dml::{Assignment, Piece, identifiers};
+use crate::sql::dml::{Assignment, Piece, identifiers, is_reserved};
 use crate::sql::lex::{ident_value, is_keyword, lex_code};
 use crate::sql::quote::{derived_name, ident};
 
@@ -325,6 +325,8 @@ fn check_unnamed(draft: &Draft<'_>, start: usize, table: &Table, retype: &Retype
             let text = &statement.sql;
             let names = lex_code(text)
                 .into_iter()
+                // A table may have the name of a word of the statement.
+                .filter(|token| !is_reserved(*token, text))
                 .filter_map(|token| ident_value(token, text))
                 .any(|name| name == table.name.name);
             let same = matches!(understand(text), Action::AlterTable { name, ops, .. }
@@ -448,11 +450,7 @@ fn check_column(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()>
         return refuse(why, help);
     }
     let dependents = table.dependents.get(name).map_or(&[][..], Vec::as_slice);
-    let dependents = if table.kind == RelKind::Partitioned {
-        partitions::refused_at_once(dependents)
-    } else {
-        dependents::refused_at_once(table, dependents)
-    };
+    let dependents = dependents::refused_at_once(table, dependents);
     if !dependents.is_empty() {
         return refuse(
             format!(

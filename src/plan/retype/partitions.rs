@@ -62,19 +62,6 @@ pub(super) fn refusal(table: &Table, column: &str) -> Option<(String, String)> {
     if table.kind != RelKind::Partitioned {
         return None;
     }
-    let help = "drop that foreign key in an earlier migration and add it again in a later one";
-    if let Some((other, constraint)) = table.referenced_by.first()
-        && table.is_key(column)
-    {
-        return Some((
-            format!(
-                "{constraint} of {other} may reference {column} of {}, which is partitioned: its \
-                 new key is one only from the swap on",
-                table.name
-            ),
-            help.to_owned(),
-        ));
-    }
     let defaults = table.constraints.iter().find(|c| {
         c.kind == ConstraintKind::ForeignKey
             && c.columns.iter().any(|c| c == column)
@@ -86,15 +73,8 @@ pub(super) fn refusal(table: &Table, column: &str) -> Option<(String, String)> {
              told which comes first",
             defaults.name, table.name
         ),
-        help.to_owned(),
+        "drop that foreign key in an earlier migration and add it again in a later one".to_owned(),
     ))
-}
-
-/// Of what depends on a column of a partitioned table: triggers, policies and the like have
-/// something of their own in each partition.
-pub(super) fn refused_at_once(dependents: &[String]) -> Vec<&str> {
-    let others = dependents.iter().filter(|d| !d.starts_with("view "));
-    others.map(String::as_str).collect()
 }
 
 fn tail_of<'d>(all: &'d [Definition], name: &str) -> Option<&'d str> {

@@ -30,6 +30,7 @@ fn definition(kind: DefinitionKind, name: &str, text: &str) -> Definition {
         tablespace: None,
         clustered: false,
         replica_identity: false,
+        targets: Vec::new(),
     }
 }
 

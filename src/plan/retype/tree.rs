@@ -88,6 +88,8 @@ const DOWN: &str = "
       SELECT c.oid, x.indrelid, c.relname AS name, n.nspname AS schema, down.level,
         x.indisclustered AS clustered, x.indisreplident AS identity,
         obj_description(c.oid, 'pg_class') AS comment,
+        (SELECT jsonb_object_agg(a.attnum, a.attstattarget) FROM pg_catalog.pg_attribute a
+         WHERE a.attrelid = c.oid AND a.attstattarget >= 0) AS targets,
         (SELECT obj_description(k.oid, 'pg_constraint') FROM pg_catalog.pg_constraint k
          WHERE k.conindid = c.oid AND k.conrelid = x.indrelid AND k.contype IN ('p', 'u')) AS about
       FROM down
@@ -369,6 +371,12 @@ impl Tree<'_> {
       EXECUTE format('COMMENT ON INDEX %s IS %L', pgshift_part.oid::regclass,
         pgshift_had ->> 'comment');
     END IF;
+    FOR pgshift_target IN
+      SELECT t.key, t.value FROM jsonb_each_text(nullif(pgshift_had -> 'targets', 'null')) t
+    LOOP
+      EXECUTE format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s',
+        pgshift_part.oid::regclass, pgshift_target.key, pgshift_target.value);
+    END LOOP;
     IF pgshift_had ->> 'about' IS NOT NULL THEN
       EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', pgshift_had ->> 'name',
         pgshift_part.indrelid::regclass, pgshift_had ->> 'about');
@@ -384,7 +392,10 @@ impl Tree<'_> {
   END LOOP;
 "
         );
-        block("  pgshift_part record;\n  pgshift_had jsonb;\n", &body)
+        block(
+            "  pgshift_part record;\n  pgshift_target record;\n  pgshift_had jsonb;\n",
+            &body,
+        )
     }
 }
 

@@ -21,6 +21,12 @@ const NOT_A_COLUMN: &[&str] = &[
     "user", "using", "variadic", "verbose", "when", "where", "window", "with",
 ];
 
+/// The token is a word that cannot be the unquoted name of a table or a column.
+pub fn is_reserved(token: Token, text: &str) -> bool {
+    let word = token.text(text).to_ascii_lowercase();
+    token.kind == TokenKind::Word && NOT_A_COLUMN.binary_search(&word.as_str()).is_ok()
+}
+
 /// Of [`NOT_A_COLUMN`], those that can be called as a function in an expression: `left('ab', 1)`.
 const STILL_A_FUNCTION: &[&str] = &["collation", "current_schema", "left", "overlaps", "right"];
 

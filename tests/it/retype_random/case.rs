@@ -25,6 +25,8 @@ pub(super) struct Feature {
     pub(super) make: Make,
     /// Features that must be there before.
     pub(super) needs: Vec<usize>,
+    /// What references the column by it: table and column, which `cascade=true` takes along.
+    pub(super) follows: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone)]
@@ -57,11 +59,26 @@ pub(super) struct Case {
     /// The column that changes, quoted.
     pub(super) column: String,
     pub(super) rows: u32,
+    /// Whether what references the column changes its type too.
+    pub(super) cascade: bool,
+    /// How it is divided.
+    pub(super) partitions: Option<Partitions>,
     /// How many columns go from the front to the end: the one that changes is made first.
     pub(super) rotate: usize,
     pub(super) features: Vec<Feature>,
     /// Which features are there.
     pub(super) on: Vec<bool>,
+}
+
+/// A partitioned table.
+#[derive(Debug, Clone)]
+pub(super) struct Partitions {
+    /// What follows PARTITION BY.
+    pub(super) by: String,
+    /// The feature of the column in it, which cannot be left out.
+    pub(super) key: usize,
+    /// What makes the partitions.
+    pub(super) statements: Vec<String>,
 }
 
 /// How the database is built.
@@ -74,8 +91,8 @@ pub(super) enum Build {
 }
 
 impl Case {
-    /// The migration.
-    pub(super) fn alter(&self) -> String {
+    /// The author's statement.
+    fn alter(&self) -> String {
         let Conversion { to, using, .. } = self.conversion;
         let (table, column) = (&self.table, &self.column);
         let mut sql = format!("ALTER TABLE {table} ALTER COLUMN {column} TYPE {to}");
@@ -85,10 +102,49 @@ impl Case {
         sql
     }
 
+    /// The migration.
+    pub(super) fn migration(&self) -> String {
+        let (table, column) = (&self.table, &self.column);
+        let mut file = String::new();
+        if self.cascade {
+            file += "-- pgshift: option cascade=true\n";
+        }
+        let reverse = self.conversion.reverse.replace("{c}", column);
+        if !reverse.is_empty() {
+            file += "-- pgshift: expand\n";
+        }
+        let _ = writeln!(file, "{};", self.alter());
+        if !reverse.is_empty() {
+            let _ = writeln!(
+                file,
+                "-- pgshift: reverse\nUPDATE {table} SET {column} = {reverse};"
+            );
+        }
+        file
+    }
+
+    /// The statements that do the same directly.
+    fn direct(&self) -> Vec<String> {
+        let mut all = vec![self.alter()];
+        if self.cascade {
+            let to = self.conversion.to;
+            for (table, column) in self.there().flat_map(|feature| &feature.follows) {
+                all.push(format!(
+                    "ALTER TABLE {table} ALTER COLUMN {column} TYPE {to}"
+                ));
+            }
+        }
+        all
+    }
+
+    fn there(&self) -> impl DoubleEndedIterator<Item = &Feature> {
+        let all = self.features.iter().zip(&self.on);
+        all.filter(|(_, on)| **on).map(|(feature, _)| feature)
+    }
+
     /// The columns of its table that are there, in order.
     fn columns(&self) -> impl DoubleEndedIterator<Item = &Column> {
-        let there = self.features.iter().zip(&self.on).filter(|(_, on)| **on);
-        there.filter_map(|(feature, _)| match &feature.make {
+        self.there().filter_map(|feature| match &feature.make {
             Make::Column(column) => Some(column),
             _ => None,
         })
@@ -116,23 +172,27 @@ impl Case {
             (
                 None,
                 format!(
-                    "CREATE TABLE {} (\n    {}\n)",
+                    "CREATE TABLE {} (\n    {}\n){}",
                     self.table,
-                    definitions.join(",\n    ")
+                    definitions.join(",\n    "),
+                    self.partitions
+                        .as_ref()
+                        .map_or(String::new(), |p| format!(" PARTITION BY {}", p.by))
                 ),
             ),
-            (None, self.insert(1, self.rows)),
         ];
-        let there = || self.features.iter().zip(&self.on).filter(|(_, on)| **on);
-        for (feature, _) in there() {
+        let partitions = self.partitions.iter().flat_map(|p| &p.statements);
+        all.extend(partitions.map(|sql| (None, sql.clone())));
+        all.push((None, self.insert(1, self.rows)));
+        for feature in self.there() {
             if let Make::Sql(text) = &feature.make {
                 all.push((Some(feature.kind), text.clone()));
             }
         }
         if build == Build::Direct {
-            all.push((None, self.alter()));
+            all.extend(self.direct().into_iter().map(|sql| (None, sql)));
         }
-        for (feature, _) in there() {
+        for feature in self.there() {
             if let Make::Late(text) = &feature.make {
                 all.push((Some(feature.kind), text.clone()));
             }
@@ -209,15 +269,18 @@ impl Case {
 
     /// The kinds of what is there.
     pub(super) fn kinds(&self) -> Vec<&'static str> {
-        let there = self.features.iter().zip(&self.on).filter(|(_, on)| **on);
-        there.map(|(feature, _)| feature.kind).collect()
+        let mut kinds: Vec<_> = self.there().map(|feature| feature.kind).collect();
+        kinds.extend(self.cascade.then_some("cascade"));
+        kinds.extend(self.partitions.is_some().then_some("partitions"));
+        kinds
     }
 
     /// The same without this feature and those that need it; `None` where it is not there or
     /// cannot go.
     pub(super) fn without(&self, feature: usize) -> Option<Self> {
         // The first is the column that changes.
-        if feature == 0 || !self.on[feature] {
+        let key = self.partitions.as_ref().map(|p| p.key);
+        if feature == 0 || key == Some(feature) || !self.on[feature] {
             return None;
         }
         let mut less = self.clone();
@@ -242,7 +305,7 @@ impl Case {
             }
             let _ = writeln!(text, "{sql};");
         }
-        let _ = writeln!(text, "-- migration\n{};", self.alter());
+        let _ = writeln!(text, "-- migration\n{}", self.migration());
         text
     }
 }

@@ -2,18 +2,22 @@
 
 mod keys;
 mod others;
+mod partitions;
 mod table;
 
 use std::fmt::Write as _;
 
 use fastrand::Rng;
 
-use super::case::{Case, Column, Feature, Make};
+use super::case::{Case, Column, Feature, Make, Partitions};
 use super::names::{Names, ident, literal};
 use super::types::{CONVERSIONS, Conversion};
 
 /// How many features cases have, as the chance of each.
 const DENSITIES: &[f32] = &[0.02, 0.04, 0.08, 0.15, 0.3];
+
+/// What is refused, as the documentation says: one is enough to refuse a table, so few have one.
+const SELDOM: &[&str] = &["exclusion", "rule", "generated column", "materialized view"];
 
 /// The case of a seed on a server of this major version. `density`: the chance of each feature,
 /// then with few rows.
@@ -40,7 +44,10 @@ pub(super) fn case(seed: u64, major: u32, density: Option<f32>) -> Case {
     };
     let table = format!("{schema}.{}", ident(&names.name(&mut rng, "orders")));
     let target = names.name(&mut rng, "code");
-    let nullable = rng.bool();
+    // Of most integers that become wider people say: it is the key.
+    let nullable = rng.u8(..4) < if conversion.sequence { 1 } else { 2 };
+    let partitioned = rng.u8(..4) == 0;
+    let cascade = conversion.referred && conversion.using.is_empty() && rng.u8(..3) == 0;
     let value = conversion.value.replace("{g}", "g");
     let value = if nullable {
         format!("CASE WHEN g % 6 <> 5 THEN {value} END")
@@ -60,6 +67,7 @@ pub(super) fn case(seed: u64, major: u32, density: Option<f32>) -> Case {
         unique: Vec::new(),
         unique_several: Vec::new(),
         primary: None,
+        parts: Vec::new(),
         sequence: None,
         case: Case {
             seed,
@@ -68,6 +76,8 @@ pub(super) fn case(seed: u64, major: u32, density: Option<f32>) -> Case {
             table,
             column: ident(&target),
             rows,
+            cascade,
+            partitions: None,
             rotate: rng.usize(..4),
             features: Vec::new(),
             on: Vec::new(),
@@ -84,7 +94,7 @@ pub(super) fn case(seed: u64, major: u32, density: Option<f32>) -> Case {
             value,
         }),
     );
-    generator.columns();
+    generator.columns(partitioned);
     generator.facets();
     generator.keys();
     generator.foreign_keys();
@@ -92,6 +102,7 @@ pub(super) fn case(seed: u64, major: u32, density: Option<f32>) -> Case {
     generator.table();
     generator.triggers();
     generator.views();
+    generator.leaves();
     let mut case = generator.case;
     case.on = vec![true; case.features.len()];
     case
@@ -129,6 +140,8 @@ struct Generator {
     /// The same of the column together with `other`.
     unique_several: Vec<usize>,
     primary: Option<usize>,
+    /// Qualified partitions that have rows themselves.
+    parts: Vec<String>,
     /// What gives the column its numbers: identity, serial or a default.
     sequence: Option<usize>,
     case: Case,
@@ -140,6 +153,7 @@ impl Generator {
             kind,
             make,
             needs: needs.to_vec(),
+            follows: Vec::new(),
         });
         self.case.features.len() - 1
     }
@@ -154,6 +168,15 @@ impl Generator {
 
     fn chance(&mut self) -> bool {
         self.rng.f32() < self.density
+    }
+
+    /// As [`Generator::chance`], of a kind that is refused more seldom.
+    fn seldom(&mut self, kind: &str) -> bool {
+        self.chance() && (self.density >= 0.5 || !SELDOM.contains(&kind) || self.rng.u8(..12) == 0)
+    }
+
+    fn partitioned(&self) -> bool {
+        self.case.partitions.is_some()
     }
 
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
@@ -188,6 +211,17 @@ impl Generator {
         condition.replace("{c}", &self.case.column)
     }
 
+    /// A condition for what is made after the direct statement: without lists, of which the server
+    /// writes other casts where the column has the new type already.
+    fn condition_of_late(&mut self) -> String {
+        loop {
+            let condition = self.condition();
+            if !condition.contains(" IN (") {
+                break condition;
+            }
+        }
+    }
+
     /// An expression on the column, if there is one for the type.
     fn expression(&mut self) -> Option<String> {
         if self.case.conversion.expressions.is_empty() {
@@ -211,7 +245,7 @@ CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS
         self.case.setup = sql;
     }
 
-    fn columns(&mut self) {
+    fn columns(&mut self, partitioned: bool) {
         let column = |g: &mut Self, kind, plain, definition: &str, value: &str| {
             let name = g.names.name(&mut g.rng, plain);
             let quoted = ident(&name);
@@ -227,7 +261,7 @@ CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS
             (feature, quoted)
         };
         let likely = |g: &mut Self| g.density >= 1.0 || g.rng.u8(..5) > 0;
-        if likely(self) {
+        if likely(self) || partitioned {
             let default = self.pick(&["", " DEFAULT 7", " NOT NULL DEFAULT 7"]);
             let definition = format!("integer{default}");
             self.other = Some(column(self, "column other", "other", &definition, "g % 10"));
@@ -269,6 +303,9 @@ CREATE FUNCTION loud() RETURNS trigger LANGUAGE plpgsql AS
             if self.chance() {
                 column(self, kind, "more", definition, value);
             }
+        }
+        if partitioned {
+            self.partitions();
         }
         if self.chance() {
             // A dropped column: numbers are not positions.

@@ -103,14 +103,21 @@ fn facts(shape: &Shape, ordered: bool) -> BTreeMap<&String, &String> {
                 || !name
                     .strip_suffix(" columns")
                     .and_then(|table| all.get(table))
-                    .is_some_and(|fact| fact.starts_with("table "))
+                    .is_some_and(|fact| {
+                        fact.starts_with("table ") || fact.starts_with("partitioned table ")
+                    })
         })
         .collect()
 }
 
 /// What direct ALTER TYPE loses and need not be lost: where the other way keeps it as it was
 /// before, that is no difference.
-pub(super) fn kept(before: &Picture, difference: &str, found: &Picture) -> bool {
+pub(super) fn kept(
+    before: &Picture,
+    difference: &str,
+    expected: &Picture,
+    found: &Picture,
+) -> bool {
     const LOST: &[&str] = &[" index ", "statistics "];
     let Some((name, _)) = difference.split_once(":\n") else {
         return false;
@@ -129,7 +136,50 @@ pub(super) fn kept(before: &Picture, difference: &str, found: &Picture) -> bool 
         };
         return of(before) == of(found);
     }
+    // Statistics targets of an index's expressions.
+    let targets = |picture: &Picture| {
+        let fact = picture.shape.facts().get(name)?;
+        let (rest, targets) = fact.split_once(" statistics ")?;
+        Some((rest.to_owned(), targets.to_owned()))
+    };
+    if let (Some((_, was)), Some((rest, is))) = (targets(before), targets(found))
+        && was == is
+        && expected.shape.facts().get(name) == Some(&rest)
+    {
+        return true;
+    }
+    if is_part_of_another_name(before, name, expected, found) {
+        return true;
+    }
+    // The parts of an index get its comment by it, too.
+    let there = before.shape.facts().contains_key(name) || name.contains(" comment on index ");
     LOST.iter().any(|lost| name.contains(lost))
-        && before.shape.facts().contains_key(name)
+        && there
         && before.shape.facts().get(name) == found.shape.facts().get(name)
+}
+
+/// ALTER TYPE makes the part of an index anew under the name that the server gives; the other way
+/// keeps it.
+fn is_part_of_another_name(
+    before: &Picture,
+    name: &str,
+    expected: &Picture,
+    found: &Picture,
+) -> bool {
+    let tail = |fact: &String| {
+        let (_, tail) = fact.split_once(" USING ")?;
+        Some(tail.split(" WITH (").next().unwrap_or(tail).to_owned())
+    };
+    let (Some((table, _)), Some(fact)) =
+        (name.split_once(" index "), expected.shape.facts().get(name))
+    else {
+        return false;
+    };
+    let on_table = format!("{table} index ");
+    found.shape.facts().iter().any(|(other, is)| {
+        other.starts_with(&on_table)
+            && before.shape.facts().get(other) == Some(is)
+            && !expected.shape.facts().contains_key(other)
+            && tail(is) == tail(fact)
+    })
 }

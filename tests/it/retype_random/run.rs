@@ -195,7 +195,7 @@ async fn judge(case: &Case, route: Route, room: &Room) -> Result<Verdict, String
         db,
         cli: Cli::new(db),
     };
-    project.cli.migration(ID, &format!("{};\n", case.alter()));
+    project.cli.migration(ID, &case.migration());
     let before = Picture::take(db).await;
     let planned = project.cli.run(&["plan", "--format", "json"]).await;
     match (planned.code, &direct) {
@@ -236,7 +236,7 @@ async fn judge(case: &Case, route: Route, room: &Room) -> Result<Verdict, String
     let expected = Picture::take(direct).await;
     let found = Picture::take(db).await;
     let mut differences = expected.differences(&found, false);
-    differences.retain(|d| !kept(&before, d, &found));
+    differences.retain(|d| !kept(&before, d, &expected, &found));
     if !differences.is_empty() {
         return Err(format!(
             "not as after ALTER TYPE:\n{}",
@@ -262,7 +262,15 @@ async fn uses(case: &Case, db: &Db) -> Vec<String> {
             // Of several columns without a value the first is named: by their order.
             Err(e) if e.code() == Some(&SqlState::NOT_NULL_VIOLATION) => "a null".to_owned(),
             // Of several foreign keys too: by the order of their making.
-            Err(e) if e.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION) => "a reference".into(),
+            Err(e)
+                if [
+                    Some(&SqlState::FOREIGN_KEY_VIOLATION),
+                    Some(&SqlState::RESTRICT_VIOLATION),
+                ]
+                .contains(&e.code()) =>
+            {
+                "a reference".into()
+            }
             Err(e) => message(&e),
         };
         results.push(format!("{sql}: {result}"));

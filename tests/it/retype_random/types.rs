@@ -12,6 +12,8 @@ pub(super) struct Conversion {
     pub(super) to: &'static str,
     /// After USING; empty where there is none.
     pub(super) using: &'static str,
+    /// What the reverse section says; empty where the way back is a cast, or nothing says it.
+    pub(super) reverse: &'static str,
     /// How often it is taken.
     pub(super) weight: u32,
     /// A value of the old type, another one for each row.
@@ -37,7 +39,8 @@ const INT: Conversion = Conversion {
     from: "integer",
     to: "bigint",
     using: "",
-    weight: 60,
+    reverse: "",
+    weight: 170,
     value: "(CASE {g} WHEN 1 THEN 2147483647 WHEN 2 THEN -2147483648 ELSE {g} * 7 - 50 END)::int",
     conditions: &[
         "{c} IS NULL OR {c} <> 5000000",
@@ -153,6 +156,7 @@ pub(super) const CONVERSIONS: &[Conversion] = &[
     },
     Conversion {
         using: "'#' || {c}",
+        reverse: "substr({c}, 2)::integer",
         to: "text",
         weight: 3,
         conditions: &["length({c}::text) < 100"],
@@ -202,6 +206,7 @@ pub(super) const CONVERSIONS: &[Conversion] = &[
         from: "varchar(40)",
         to: "bytea",
         using: "convert_to({c}, 'UTF8')",
+        reverse: "convert_from({c}, 'UTF8')",
         value: "('v' || {g})::varchar(40)",
         weight: 2,
         conditions: &["octet_length({c}) < 400"],
@@ -214,6 +219,8 @@ pub(super) const CONVERSIONS: &[Conversion] = &[
     Conversion {
         from: "timestamp",
         to: "timestamptz",
+        using: "{c} AT TIME ZONE 'UTC'",
+        reverse: "{c} AT TIME ZONE 'UTC'",
         weight: 6,
         value: "(timestamp '2024-03-09 23:30' + {g} * interval '37 minutes')",
         conditions: &["isfinite({c})", "{c} IS NULL OR isfinite({c})"],
@@ -225,9 +232,25 @@ pub(super) const CONVERSIONS: &[Conversion] = &[
         referred: false,
         ..INT
     },
+    // Refused: the time zone is not said.
+    Conversion {
+        from: "timestamp",
+        to: "timestamptz",
+        weight: 1,
+        value: "(timestamp '2024-03-09 23:30' + {g} * interval '37 minutes')",
+        conditions: &["isfinite({c})", "{c} IS NULL OR isfinite({c})"],
+        expressions: &["isfinite({c})"],
+        defaults: &["CURRENT_TIMESTAMP", "NULL", "now()"],
+        sequence: false,
+        refers: false,
+        referred: false,
+        ..INT
+    },
     Conversion {
         from: "date",
         to: "timestamptz",
+        using: "{c}::timestamp AT TIME ZONE 'UTC'",
+        reverse: "({c} AT TIME ZONE 'UTC')::date",
         weight: 2,
         value: "(date '2024-02-20' + {g}::int)",
         conditions: &["isfinite({c})"],
@@ -240,6 +263,7 @@ pub(super) const CONVERSIONS: &[Conversion] = &[
         from: "bigint",
         to: "timestamptz",
         using: "to_timestamp({c} / 1000.0)",
+        reverse: "(extract(epoch FROM {c}) * 1000)::bigint",
         weight: 2,
         value: "(1700000000000 + {g}::bigint * 1234567)",
         conditions: &["{c} IS NULL OR {c} IS NOT NULL"],

@@ -86,6 +86,7 @@ fn a_materialized_view_is_another_with_another_index() {
         name: "i".into(),
         text: text.into(),
         comment: None,
+        targets: Vec::new(),
         tablespace: None,
         clustered: false,
         replica_identity: false,

@@ -3,6 +3,9 @@
 //!
 //! Each gets a second one between the new columns before READY. The swap drops the old one and
 //! gives its name to the new one, so nothing is checked under the lock.
+//!
+//! A partitioned table has its new key only from the swap on, which makes the foreign key anew, NOT
+//! VALID; the step after it validates it.
 
 mod question;
 mod together;
@@ -12,7 +15,7 @@ use std::collections::BTreeSet;
 use super::Retype;
 use super::definition::{as_valid, deferrable, foreign_key};
 use super::dress::Side;
-use crate::catalog::{Constraint, ConstraintKind, QName, Table};
+use crate::catalog::{Constraint, ConstraintKind, QName, RelKind, Table};
 use crate::lock::{LockMode, LockOn};
 use crate::plan::build::{line, lock_on};
 use crate::plan::draft::Draft;
@@ -134,6 +137,11 @@ fn has_word(definition: &str, words: &[&str]) -> bool {
 }
 
 impl Inbound<'_> {
+    /// The new key is there only in the swap.
+    fn is_late(self) -> bool {
+        self.to.kind == RelKind::Partitioned
+    }
+
     /// The column that stands for another one while a side is dressed.
     fn name_of(columns: &[Retype], side: Side, name: &str) -> Option<String> {
         let retype = columns.iter().find(|r| r.column == name)?;
@@ -254,7 +262,22 @@ impl Inbound<'_> {
         steps
     }
 
+    /// It by its own name, in a swap, of which no row is read.
+    fn add_late(self) -> String {
+        format!(
+            "{} ADD CONSTRAINT {} {} NOT VALID",
+            self.head(),
+            ident(&self.constraint.name),
+            as_valid(&self.constraint.definition)
+        )
+    }
+
     fn validate(self, side: Side, phase: Phase) -> Step {
+        let name = if self.is_late() {
+            self.constraint.name.clone()
+        } else {
+            self.aid(side)
+        };
         let mut step = Step::sql(
             phase,
             format!(
@@ -264,7 +287,7 @@ impl Inbound<'_> {
             vec![format!(
                 "{} VALIDATE CONSTRAINT {}",
                 self.head(),
-                ident(&self.aid(side))
+                ident(&name)
             )],
         )
         .locks(self.locks(LockMode::ShareUpdateExclusive, LockMode::RowShare))
@@ -300,16 +323,21 @@ impl Inbound<'_> {
     /// It takes the place of the other one, which is gone.
     fn take_place(self, side: Side, comment: Option<&String>) -> Vec<String> {
         let (head, name) = (self.head(), ident(&self.constraint.name));
-        let mut sql = vec![format!(
-            "{head} RENAME CONSTRAINT {} TO {name}",
-            ident(&self.aid(side))
-        )];
-        sql.extend(self.turn(&self.constraint.name, true));
-        let when = deferrable(as_valid(&self.constraint.definition));
-        if !when.is_empty() && !has_word(when, &["DEFERRED"]) {
+        let mut sql = Vec::new();
+        if self.is_late() {
+            sql.push(self.add_late());
+        } else {
             sql.push(format!(
-                "{head} ALTER CONSTRAINT {name} DEFERRABLE INITIALLY IMMEDIATE"
+                "{head} RENAME CONSTRAINT {} TO {name}",
+                ident(&self.aid(side))
             ));
+            sql.extend(self.turn(&self.constraint.name, true));
+            let when = deferrable(as_valid(&self.constraint.definition));
+            if !when.is_empty() && !has_word(when, &["DEFERRED"]) {
+                sql.push(format!(
+                    "{head} ALTER CONSTRAINT {name} DEFERRABLE INITIALLY IMMEDIATE"
+                ));
+            }
         }
         if let Some(comment) = comment {
             sql.push(format!(
@@ -373,6 +401,7 @@ pub(super) fn turn(table: &QName, name: &str, definition: &str, first: bool) -> 
 pub(in crate::plan) fn dress(draft: &Draft<'_>) -> Vec<Step> {
     inbound(draft)
         .into_iter()
+        .filter(|key| !key.is_late())
         .flat_map(|key| key.dress(Side::New, Phase::Validate))
         .collect()
 }

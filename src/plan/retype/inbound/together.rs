@@ -43,22 +43,25 @@ fn validate(keys: &[Inbound<'_>], side: Side) -> Vec<Step> {
         .collect()
 }
 
-/// The swaps of these tables as one, with the foreign keys that reference their columns.
+/// The swaps of these tables as one, with the foreign keys that reference their columns, and the
+/// steps after it.
 pub(in crate::plan) fn join(
     draft: &Draft<'_>,
     probed: &Probed,
     tables: &[QName],
     swaps: Vec<Step>,
-) -> Option<Step> {
+) -> Vec<Step> {
     let mut keys = inbound(draft);
     keys.retain(|key| tables.contains(&key.to.name));
     let mut swaps = swaps.into_iter();
-    let mut all = swaps.next()?;
+    let Some(mut all) = swaps.next() else {
+        return Vec::new();
+    };
     for other in swaps {
         all = merge(all, other);
     }
     if keys.is_empty() {
-        return Some(all);
+        return vec![all];
     }
     let mut locked: BTreeSet<&QName> = tables.iter().collect();
     for key in &keys {
@@ -101,7 +104,7 @@ pub(in crate::plan) fn join(
             lock_first(statements, &lock, gone());
             statements.extend(places(Side::Old));
             // The index of a primary key is gone, and what referenced it with it.
-            for key in &keys {
+            for key in keys.iter().filter(|key| !key.is_late()) {
                 statements.push(key.add_sql(Side::New));
                 statements.extend(key.turn(&key.aid(Side::New), false));
             }
@@ -111,6 +114,7 @@ pub(in crate::plan) fn join(
         steps.extend(rest);
         let old = keys
             .iter()
+            .filter(|key| !key.is_late())
             .flat_map(|key| key.dress(Side::Old, Phase::Revert));
         steps.splice(at..at, old);
     }
@@ -119,10 +123,23 @@ pub(in crate::plan) fn join(
         .map(|key| format!("{} of {}", key.constraint.name, key.table.name))
         .collect();
     others.sort();
-    Some(all.note(format!(
+    let late = || keys.iter().filter(|key| key.is_late());
+    all.notes.extend(late().filter_map(|key| key.stays()));
+    let swap = all.note(format!(
         "foreign keys go over to the new type with it: {}",
         others.join(", ")
-    )))
+    ));
+    let mut steps = vec![swap];
+    for key in late().filter(|key| key.constraint.validated) {
+        let mut step = key.validate(Side::New, Phase::Contract);
+        step.notes.push(format!(
+            "made anew in the swap, as the key of a partitioned table is: it holds from then on, \
+             and this reads the rows of {} once more",
+            key.table.name
+        ));
+        steps.push(step);
+    }
+    steps
 }
 
 fn is_lock(sql: &str) -> bool {

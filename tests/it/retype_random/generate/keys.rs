@@ -1,5 +1,6 @@
 //! What a column is itself, keys, foreign keys and checks.
 
+use super::super::case::READER;
 use super::Generator;
 
 /// What happens to rows that refer to one that goes or changes.
@@ -89,13 +90,14 @@ impl Generator {
 
     fn checks(&mut self) {
         let (table, _) = self.here();
+        let partitioned = self.partitioned();
         for (kind, suffix) in [
             ("check", ""),
             ("check without a name", ""),
             ("check not valid", " NOT VALID"),
             ("check no inherit", " NO INHERIT"),
         ] {
-            if !self.chance() {
+            if !self.chance() || (partitioned && kind == "check no inherit") {
                 continue;
             }
             let name = self.name("code_is_sane");
@@ -132,7 +134,8 @@ impl Generator {
             return self.other_primary_key();
         }
         let what = self.rng.u8(..10);
-        if !self.nullable && what < 5 {
+        let partitioned = self.partitioned();
+        if !self.nullable && what < 5 && !partitioned {
             let name = self.name("orders_key");
             let form = self.pick(&["", "name", "name with"]);
             let named = if form.is_empty() {
@@ -153,7 +156,7 @@ impl Generator {
             self.unique.push(key);
             self.primary = Some(key);
         } else if !self.nullable
-            && what < 7
+            && what < 8
             && let Some((feature, other)) = self.other.clone()
         {
             let columns = if self.rng.bool() {
@@ -192,6 +195,7 @@ impl Generator {
         ] {
             if self.major < from
                 || !self.chance()
+                || (partitioned && !form.contains("({c}, {o})") && !form.contains("({o}, {c})"))
                 || (kind == "unique nulls not distinct" && self.nullable)
             {
                 continue;
@@ -224,15 +228,12 @@ impl Generator {
                 self.sql("constraint comment", &[key], sql);
             }
         }
-        if self.chance() {
+        if self.seldom("exclusion") && !partitioned {
             let name = self.name("no_two");
             let sql = format!(
                 "ALTER TABLE {table} ADD CONSTRAINT {name} EXCLUDE USING btree ({column} WITH =)"
             );
-            // A chance of a chance: few have one, and one is enough to refuse a table.
-            if self.chance() {
-                self.sql("exclusion", &[], sql);
-            }
+            self.sql("exclusion", &[], sql);
         }
     }
 
@@ -241,7 +242,11 @@ impl Generator {
         if let Some((feature, id)) = self.id.clone()
             && self.rng.u8(..10) < 8
         {
-            let sql = format!("ALTER TABLE {table} ADD PRIMARY KEY ({id})");
+            let by = match &self.other {
+                Some((_, other)) if self.partitioned() => format!(", {other}"),
+                _ => String::new(),
+            };
+            let sql = format!("ALTER TABLE {table} ADD PRIMARY KEY ({id}{by})");
             self.primary = Some(self.sql("primary key of others", &[feature], sql));
         }
     }
@@ -254,7 +259,9 @@ impl Generator {
         let value = conversion.value.replace("{g}", "g");
         if conversion.refers && conversion.ordered {
             for kind in ["foreign key", "foreign key not valid"] {
-                if !self.chance() {
+                let not_there =
+                    kind.ends_with("not valid") && self.partitioned() && self.major < 18;
+                if !self.chance() || not_there {
                     continue;
                 }
                 let parent = self.qualified("parents");
@@ -348,6 +355,9 @@ CREATE INDEX ON {child} ({refers});
 ALTER TABLE {child} ADD CONSTRAINT {name} FOREIGN KEY ({refers}) REFERENCES {table} ({column}){action}{time}{valid}"
                 ),
             );
+            let follower = (child.clone(), refers.clone());
+            self.case.features[inbound].follows.push(follower);
+            self.referencing(inbound, &child, &refers);
             if self.chance() {
                 let text = self.text();
                 let sql = format!("COMMENT ON CONSTRAINT {name} ON {child} IS {text}");
@@ -364,13 +374,13 @@ ALTER TABLE {child} ADD CONSTRAINT {name} FOREIGN KEY ({refers}) REFERENCES {tab
         let several = self.unique_several.clone();
         if let Some((feature, other)) = self.other.clone()
             && !several.is_empty()
-            && self.chance()
+            && (self.chance() || self.rng.u8(..3) == 0)
         {
             let key = self.pick(&several);
             let child = self.qualified("pairs_of_lines");
             let full = self.pick(&["", " MATCH FULL"]);
             let action = self.pick(ACTIONS);
-            self.sql(
+            let inbound = self.sql(
                 "inbound foreign key of several",
                 &[feature, key],
                 format!(
@@ -379,8 +389,11 @@ INSERT INTO {child} SELECT {column}, {other} FROM {table} WHERE {column} IS NOT 
 ALTER TABLE {child} ADD FOREIGN KEY (a, b) REFERENCES {table} ({column}, {other}){full}{action}"
                 ),
             );
+            let follower = (child.clone(), "a".to_owned());
+            self.case.features[inbound].follows.push(follower);
+            self.referencing(inbound, &child, "a");
         }
-        if !unique.is_empty() && self.chance() {
+        if !unique.is_empty() && (self.chance() || self.rng.u8(..8) == 0) {
             let key = self.pick(&unique);
             let parent = self.name("parent");
             let action = self.pick(&["", " ON DELETE SET NULL", " DEFERRABLE"]);
@@ -389,7 +402,7 @@ ALTER TABLE {child} ADD FOREIGN KEY (a, b) REFERENCES {table} ({column}, {other}
             } else {
                 String::new()
             };
-            self.sql(
+            let inbound = self.sql(
                 "foreign key to itself",
                 &[key],
                 format!(
@@ -397,6 +410,70 @@ ALTER TABLE {child} ADD FOREIGN KEY (a, b) REFERENCES {table} ({column}, {other}
 ALTER TABLE {table} ADD FOREIGN KEY ({parent}) REFERENCES {table} ({column}){action}"
                 ),
             );
+            let follower = (table.clone(), parent.clone());
+            self.case.features[inbound].follows.push(follower);
+        }
+    }
+
+    /// What stands on a column that references the one that changes: it goes along where the
+    /// migration says so.
+    fn referencing(&mut self, inbound: usize, child: &str, refers: &str) {
+        let from = self.case.conversion.from;
+        let (table, column) = self.here();
+        let late = self.late;
+        for (kind, sql) in [
+            (
+                "referencing check",
+                format!(
+                    "ALTER TABLE {child} ADD CHECK ({refers} IS NULL OR {refers}::text <> 'x')"
+                ),
+            ),
+            (
+                "referencing comment",
+                format!("COMMENT ON COLUMN {child}.{refers} IS 'of an order'"),
+            ),
+            (
+                "referencing grant",
+                format!("GRANT SELECT ({refers}) ON {child} TO {READER}"),
+            ),
+        ] {
+            if self.chance() {
+                self.sql(kind, &[inbound], sql);
+            }
+        }
+        if self.chance() {
+            let (grandchild, refers_too) = (self.qualified("notes"), self.name("line"));
+            let name = self.name("lines_once");
+            let unique = self.sql(
+                "referenced by what references it",
+                &[inbound],
+                format!(
+                    "CREATE TABLE {grandchild} ({refers_too} {from});
+DELETE FROM {child} a USING {child} b WHERE a.{refers} = b.{refers} AND a.ctid > b.ctid;
+ALTER TABLE {child} ADD CONSTRAINT {name} UNIQUE ({refers});
+INSERT INTO {grandchild} SELECT {refers} FROM {child} WHERE {refers} IS NOT NULL;
+ALTER TABLE {grandchild} ADD FOREIGN KEY ({refers_too}) REFERENCES {child} ({refers})"
+                ),
+            );
+            self.case.features[unique]
+                .follows
+                .push((grandchild, refers_too));
+        }
+        if late && self.chance() {
+            let name = self.qualified("with_lines");
+            let sql = format!(
+                "CREATE VIEW {name} AS SELECT l.{refers} AS line, o.{column} AS code FROM {child} l \
+                 JOIN {table} o ON o.{column} = l.{refers}"
+            );
+            self.late("view of both", &[inbound], sql);
+        }
+        if late && self.chance() {
+            let name = self.name("on_line");
+            let sql = format!(
+                "CREATE TRIGGER {name} AFTER UPDATE OF {refers} ON {child} FOR EACH ROW \
+                 WHEN (NEW.{refers} IS NOT NULL) EXECUTE FUNCTION loud()"
+            );
+            self.late("referencing trigger", &[inbound], sql);
         }
     }
 }

@@ -8,6 +8,10 @@ impl Generator {
     pub(super) fn triggers(&mut self) {
         let (table, column) = self.here();
         let on = format!("ON {table} FOR EACH ROW");
+        let cast = match self.case.conversion.from {
+            "text" => "",
+            _ => "::text",
+        };
         for (kind, when, late) in [
             ("trigger", format!("BEFORE INSERT OR UPDATE {on}"), false),
             ("trigger of deletes", format!("AFTER DELETE {on}"), false),
@@ -28,8 +32,9 @@ impl Generator {
             ),
             (
                 "trigger when",
+                // The cast of a text to text is not kept.
                 format!(
-                    "AFTER UPDATE {on} WHEN (OLD.{column}::text IS DISTINCT FROM NEW.{column}::text)"
+                    "AFTER UPDATE {on} WHEN (OLD.{column}{cast} IS DISTINCT FROM NEW.{column}{cast})"
                 ),
                 true,
             ),
@@ -75,15 +80,12 @@ impl Generator {
             }
         }
         self.policies();
-        if self.chance() {
+        if self.seldom("rule") {
             let name = self.name("also");
             let sql = format!("CREATE RULE {name} AS ON DELETE TO {table} DO ALSO NOTIFY gone");
-            // Few have rules, and one is enough to refuse a table.
-            if self.chance() {
-                self.sql("rule", &[], sql);
-            }
+            self.sql("rule", &[], sql);
         }
-        if self.chance()
+        if self.seldom("generated column")
             && let Some(expression) = self.expression()
         {
             let name = self.name("computed");
@@ -140,7 +142,7 @@ impl Generator {
             }
             let name = self.name("who");
             let form = form.replace("{reader}", READER).replace("{writer}", WRITER);
-            let form = form.replace("{cond}", &self.condition());
+            let form = form.replace("{cond}", &self.condition_of_late());
             let sql = format!("CREATE POLICY {name} ON {table} {form}");
             let text = self.text();
             let comment = format!("COMMENT ON POLICY {name} ON {table} IS {text}");
@@ -173,7 +175,7 @@ impl Generator {
             }
             let name = self.qualified("orders_view");
             let shown = self.name("code");
-            let condition = self.condition();
+            let condition = self.condition_of_late();
             let check = if *kind == "view check option" {
                 " WITH LOCAL CHECK OPTION"
             } else {
@@ -241,11 +243,22 @@ impl Generator {
             {
                 let above = self.qualified("orders_view_above");
                 let sql = format!("CREATE VIEW {above} AS SELECT * FROM {under}");
-                self.late("view on a view", &[*feature], sql);
+                let above_view = self.late("view on a view", &[*feature], sql);
+                if self.rng.bool() {
+                    let sql = format!("GRANT SELECT ON {above} TO {READER}");
+                    self.late("grant on a view on a view", &[above_view], sql);
+                }
+                if self.rng.bool() {
+                    let top = self.qualified("orders_view_top");
+                    let sql = format!(
+                        "CREATE VIEW {top} AS SELECT a.*, b.{shown} AS again FROM {above} a, {name} b"
+                    );
+                    self.late("view on views", &[above_view, view], sql);
+                }
             }
             below = Some((view, name));
         }
-        if self.chance() {
+        if self.seldom("materialized view") {
             self.materialized(below);
         }
     }

@@ -45,7 +45,8 @@ impl Generator {
         };
         let ordered = if conversion.ordered { ordered } else { &[] };
         for (kind, form) in ordered.iter().chain(text).chain(any) {
-            if !self.chance() {
+            let alone = matches!(*kind, "unique index" | "unique index partial");
+            if !self.chance() || (alone && self.partitioned()) {
                 continue;
             }
             let mut needs = vec![];
@@ -97,7 +98,8 @@ impl Generator {
                 let sql = format!("ALTER INDEX {qualified} ALTER COLUMN 1 SET STATISTICS 77");
                 self.sql("index statistics target", &[index], sql);
             }
-            if matches!(*kind, "index" | "index descending") && self.chance() {
+            let plain = !self.partitioned();
+            if matches!(*kind, "index" | "index descending") && plain && self.chance() {
                 let sql = format!("ALTER TABLE {table} CLUSTER ON {name}");
                 self.sql("cluster on", &[index], sql);
             }
@@ -113,7 +115,7 @@ impl Generator {
             ),
             ("toast options", "SET (toast.autovacuum_enabled = off)"),
         ] {
-            if self.chance() {
+            if self.chance() && !self.partitioned() {
                 self.sql(kind, &[], format!("ALTER TABLE {table} {change}"));
             }
         }
@@ -207,7 +209,8 @@ impl Generator {
         let what = self.rng.u8(..4);
         if what == 0 {
             self.sql("replica identity full", &[], format!("{alter} FULL"));
-        } else if what > 1 && !self.nullable && self.case.conversion.ordered {
+        } else if what > 1 && !self.nullable && !self.partitioned() && self.case.conversion.ordered
+        {
             let name = self.name("identity_of_orders");
             self.sql(
                 "replica identity by an index",
@@ -225,6 +228,14 @@ impl Generator {
         let (table, column) = self.here();
         let Some(primary) = self.primary else {
             return;
+        };
+        let (only, also) = if self.partitioned() {
+            (
+                " WITH (publish_via_partition_root)",
+                ", publish_via_partition_root",
+            )
+        } else {
+            ("", "")
         };
         if self.chance() {
             let name = self.name("everything");
@@ -255,7 +266,7 @@ impl Generator {
             self.late(
                 "publication of columns",
                 &needs,
-                format!("CREATE PUBLICATION {name} FOR TABLE {table} ({columns})"),
+                format!("CREATE PUBLICATION {name} FOR TABLE {table} ({columns}){only}"),
             );
         }
         if self.chance() {
@@ -264,7 +275,7 @@ impl Generator {
                 "publication of rows",
                 &[primary],
                 format!(
-                    "CREATE PUBLICATION {name} FOR TABLE {table} WHERE ({column} IS NOT NULL) WITH (publish = 'insert')"
+                    "CREATE PUBLICATION {name} FOR TABLE {table} WHERE ({column} IS NOT NULL) WITH (publish = 'insert'{also})"
                 ),
             );
         }
