@@ -444,7 +444,10 @@ fn two_commands_at_once_end_as_one_after_the_other_or_refused() {
             ([3, 0], S::Complete),
         ]
     );
-    assert_eq!(ends(S::Purged, [C::Apply, C::Resume]), [([3, 3], S::Purged)]);
+    assert_eq!(
+        ends(S::Purged, [C::Apply, C::Resume]),
+        [([3, 3], S::Purged)]
+    );
 }
 
 #[test]

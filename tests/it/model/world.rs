@@ -370,7 +370,10 @@ impl World {
         );
         let begun = Instant::now();
         while running.running() {
-            assert!(begun.elapsed() < PATIENCE, "neither ends nor waits: {reason}");
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "neither ends nor waits: {reason}"
+            );
             if self.project.db.one::<bool>(used).await && self.project.db.one::<bool>(&sql).await {
                 return true;
             }
@@ -394,7 +397,8 @@ impl World {
             &["--duty", "1"]
         };
         let mut running = self.spawn(command, hold);
-        let under_way = path.contains(&State::Applying) && self.waits(&mut running, "signal 1").await;
+        let under_way =
+            path.contains(&State::Applying) && self.waits(&mut running, "signal 1").await;
         if under_way {
             self.overlaps += 1;
             self.machine.reach(path, State::Applying);
@@ -458,9 +462,10 @@ impl World {
         // The first that was so: all of them agree on what counts from here on.
         let codes = (a.code, b.code);
         let both = self.machine.both([one, two]);
-        let was = both.ends.into_iter().find(|([one, two], after)| {
-            codes == (Some(*one), Some(*two)) && after.state == now
-        });
+        let was = both
+            .ends
+            .into_iter()
+            .find(|([one, two], after)| codes == (Some(*one), Some(*two)) && after.state == now);
         if let Some((_, machine)) = was {
             self.machine = machine;
         } else {
