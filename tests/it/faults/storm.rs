@@ -329,9 +329,25 @@ impl Round {
         if back {
             running.interrupt();
         }
-        let output = tokio::time::timeout(PATIENCE, running.wait())
-            .await
-            .expect("an end");
+        let mut running = running;
+        while running.running() && begun.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let ended = !running.running();
+        if !ended {
+            let sessions: Vec<String> = self
+                .scene
+                .rows(
+                    "SELECT concat_ws(' ', pid, backend_start, state, state_change, wait_event,
+                            query) FROM pg_stat_activity WHERE application_name = 'pgshift'",
+                )
+                .await;
+            eprintln!("it does not end; its sessions: {sessions:#?}");
+            // What it said is wanted.
+            running.signal("KILL");
+        }
+        let output = running.wait().await;
+        assert!(ended, "it does not end: {}", output.stderr);
         let mut said = vec![output.stderr];
         let mut done = output.code == Some(0) && !back;
         while !done {

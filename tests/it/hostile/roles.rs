@@ -39,10 +39,10 @@ impl Roles {
 
     async fn create(&self, test: &str) -> Db {
         let db = Db::create(test).await;
-        let all: String = (0..self.names.len())
-            .map(|n| format!("CREATE ROLE <{n}> LOGIN; GRANT USAGE ON SCHEMA public TO <{n}>;"))
-            .collect();
-        db.execute(&self.fill(&all)).await;
+        for n in 0..self.names.len() {
+            let sql = format!("CREATE ROLE <{n}> LOGIN; GRANT USAGE ON SCHEMA public TO <{n}>");
+            db.execute(&self.fill(&sql)).await;
+        }
         let deploy = format!(
             "GRANT <0>, <1>, <5> TO <2>; GRANT pg_monitor TO <2>;
              GRANT CREATE, TEMPORARY ON DATABASE {} TO <2>;
@@ -55,7 +55,8 @@ impl Roles {
 
     /// A project whose commands connect as `<2>`, a member of `<0>`, `<1>` and `<5>`.
     fn project(&self, db: Db, id: &str, migration: &str) -> Project {
-        let user: String = self.names[2].bytes().map(|b| format!("%{b:02X}")).collect();
+        let bytes = self.names[2].bytes().map(|b| format!("%{b:02X}"));
+        let user = bytes.collect::<Vec<_>>().concat();
         let url = db.url().replace("postgres@", &format!("{user}@"));
         let cli = Cli::offline().env("DATABASE_URL", &url);
         cli.migration(id, &self.fill(migration));
