@@ -6,6 +6,7 @@
 #   scripts/faults.sh --seed 7 --minutes 60  the same chances again, for an hour
 #   scripts/faults.sh --points               only aborts at the points of src/fault.rs
 #   scripts/faults.sh --servers              only faults of servers, networks and processes
+#   scripts/faults.sh --kind locks           only those of servers whose name in the table has this
 #   scripts/faults.sh --model                only commands at random, against the model
 #   scripts/faults.sh --pg 14                with this major (14 to 18)
 #
@@ -20,18 +21,22 @@ while [[ $# -gt 0 ]]; do
         --seed) seed=${2:?--seed needs a number} && shift ;;
         --minutes) minutes=${2:?--minutes needs a number} && shift ;;
         --points | --servers | --model) only=${1#--} ;;
+        --kind) only=kind PGSHIFT_FAULTS_KIND=${2:?--kind needs words} && shift ;;
         --pg) setup=(--pg "${2:?--pg needs a major version}") && shift ;;
-        -h | --help) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
+        -h | --help) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit ;;
         *) echo "faults.sh: unknown argument $1; see scripts/faults.sh --help" >&2 && exit 2 ;;
     esac
     shift
 done
 
 points=(at_every_point_of_every_example at_every_point_of_the_other_commands)
-servers=(in_every_storm_nothing_is_lost a_full_disk_stops_the_run_and_a_resume_goes_on)
+storm=(in_every_storm_nothing_is_lost)
+servers=("${storm[@]}" a_full_disk_stops_the_run_and_a_resume_goes_on
+    a_clock_that_steps_changes_nothing timeouts_of_the_role_end_nothing_of_a_run)
 model=(lives_at_random_agree_with_the_model)
 case $only in
     points) tests=("${points[@]}") ;;
+    kind) tests=("${storm[@]}") ;;
     servers) tests=("${servers[@]}") ;;
     model) tests=("${model[@]}") ;;
     *) tests=("${points[@]}" "${servers[@]}" "${model[@]}") ;;
@@ -40,7 +45,7 @@ esac
 table=$(mktemp)
 trap 'rm -f "$table"' EXIT
 trap 'exit 130' INT
-export PGSHIFT_TEST_SEED=$seed PGSHIFT_FAULTS_MINUTES=$minutes PGSHIFT_FAULTS_TABLE=$table
+export PGSHIFT_FAULTS_KIND=${PGSHIFT_FAULTS_KIND-} PGSHIFT_TEST_SEED=$seed PGSHIFT_FAULTS_MINUTES=$minutes PGSHIFT_FAULTS_TABLE=$table
 echo "seed $seed, $minutes minutes" >&2
 
 status=0

@@ -251,20 +251,29 @@ async fn cancel(session: &Session, ordinal: usize, blockers: &[Blocker]) -> Resu
         return Ok(());
     }
     session
-        .event(&Event::BlockersCancelled {
-            step: ordinal,
-            blockers: blockers.iter().map(ToString::to_string).collect(),
-        })
-        .await?;
-    session
         .lease
         .execute(
             "SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) pid",
             &[&pids],
         )
         .await
-        .map_err(from_pg)?;
-    Ok(())
+        .map_err(|error| {
+            let error = from_pg(error);
+            if error.sqlstate() != Some("42501") {
+                return error;
+            }
+            error.hint(
+                "GRANT pg_signal_backend TO the role (sessions of superusers only superusers end), \
+                 or leave out --cancel-blockers; see docs/privileges.md",
+            )
+        })?;
+    // What could not be done is not told.
+    session
+        .event(&Event::BlockersCancelled {
+            step: ordinal,
+            blockers: blockers.iter().map(ToString::to_string).collect(),
+        })
+        .await
 }
 
 /// One try: the statements, the record of the step and its event in one transaction.

@@ -174,6 +174,7 @@ impl Engine {
         let state = store::migrations::get(&*lease.client, id)
             .await?
             .map_or(State::Pending, |row| row.state);
+        let ran = matches!(state, State::Pending | State::Reverted | State::Applying);
         let state = match state {
             State::Pending | State::Reverted => {
                 let plan = match saved {
@@ -199,12 +200,22 @@ impl Engine {
             }
         };
         if through == Through::Contract && state == State::Ready {
-            return self.contract(id).await;
+            let contracted = self.contract(id).await;
+            return contracted.map_err(|error| if ran { after_apply(error) } else { error });
         }
         if matches!(state, State::Ready | State::Complete) {
             return Ok(state);
         }
-        Err(not_possible(id, state, RunKind::Apply))
+        // Its run is done, and another one has begun since.
+        if ran && through == Through::Ready {
+            return Ok(state);
+        }
+        let (kind, then): (_, fn(Error) -> Error) = if ran {
+            (RunKind::Contract, after_apply)
+        } else {
+            (RunKind::Apply, |error| error)
+        };
+        Err(then(not_possible(id, state, kind)))
     }
 
     /// Refuses where a run of this kind can neither start nor be gone on with.
@@ -314,11 +325,7 @@ impl Engine {
         sampler::check(ctx).await?;
         if store::runs::open_run(&client, id).await?.is_none() {
             let state = row.map_or(State::Pending, |row| row.state);
-            return Err(
-                Error::refused(format!("{id} is {state}: there is nothing to resume"))
-                    .left("nothing was changed")
-                    .hint("`pgshift status` tells what can be done"),
-            );
+            return Err(nothing_to_resume(id, state));
         }
         let paused = self.unpause(&client, id).await?;
         let lease = match lease::acquire(ctx, id).await {
@@ -327,6 +334,10 @@ impl Engine {
             Err(error) if paused && error.kind() == ErrorKind::Refused => return Ok(None),
             Err(error) => return Err(error),
         };
+        // Whoever had the lease until now may have finished it.
+        if store::runs::open_run(&*lease.client, id).await?.is_none() {
+            return Err(nothing_to_resume(id, self.state(id).await?));
+        }
         session::execute(ctx, id, Some(lease)).await?;
         self.state(id).await.map(Some)
     }
@@ -372,6 +383,20 @@ async fn start_part(lease: &Lease, id: &str, kind: RunKind) -> Result<()> {
         Ok(())
     };
     commit_or_roll_back(client, work.await).await
+}
+
+fn nothing_to_resume(id: &str, state: State) -> Error {
+    Error::refused(format!("{id} is {state}: there is nothing to resume"))
+        .left("nothing was changed")
+        .hint("`pgshift status` tells what can be done")
+}
+
+/// A refusal of the second of two runs: the first is done.
+fn after_apply(error: Error) -> Error {
+    if error.kind() != ErrorKind::Refused {
+        return error;
+    }
+    error.left("the apply is done; nothing was changed by the contract")
 }
 
 fn not_possible(id: &str, state: State, kind: RunKind) -> Error {

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use super::engine::{Engine, begin, commit_or_roll_back, refused};
 use super::lease::{self, Lease};
 use super::session;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Step, revert_steps};
 use crate::run::{Input, RunKind, State, transition};
 use crate::store::{self, MigrationRow, RunRow, StepState, overrides};
@@ -69,18 +69,29 @@ impl Engine {
         drop(first);
         let kind = revert_kind(to);
         let mut open = store::runs::open_run(&*lease.client, id).await?;
+        let mut part = false;
         if open.as_ref().is_some_and(|run| is_part(run.kind, kind)) {
             session::execute(ctx, id, Some(lease)).await?;
-            lease = lease::acquire(ctx, id).await?;
+            lease = lease::acquire(ctx, id).await.map_err(after_part)?;
             open = store::runs::open_run(&*lease.client, id).await?;
+            part = true;
         }
         if open.as_ref().is_none_or(|run| run.kind != kind) {
             let opened = start(&lease, id, to, open).await;
-            lease = lease::opened(ctx, id, kind, lease, opened).await?;
+            let opened = lease::opened(ctx, id, kind, lease, opened).await;
+            lease = opened.map_err(|error| if part { after_part(error) } else { error })?;
         }
         session::execute(ctx, id, Some(lease)).await?;
         self.state(id).await
     }
+}
+
+/// A refusal of the second of two runs: the first is done.
+fn after_part(error: Error) -> Error {
+    if error.kind() != ErrorKind::Refused {
+        return error;
+    }
+    error.left("the contract is taken back; apart from that nothing was changed")
 }
 
 /// Opens the way back in the place of what is under way, in one transaction.

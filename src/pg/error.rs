@@ -163,6 +163,23 @@ fn kind_of(code: &SqlState, connection_lost: bool) -> ErrorKind {
     }
 }
 
+/// Tables of the state schema, which the server names without it.
+const STATE_TABLES: &[&str] = &[
+    "schema_version",
+    "migration",
+    "run",
+    "step",
+    "lease",
+    "checkpoint",
+    "failed_row",
+    "override",
+    "event",
+    "event_head",
+    "verification",
+    "verify_range",
+    "wrong_row",
+];
+
 /// The grant that a role lacks, by the server's words (`aclcheck_error` of `PostgreSQL`); in other
 /// languages than English where to look.
 fn grant_for(message: &str) -> String {
@@ -177,14 +194,23 @@ fn grant_for(message: &str) -> String {
         format!("GRANT CREATE ON DATABASE {database} TO the role")
     } else if let Some(schema) = denied("for schema ") {
         format!("GRANT USAGE ON SCHEMA {schema} TO the role, and CREATE to make objects in it")
+    } else if denied("for function pg_").is_some() {
+        "GRANT pg_monitor TO the role".to_owned()
+    } else if denied("for function append_event").is_some()
+        || denied("for table ").is_some_and(|name| STATE_TABLES.contains(&name))
+    {
+        // The server names no schema, and others have such names too.
+        "what is in the schema pgshift is written by the role that runs migrations alone: connect \
+         as that one; to look it takes GRANT SELECT"
+            .to_owned()
     } else if let Some(function) = denied("for function ") {
         format!("GRANT EXECUTE ON FUNCTION {function} TO the role")
     } else if let Some(sequence) = denied("for sequence ") {
         format!("GRANT USAGE, SELECT ON SEQUENCE {sequence} TO the role")
     } else if let Some(name) = denied("for table ").or_else(|| denied("for view ")) {
         format!(
-            "GRANT SELECT ON {name} TO the role if it is to read, else connect as the owner or \
-             grant the role membership in it"
+            "GRANT SELECT ON {name} TO the role if it is to read, REFERENCES if a foreign key is to \
+             point there, else connect as the owner or grant the role membership in it"
         )
     } else if message.starts_with("must be owner of ") {
         "connect as the owner, or GRANT the owner's role TO the role".to_owned()

@@ -240,6 +240,19 @@ pub(super) struct Parts {
     pub(super) why: String,
 }
 
+/// A sequence that goes with a table must have the table's owner, of whom the role that makes it may
+/// be a mere member.
+pub(super) fn given(sequence: &QName, table: &Table, role: &str) -> Option<String> {
+    let other = !table.owner.is_empty() && table.owner != role;
+    other.then(|| {
+        format!(
+            "ALTER SEQUENCE {} OWNER TO {}",
+            qname(sequence),
+            ident(&table.owner)
+        )
+    })
+}
+
 /// Takes an ADD COLUMN of the statement `sql` apart.
 pub(super) fn parts(
     catalog: &Catalog,
@@ -285,6 +298,7 @@ pub(super) fn parts(
         FillFrom::Default => {}
         FillFrom::Serial { sequence, integer } => {
             parts.before = vec![format!("CREATE SEQUENCE {} AS {integer}", qname(sequence))];
+            parts.before.extend(given(sequence, table, &catalog.role));
             parts.before_undo = vec![drop(sequence)];
             parts.after = vec![own(sequence)];
         }
@@ -301,10 +315,16 @@ pub(super) fn parts(
             };
             // An identity needs no right to its sequence, a default does.
             let make = |sequence: &QName| {
-                vec![
-                    format!("CREATE SEQUENCE {} AS {integer}{spaced}", qname(sequence)),
-                    format!("GRANT USAGE ON SEQUENCE {} TO PUBLIC", qname(sequence)),
-                ]
+                let mut sql = vec![format!(
+                    "CREATE SEQUENCE {} AS {integer}{spaced}",
+                    qname(sequence)
+                )];
+                sql.extend(given(sequence, table, &catalog.role));
+                sql.push(format!(
+                    "GRANT USAGE ON SEQUENCE {} TO PUBLIC",
+                    qname(sequence)
+                ));
+                sql
             };
             parts.before = make(stand_in);
             parts.before_undo = vec![drop(stand_in)];

@@ -79,10 +79,12 @@ pub async fn install(client: &mut Client) -> Result<Option<i32>> {
     tx.batch_execute("SET LOCAL lock_timeout = '10s'; SELECT pg_advisory_xact_lock(1885827169, 0)")
         .await
         .map_err(from_pg)?;
-    // Read again under the lock: another pgshift may have done it meanwhile.
+    // Read again under the lock: another pgshift may have done it meanwhile. From the table of relations: what a name was found to be before the wait for the lock may be
+    // remembered by the session.
     let now = if tx
         .query_one(
-            "SELECT to_regclass('pgshift.schema_version') IS NOT NULL",
+            "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                            WHERE n.nspname = 'pgshift' AND c.relname = 'schema_version')",
             &[],
         )
         .await

@@ -1,6 +1,12 @@
 -- State schema of pgshift, version 1. It lives beside the data, so that a failover cuts both at
 -- the same point.
-CREATE SCHEMA IF NOT EXISTS pgshift;
+-- An administrator may have made it: then the role needs no CREATE on the database, which IF NOT
+-- EXISTS asks for all the same.
+DO $$ BEGIN
+    IF to_regnamespace('pgshift') IS NULL THEN
+        CREATE SCHEMA pgshift;
+    END IF;
+END $$;
 COMMENT ON SCHEMA pgshift IS 'State of pgshift, the migration engine. Do not edit by hand.';
 
 CREATE TABLE pgshift.schema_version (

@@ -3,6 +3,7 @@
 
 mod escape;
 mod names;
+mod roles;
 mod server;
 mod split;
 

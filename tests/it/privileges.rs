@@ -1,5 +1,9 @@
 //! Rights: what pgshift needs is what docs/privileges.md says, and what it makes is nobody else's.
 
+mod looking;
+mod missing;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::cases::says;
@@ -102,7 +106,8 @@ async fn nobody_elses(db: &Db) {
              UNION ALL
              SELECT proname || ' EXECUTE'
              FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) a
-             WHERE pronamespace = 'pgshift'::regnamespace AND grantee <> proowner",
+             WHERE (pronamespace = 'pgshift'::regnamespace OR proname LIKE '%pgshift%')
+               AND grantee <> proowner",
         )
         .await;
     assert!(open.is_empty(), "{open:?}");
@@ -128,7 +133,10 @@ async fn functions_are_safe(db: &Db) -> i64 {
 /// The whole life of an example by the role of the documentation.
 async fn live(name: &str) {
     let (setup, id, migration) = examples::read(name);
-    let (project, roles) = owned(&format!("rights_{name}"), &id, &setup, &migration).await;
+    lives(owned(&format!("rights_{name}"), &id, &setup, &migration).await).await;
+}
+
+async fn lives((project, roles): (Project, Roles)) {
     // Whatever default privileges there are.
     project
         .db
@@ -148,7 +156,9 @@ async fn live(name: &str) {
         project.to("apply", applied).await;
         nobody_elses(&project.db).await;
         assert!(functions_are_safe(&project.db).await >= 2);
-        reads(&project, &roles, round == 0).await;
+        if round == 0 {
+            reads(&project, &roles).await;
+        }
         if contract {
             project.command("verify", &[]).await.expect(0);
             project.to("contract", "complete").await;
@@ -164,12 +174,10 @@ async fn live(name: &str) {
     roles.drop(&project.db).await;
 }
 
-/// The role that only looks.
-async fn reads(project: &Project, roles: &Roles, first: bool) {
-    let sql = documented("A role that only looks");
-    let grants = sql.split_once(';').expect("CREATE ROLE first").1;
+/// The role that only looks, with the project's files.
+async fn reader(project: &Project, roles: &Roles) -> Cli {
     roles
-        .run(&project.db, if first { &sql } else { grants })
+        .run(&project.db, &documented("A role that only looks"))
         .await;
     let cli = Cli::offline().env("DATABASE_URL", &roles.url(&project.db, "pgshift_read"));
     std::fs::copy(
@@ -180,6 +188,12 @@ async fn reads(project: &Project, roles: &Roles, first: bool) {
         cli.dir().join(format!("migrations/{}.sql", project.id)),
     )
     .expect("the migration");
+    cli
+}
+
+/// What the role that only looks may always do, and that it does no more.
+async fn reads(project: &Project, roles: &Roles) {
+    let cli = reader(project, roles).await;
     let id = project.id.as_str();
     for args in [
         &["status"][..],
@@ -207,22 +221,56 @@ fn helps(output: &Output, words: &[&str]) {
 }
 
 macro_rules! examples {
-    ($($test:ident: $name:literal,)*) => {$(
-        #[tokio::test]
+    ($($test:ident: $name:literal,)*) => {
+        const EXAMPLES: &[&str] = &[$($name),*];
+
+        $(#[tokio::test]
         async fn $test() {
             live($name).await;
-        }
-    )*};
+        })*
+    };
 }
 
 examples! {
-    the_documented_role_migrates_money_to_cents: "money-to-cents",
+    the_documented_role_fills_from_another_table: "backfill-from-table",
+    the_documented_role_deletes_in_batches: "batched-delete",
     the_documented_role_changes_a_key: "bigint-key",
+    the_documented_role_drops_a_column: "drop-column",
+    the_documented_role_drops_a_table: "drop-table",
+    the_documented_role_merges_columns: "merge-columns",
+    the_documented_role_migrates_money_to_cents: "money-to-cents",
+    the_documented_role_moves_a_column: "move-column",
+    the_documented_role_normalises_text: "normalise-text",
+    the_documented_role_adds_a_not_null_column: "not-null-column",
+    the_documented_role_runs_a_plain_file: "plain-file",
+    the_documented_role_adds_a_public_uuid: "public-uuid",
+    the_documented_role_changes_a_referenced_key: "referenced-key",
     the_documented_role_renames_a_column: "rename-column",
     the_documented_role_renames_a_table: "rename-table",
-    the_documented_role_drops_a_table: "drop-table",
-    the_documented_role_runs_a_plain_file: "plain-file",
-    the_documented_role_moves_a_column: "move-column",
+    the_documented_role_adds_a_required_column: "required-column",
+    the_documented_role_splits_a_name: "split-name",
+    the_documented_role_changes_a_key_to_uuid: "uuid-key",
+}
+
+/// What pgshift makes for a table is the table's owner's, also where a member of it makes it.
+#[tokio::test]
+async fn the_documented_role_adds_numbered_columns() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 900)";
+    let migration = "ALTER TABLE t ADD COLUMN number serial;
+        ALTER TABLE t ADD COLUMN identity bigint GENERATED BY DEFAULT AS IDENTITY;";
+    lives(owned("rights_numbered", "20270101_numbers", setup, migration).await).await;
+}
+
+#[test]
+fn the_documented_role_lives_every_example() {
+    let there: BTreeSet<String> = std::fs::read_dir(examples::folder())
+        .expect("migrations-examples/")
+        .map(|entry| entry.expect("an entry"))
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let lived: BTreeSet<String> = EXAMPLES.iter().map(ToString::to_string).collect();
+    assert_eq!(lived, there);
 }
 
 /// Each right that is missing is named with what grants it, and nothing was changed.

@@ -3,6 +3,7 @@
 //! the same ALTER TABLE. The old column keeps its own until the swap, and gets it again on the way
 //! back.
 
+use super::super::fill::given;
 use super::Retype;
 use super::dress::{Swapped, grant_sql, sequence_options};
 use crate::catalog::QName;
@@ -96,8 +97,9 @@ impl Swapped<'_> {
                 qname(&aid),
                 ident(&sequence.name.name)
             ),
-            self.owned(sequence, &retype.shadow),
         ];
+        sql.extend(given(&sequence.name, self.table, self.role));
+        sql.push(self.owned(sequence, &retype.shadow));
         sql.extend(Self::sequence_details(sequence));
         sql
     }

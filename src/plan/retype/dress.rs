@@ -46,6 +46,8 @@ pub(in crate::plan) struct Swapped<'d> {
     pub(in crate::plan) all: &'d BTreeMap<QName, Vec<Retype>>,
     /// The server's major version.
     pub(in crate::plan) major: u32,
+    /// The role that runs the migration.
+    pub(in crate::plan) role: &'d str,
     /// The migration's id.
     pub(in crate::plan) migration: &'d str,
     /// Line of the file.

@@ -1,9 +1,11 @@
 //! The client's clock: nothing that is decided reads it, so a step of it changes nothing.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{ID, Scene};
+use crate::points::{Row, history, table};
 
 /// Ways to read the wall clock.
 const WALL: [&str; 6] = [
@@ -121,4 +123,9 @@ async fn a_clock_that_steps_changes_nothing() {
         )
         .await;
     assert_eq!(strange, 0, "entries of the log by another clock");
+    let lost = history::wrong_with(&scene.db).await;
+    assert_eq!(lost, Vec::<String>::new());
+    let mut row = Row::default();
+    row.count(false, 0, 0);
+    table::write(&BTreeMap::from([("steps of the client's clock", row)]));
 }

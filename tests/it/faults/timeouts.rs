@@ -1,6 +1,9 @@
 //! Timeouts that a role has for the application: no step, chunk, lease or verify ends by them.
 
+use std::collections::BTreeMap;
+
 use super::{ID, Scene, TOTAL_CENTS, orders};
+use crate::points::{Row, history, table};
 use crate::support::{Cli, Db};
 
 const ROWS: u32 = 2_000;
@@ -66,6 +69,14 @@ async fn timeouts_of_the_role_end_nothing_of_a_run() {
         )
         .await;
     assert!(took, "no step took longer than the timeouts");
+    let wrong = history::wrong_with(&scene.db).await;
+    assert_eq!(wrong, Vec::<String>::new());
+    let mut row = Row::default();
+    row.count(true, 0, 0);
+    table::write(&BTreeMap::from([(
+        "short timeouts on role and database",
+        row,
+    )]));
     // The role goes with what it owns.
     let clean = format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}");
     scene.db.execute(&clean).await;

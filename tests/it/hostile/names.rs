@@ -5,15 +5,15 @@ use crate::lifecycle::Project;
 use crate::support::Cli;
 
 /// Quotes of every kind, a tab and a backslash.
-const QUOTES: &str = "a\"b'c`\t\\d";
+pub(super) const QUOTES: &str = "a\"b'c`\t\\d";
 /// A second statement and a comment.
-const LINES: &str = "x\n'; DROP TABLE canary; --\r\n/*";
+pub(super) const LINES: &str = "x\n'; DROP TABLE canary; --\r\n/*";
 /// What quotes function bodies, and what formats strings.
-const DOLLARS: &str = "$$ $pgshift$ %I %s {0} {} :x ?";
+pub(super) const DOLLARS: &str = "$$ $pgshift$ %I %s {0} {} :x ?";
 /// Commands of a terminal: clear the screen, ring, write the other way round.
-const TERMINAL: &str = "\u{1b}[2J\u{7}\u{9b}31m\u{202e}";
+pub(super) const TERMINAL: &str = "\u{1b}[2J\u{7}\u{9b}31m\u{202e}";
 /// Beyond ASCII: combining, emoji, right to left; a no-break space; capitals.
-const UNICODE: &str = "Ä e\u{301} 🦀 שלום\u{a0}É";
+pub(super) const UNICODE: &str = "Ä e\u{301} 🦀 שלום\u{a0}É";
 /// As names of our own.
 const OURS: [&str; 4] = [
     "_pgshift_new_total_00000000",
@@ -27,7 +27,7 @@ fn long() -> String {
     format!("l{}", "é".repeat(31))
 }
 
-fn q(name: &str) -> String {
+pub(super) fn q(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -114,6 +114,27 @@ pub(super) struct Outcome {
     pub(super) path: Vec<State>,
 }
 
+/// What may come of two commands at once.
+#[derive(Debug, Default)]
+pub(super) struct Both {
+    /// Their exit codes, and where it ends.
+    pub(super) ends: Vec<([i32; 2], Machine)>,
+    /// The runs that there may be: from where, and the states that it passes.
+    pub(super) ways: Vec<(Machine, Vec<State>)>,
+}
+
+/// One of two commands on its way.
+#[derive(Debug, Clone)]
+struct Side {
+    command: Command,
+    /// Runs that are left; `None` before it has begun.
+    left: Option<Vec<Command>>,
+    code: Option<i32>,
+    /// It came somewhere.
+    ran: bool,
+    refused: bool,
+}
+
 /// A migration.
 #[derive(Debug, Clone)]
 pub(super) struct Machine {
@@ -253,6 +274,88 @@ impl Machine {
         }
     }
 
+    /// The runs that a command consists of: between two of them another runner may come.
+    fn runs_of(&self, command: Command) -> Vec<Command> {
+        use Command as C;
+        match (command, self.state) {
+            (C::ApplyThrough, State::Ready) => vec![C::Contract],
+            (C::ApplyThrough, _) => vec![C::Apply, C::Contract],
+            (C::Revert, State::Uncontracting) => vec![C::RevertToReady, C::Revert],
+            _ => vec![command],
+        }
+    }
+
+    /// All that may come of two commands that begin at once: their runs are one after the other in
+    /// any order, or one of them is refused while the other lives.
+    pub(super) fn both(&self, commands: [Command; 2]) -> Both {
+        let mut both = Both::default();
+        let sides = commands.map(|command| Side {
+            command,
+            left: None,
+            code: None,
+            ran: false,
+            refused: false,
+        });
+        self.interleave(&sides, &mut both);
+        both
+    }
+
+    fn interleave(&self, sides: &[Side; 2], both: &mut Both) {
+        if let [Some(one), Some(two)] = [sides[0].code, sides[1].code] {
+            // Without the other nobody would have refused it.
+            let alone = |n: usize| sides[n].refused && !sides[1 - n].ran;
+            if !alone(0) && !alone(1) {
+                both.ends.push(([one, two], self.clone()));
+            }
+            return;
+        }
+        for n in [0, 1] {
+            let side = &sides[n];
+            if side.code.is_some() {
+                continue;
+            }
+            let with = |side: Side| {
+                let mut sides = sides.clone();
+                sides[n] = side;
+                sides
+            };
+            let mut refused = side.clone();
+            refused.code = Some(3);
+            refused.refused = true;
+            self.interleave(&with(refused), both);
+            // The input is looked at as a whole, and before anything is done.
+            if side.left.is_none() && self.outcome(side.command).codes == [2] {
+                let mut wrong = side.clone();
+                wrong.code = Some(2);
+                self.interleave(&with(wrong), both);
+                continue;
+            }
+            let mut left = side
+                .left
+                .clone()
+                .unwrap_or_else(|| self.runs_of(side.command));
+            let run = left.remove(0);
+            let outcome = self.outcome(run);
+            let (mut side, mut after) = (side.clone(), self.clone());
+            if outcome.codes == [0] {
+                both.ways.push((self.clone(), outcome.path.clone()));
+                let end = *outcome.path.last().expect("a state");
+                after.reach(&outcome.path, end);
+                if run == Command::Resume {
+                    after.paused = false;
+                }
+                side.ran |= end != self.state;
+                // Without a contract part an apply is all that there is to do.
+                let done = left.is_empty() || end == State::Complete;
+                side.code = done.then_some(0);
+                side.left = Some(left);
+            } else {
+                side.code = outcome.codes.first().copied();
+            }
+            after.interleave(&with(side), both);
+        }
+    }
+
     /// What a command gives while another runner lives. One that is at the same time is refused;
     /// a resume ends the pause of the live one.
     pub(super) fn beside(&self, command: Command) -> &'static [i32] {
@@ -299,6 +402,52 @@ impl Machine {
             _ => {}
         }
     }
+}
+
+#[test]
+fn two_commands_at_once_end_as_one_after_the_other_or_refused() {
+    use Command as C;
+    use State as S;
+    let ends = |state, commands| {
+        let machine = Machine {
+            state,
+            ..Machine::new(true)
+        };
+        let mut ends: Vec<([i32; 2], State)> = machine
+            .both(commands)
+            .ends
+            .into_iter()
+            .map(|(codes, after)| (codes, after.state))
+            .collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends
+    };
+    assert_eq!(
+        ends(S::Ready, [C::Contract, C::Revert]),
+        [
+            ([0, 0], S::Reverted),
+            ([0, 3], S::Complete),
+            ([3, 0], S::Reverted),
+        ]
+    );
+    assert_eq!(
+        ends(S::Pending, [C::Apply, C::Resume]),
+        [([0, 2], S::Ready), ([0, 3], S::Ready)]
+    );
+    // The contract of the one may be the other's.
+    assert_eq!(
+        ends(S::Pending, [C::ApplyThrough, C::Contract]),
+        [
+            ([0, 2], S::Complete),
+            ([0, 3], S::Complete),
+            ([3, 0], S::Complete),
+        ]
+    );
+    assert_eq!(
+        ends(S::Purged, [C::Apply, C::Resume]),
+        [([3, 3], S::Purged)]
+    );
 }
 
 #[test]

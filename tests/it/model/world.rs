@@ -40,12 +40,24 @@ pub(super) enum Disturbance {
     Together(Command),
 }
 
+/// What the machine may take for a thing that is certain to come.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A lock of the test, and a signal that holds a run for as long as it is held.
+const HOLD: &str = "SELECT pg_advisory_lock(20261123, 1)";
+const LET_GO: &str = "SELECT pg_advisory_unlock(20261123, 1)";
+const HELD: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 \
+    AND classid = 20261123 \
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) >= 1";
+
 pub(super) struct World {
     pub(super) project: Project,
     file: File,
     pub(super) machine: Machine,
     rows: Rows,
     rng: Rng,
+    /// Runs that were held while others tried theirs.
+    pub(super) overlaps: usize,
     /// What was run and what came of it.
     pub(super) story: String,
     /// What is not as it must be.
@@ -60,6 +72,7 @@ impl World {
             machine: Machine::new(file.contract),
             rows: Rows::new(),
             rng,
+            overlaps: 0,
             story: String::new(),
             wrong: Vec::new(),
         }
@@ -178,16 +191,9 @@ impl World {
         let client = self.project.db.client().await;
         let mut versions = Version::through(&self.machine, &outcome.path);
         if let Disturbance::Together(other) = disturbance {
-            let also = self.machine.outcome(other).path;
-            versions.retain(|v| Version::through(&self.machine, &also).contains(v));
-            let mut after = self.machine.clone();
-            after.reach(&outcome.path, *outcome.path.last().expect("a state"));
-            let then = after.outcome(other).path;
-            versions.retain(|v| Version::through(&after, &then).contains(v));
-            let mut after = self.machine.clone();
-            after.reach(&also, *also.last().expect("a state"));
-            let then = after.outcome(command).path;
-            versions.retain(|v| Version::through(&after, &then).contains(v));
+            for (machine, path) in self.machine.both([command, other]).ways {
+                versions.retain(|v| Version::through(&machine, &path).contains(v));
+            }
         }
         let application = if versions.is_empty() {
             None
@@ -198,6 +204,11 @@ impl World {
         };
         match disturbance {
             _ if self.machine.may_hold(command) => self.held(command, &outcome.path).await,
+            // The one of them that has the run would wait for the end of the pause.
+            Disturbance::Together(_) if self.machine.paused => {
+                self.disturbed(command, Disturbance::Kill(100), &outcome.path)
+                    .await;
+            }
             Disturbance::Together(other) => self.together(command, other).await,
             Disturbance::Beside if outcome.codes == [0] => {
                 self.beside(command, &outcome.path).await;
@@ -250,10 +261,9 @@ impl World {
     async fn quiet(&self) {
         let none = "SELECT count(*) = 0 FROM pg_stat_activity
             WHERE datname = current_database() AND application_name = 'pgshift'";
-        let limit = Duration::from_secs(20);
         self.project
             .db
-            .until(limit, "the end of its sessions", none)
+            .until(PATIENCE, "the end of its sessions", none)
             .await;
     }
 
@@ -327,17 +337,13 @@ impl World {
             running.interrupt();
             let output = running.wait().await;
             self.told(command, " (paused, Ctrl-C)", &output);
-            self.judge(command, &[5], &output);
+            // Before it listens, the signal is the system's: no code.
+            if output.code.is_some() {
+                self.judge(command, &[5], &output);
+            }
             return;
         }
-        if running.running() {
-            let sql = "SELECT coalesce(bool_or(progress->>'waiting' LIKE 'paused%'), false)
-                FROM pgshift.lease";
-            let limit = Duration::from_secs(10);
-            self.project
-                .db
-                .until(limit, "it says that it is paused", sql)
-                .await;
+        if self.waits(&mut running, "paused").await {
             self.plain(Command::Resume, &[0], " (ends the pause)").await;
             self.machine.paused = false;
         }
@@ -349,24 +355,52 @@ impl World {
         }
     }
 
-    /// A run that takes its time, and others that try theirs.
+    /// True as soon as the runner that lives says that it waits for this; false where it has ended
+    /// without. What a dead one said is not looked at.
+    async fn waits(&self, running: &mut Running, reason: &str) -> bool {
+        let used = "SELECT to_regclass('pgshift.lease') IS NOT NULL";
+        let sql = format!(
+            "SELECT EXISTS (
+                 SELECT FROM pgshift.lease l JOIN pgshift.run r ON r.id = l.run_id
+                 JOIN pg_stat_activity a ON a.pid = l.backend_pid
+                 JOIN pg_locks k ON k.pid = a.pid AND k.locktype = 'advisory' AND k.granted
+                 WHERE r.state = 'running' AND a.datname = current_database()
+                   AND a.backend_start < l.heartbeat_at AND l.epoch = r.epoch
+                   AND l.progress->>'waiting' LIKE '%{reason}%')"
+        );
+        let begun = Instant::now();
+        while running.running() {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "neither ends nor waits: {reason}"
+            );
+            if self.project.db.one::<bool>(used).await && self.project.db.one::<bool>(&sql).await {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        false
+    }
+
+    /// A run that cannot come to its end before others have tried theirs: it is held by a lock of
+    /// the test.
     async fn beside(&mut self, command: Command, path: &[State]) {
         // What it meets is as it is now.
         let codes = self.machine.outcome(command).codes;
-        let mut running = self.spawn(command, &["--duty", "0.02", "--batch", "10"]);
-        let held =
-            "SELECT EXISTS (SELECT FROM pgshift.lease l JOIN pgshift.run r ON r.id = l.run_id
-                        WHERE r.state = 'running')
-                    AND EXISTS (SELECT FROM pgshift.checkpoint)";
-        let there = "SELECT to_regclass('pgshift.checkpoint') IS NOT NULL";
-        let mut under_way = false;
-        while running.running() && !under_way {
-            under_way = self.project.db.one::<bool>(there).await
-                && self.project.db.one::<bool>(held).await
-                && self.state().await == State::Applying;
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let holder = self.project.db.client().await;
+        holder.batch_execute(HOLD).await.expect(HOLD);
+        // Only an apply asks signals all along its way; that of a file without a backfill is not
+        // held, and neither is one that has its backfill and its verify behind it.
+        let hold: &[&str] = if path.contains(&State::Applying) {
+            &["--duty", "1", "--signal", HELD]
+        } else {
+            &["--duty", "1"]
+        };
+        let mut running = self.spawn(command, hold);
+        let under_way =
+            path.contains(&State::Applying) && self.waits(&mut running, "signal 1").await;
         if under_way {
+            self.overlaps += 1;
             self.machine.reach(path, State::Applying);
             for _ in 0..self.rng.usize(1..4) {
                 let others = [&Command::RUNS[..], &Command::WORDS[..]].concat();
@@ -389,6 +423,8 @@ impl World {
             if !running.running() {
                 self.wrong.push("others have ended a run".to_owned());
             }
+        } else {
+            holder.batch_execute(LET_GO).await.expect(LET_GO);
         }
         let output = match self.rng.u8(0..3) {
             0 => running.kill().await,
@@ -400,17 +436,11 @@ impl World {
             }
             _ if self.machine.paused => running.kill().await,
             _ => {
-                if under_way {
-                    let id = self.project.id.clone();
-                    let set = ["throttle", "set", &id, "duty=100%", "--for", "1min"];
-                    let output = self.project.cli.run(&set).await;
-                    self.told(Command::Status, " (throttle set duty=100%)", &output);
-                    self.judge(Command::Status, &[0], &output);
-                }
+                drop(holder);
                 running.wait().await
             }
         };
-        self.told(command, " (slow)", &output);
+        self.told(command, " (held)", &output);
         match output.code {
             Some(0) if codes == [0] => self.ended(command, path),
             Some(code) if code != 5 && !codes.contains(&code) => {
@@ -420,7 +450,7 @@ impl World {
         }
     }
 
-    /// Two that begin at once: one is refused by the other, or they are one after the other.
+    /// Two that begin at once: which of them is the first is chance, and read from what they gave.
     async fn together(&mut self, one: Command, two: Command) {
         let a = self.spawn(one, &["--duty", "1"]);
         let b = self.spawn(two, &["--duty", "1"]);
@@ -429,31 +459,16 @@ impl World {
         self.told(two, " (together, the other)", &b);
         self.quiet().await;
         let now = self.state().await;
-        let mut possible = Vec::new();
-        for (first, second, codes) in [(one, two, (a.code, b.code)), (two, one, (b.code, a.code))] {
-            let mut after = self.machine.clone();
-            let outcome = after.outcome(first);
-            after.reach(&outcome.path, *outcome.path.last().expect("a state"));
-            let is =
-                |allowed: &[i32], code: Option<i32>| code.is_some_and(|c| allowed.contains(&c));
-            if !is(outcome.codes, codes.0) {
-                continue;
-            }
-            if codes.1.is_some_and(|c| [2, 3].contains(&c)) && after.state == now {
-                possible.push(after.clone());
-            }
-            let then = after.outcome(second);
-            if is(then.codes, codes.1) {
-                after.reach(&then.path, *then.path.last().expect("a state"));
-                if after.state == now {
-                    possible.push(after);
-                }
-            }
-        }
-        if let Some(machine) = possible.pop() {
+        // The first that was so: all of them agree on what counts from here on.
+        let codes = (a.code, b.code);
+        let both = self.machine.both([one, two]);
+        let was = both
+            .ends
+            .into_iter()
+            .find(|([one, two], after)| codes == (Some(*one), Some(*two)) && after.state == now);
+        if let Some((_, machine)) = was {
             self.machine = machine;
         } else {
-            let codes = (a.code, b.code);
             self.wrong.push(format!(
                 "{one:?} and {two:?} at once in {:?} gave {codes:?} and came to {now:?}",
                 self.machine.state

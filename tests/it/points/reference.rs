@@ -48,7 +48,7 @@ impl Seen {
     pub(super) async fn of(db: &Db) -> Self {
         Self {
             schema: db.schema().await,
-            data: without_uuids(&data(db).await),
+            data: sorted(&without_uuids(&data(db).await)),
         }
     }
 }
@@ -67,6 +67,18 @@ fn without_uuids(text: &str) -> String {
         .map(|part| if is_uuid(part) { "UUID" } else { part })
         .collect();
     parts.join("\"")
+}
+
+/// The rows of each table in an order that values left out have no part in.
+fn sorted(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    let tables = lines.chunk_by(|_, line| line.starts_with('{'));
+    let sorted = tables.map(|table| {
+        let mut table = table.to_vec();
+        table[1..].sort_unstable();
+        table.join("\n")
+    });
+    sorted.collect::<Vec<_>>().join("\n")
 }
 
 /// Where a leg leads to.

@@ -129,6 +129,7 @@ impl Line {
     async fn carry_all(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, to_server: bool) {
         let mut buffer = vec![0; 65_536];
         let mut rng = Rng::new();
+        let mut swallowed = Vec::new();
         loop {
             let Ok(read) = from.read(&mut buffer).await else {
                 return;
@@ -152,7 +153,9 @@ impl Line {
                 }
             } else if *self.doomed.borrow() {
                 // ReadyForQuery, idle: the transaction has ended. What comes before it is lost too.
-                if bytes.ends_with(b"Z\0\0\0\x05I") {
+                // It may come in two pieces, and a notification right behind it.
+                swallowed.extend_from_slice(bytes);
+                if swallowed.windows(6).any(|part| part == b"Z\0\0\0\x05I") {
                     return;
                 }
                 continue;
