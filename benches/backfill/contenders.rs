@@ -81,10 +81,10 @@ const PLAIN: &[&str] = &["stripes=1", "vacuum=off"];
 const PLAIN_TWO: &[&str] = &["workers=2", "stripes=1", "vacuum=off"];
 const KEYSET: &[&str] = &["strategy=keyset"];
 const KEYSET_BATCHED: &[&str] = &["strategy=keyset", "batch=5000"];
-const STRIPES_4: &[&str] = &["stripes=4", "vacuum=off"];
-const STRIPES_8: &[&str] = &["stripes=8", "vacuum=off"];
-const VACUUM: &[&str] = &["stripes=1", "vacuum=5%"];
-const BOTH: &[&str] = &["stripes=4", "vacuum=5%"];
+const STRIPES_4: &[&str] = &["batch=5000", "stripes=4", "vacuum=off"];
+const STRIPES_8: &[&str] = &["batch=5000", "stripes=8", "vacuum=off"];
+const VACUUM: &[&str] = &["batch=5000", "stripes=1", "vacuum=5%"];
+const BOTH: &[&str] = &["batch=5000", "stripes=4", "vacuum=5%"];
 
 const fn pgshift(
     name: &'static str,
@@ -173,25 +173,26 @@ pub(crate) const CONTENDERS: [Contender; 18] = [
     ),
     pgshift(
         "stripes-4",
-        "pgshift by blocks in four passes over each window, duty 100 %",
+        "pgshift by blocks in four passes over each window, `batch=5000`, duty 100 %",
         STRIPES_4,
         On::Every,
     ),
     pgshift(
         "stripes-8",
-        "pgshift by blocks in eight passes over each window, duty 100 %",
+        "pgshift by blocks in eight passes over each window, `batch=5000`, duty 100 %",
         STRIPES_8,
         On::These(&["int0", "int2", "int5"]),
     ),
     pgshift(
         "vacuum-5",
-        "pgshift by blocks in one pass, with a VACUUM after every 5 % of the table, duty 100 %",
+        "pgshift by blocks in one pass, with a VACUUM after every 5 % of the table, `batch=5000`, \
+         duty 100 %",
         VACUUM,
         On::These(&["int0", "int2", "uuid", "big"]),
     ),
     pgshift(
         "stripes-4-vacuum-5",
-        "both",
+        "four passes and VACUUM, `batch=5000`, duty 100 %",
         BOTH,
         On::These(&["int0", "int2"]),
     ),

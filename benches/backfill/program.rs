@@ -61,8 +61,8 @@ impl Program {
                 .await?;
             let said = String::from_utf8_lossy(&out.stdout).into_owned()
                 + &String::from_utf8_lossy(&out.stderr);
-            let (name, _) = option.split_once('=').unwrap_or((option, ""));
-            if said.contains("unknown option") && said.contains(name) {
+            let name = option.split('=').next().unwrap_or(option);
+            if said.contains(&format!("backfill has no option `{name}`")) {
                 program.refused.push(option);
             }
         }
@@ -167,6 +167,7 @@ impl Program {
             said,
             step: None,
             memory: None,
+            last: String::new(),
         })
     }
 }
@@ -184,6 +185,8 @@ pub(crate) struct Applying {
     /// The number of the backfill's step.
     step: Option<u64>,
     memory: Option<u64>,
+    /// The last thing said on standard output: an error, where it fails.
+    last: String,
 }
 
 impl Applying {
@@ -193,8 +196,10 @@ impl Applying {
             tokio::select! {
                 line = self.lines.next_line() => {
                     let Some(line) = line.map_err(io)? else { return Ok(None) };
-                    if let Some(heard) = self.hear(&line) {
-                        return Ok(Some(heard));
+                    let heard = self.hear(&line);
+                    self.last = line;
+                    if heard.is_some() {
+                        return Ok(heard);
                     }
                 }
                 () = tokio::time::sleep(LOOK) => self.look(),
@@ -230,7 +235,9 @@ impl Applying {
         if status.success() {
             Ok(self.memory)
         } else {
-            Err(failed("apply", &self.said.await.unwrap_or_default()))
+            let mut said = self.said.await.unwrap_or_default();
+            said.extend(self.last.bytes());
+            Err(failed("apply", &said))
         }
     }
 }
