@@ -41,8 +41,8 @@ pub(crate) enum Way {
 pub(crate) struct Pgshift {
     /// Options of the backfill section.
     pub(crate) options: &'static [&'static str],
-    /// The throttle as it is by default; else the duty is all of the time.
-    pub(crate) throttle: bool,
+    /// Arguments of the command line.
+    pub(crate) arguments: &'static [&'static str],
 }
 
 /// Options that a binary may not have. Those of the first kind change nothing where it has none:
@@ -53,7 +53,7 @@ impl Pgshift {
     const fn at_full_duty(options: &'static [&'static str]) -> Self {
         Self {
             options,
-            throttle: false,
+            arguments: &["--duty", "100%"],
         }
     }
 
@@ -110,7 +110,7 @@ const fn other(name: &'static str, about: &'static str, way: Way, on: On) -> Con
 }
 
 /// All of them, in the order of the tables.
-pub(crate) const CONTENDERS: [Contender; 18] = [
+pub(crate) const CONTENDERS: [Contender; 19] = [
     other(
         REST,
         "the application alone",
@@ -142,7 +142,7 @@ pub(crate) const CONTENDERS: [Contender; 18] = [
     ),
     pgshift(
         "ctid-5k-2w",
-        "the same with two workers",
+        "`ctid-5k` with two workers",
         BATCHED_TWO,
         On::These(&["int0", "int2"]),
     ),
@@ -153,9 +153,18 @@ pub(crate) const CONTENDERS: [Contender; 18] = [
         PLAIN,
         On::These(&["int0", "int2", "app"]),
     ),
+    Contender {
+        name: "ctid-20ms",
+        about: "`ctid` with `--chunk-target 20ms`",
+        way: Way::Pgshift(Pgshift {
+            options: PLAIN,
+            arguments: &["--duty", "100%", "--chunk-target", "20ms"],
+        }),
+        on: On::These(&["int0"]),
+    },
     pgshift(
         "ctid-2w",
-        "the same with two workers",
+        "`ctid` with two workers",
         PLAIN_TWO,
         On::These(&["int0"]),
     ),
@@ -208,7 +217,7 @@ pub(crate) const CONTENDERS: [Contender; 18] = [
                 (half of the time)",
         way: Way::Pgshift(Pgshift {
             options: &[],
-            throttle: true,
+            arguments: &[],
         }),
         on: On::These(&["int0", "app"]),
     },

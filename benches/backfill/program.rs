@@ -148,9 +148,7 @@ impl Program {
         self.write(&written)?;
         let mut command = self.command(url);
         command.args(["apply", MIGRATION, "--yes", "--format", "json"]);
-        if !options.throttle {
-            command.args(["--duty", "100%"]);
-        }
+        command.args(options.arguments);
         let mut child = command.spawn().map_err(io)?;
         let (out, mut err) = (child.stdout.take(), child.stderr.take());
         let missing = || Error::internal("the process has no output");
