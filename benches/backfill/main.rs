@@ -37,13 +37,14 @@ async fn main() -> ExitCode {
         read(file).and_then(|results| write(&args, &results).map(|()| results))
     } else {
         tokio::select! {
-            outcome = measure(&args) => outcome,
+            outcome = rounds::run(&args, |results| write(&args, results)) => outcome,
             // The server ends with this process either way; like this its folder is gone at once.
             _ = tokio::signal::ctrl_c() => Err(Error::usage("interrupted")),
         }
     };
     match outcome {
         Ok(results) => {
+            eprintln!("bench: the pages are in {}", args.out.display());
             let wrong = results.wrong();
             for line in &wrong {
                 eprintln!("wrong: {line}");
@@ -64,12 +65,6 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn measure(args: &Args) -> Result<Results> {
-    let results = rounds::run(args).await?;
-    write(args, &results)?;
-    Ok(results)
-}
-
 fn read(file: &Path) -> Result<Results> {
     let wrong = |e: String| Error::usage(format!("{}: {e}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|e| wrong(e.to_string()))?;
@@ -84,7 +79,6 @@ fn write(args: &Args, results: &Results) -> Result<()> {
             std::fs::create_dir_all(dir).map_err(failed)?;
         }
         std::fs::write(file, text).map_err(failed)?;
-        eprintln!("bench: wrote {}", file.display());
         Ok::<(), Error>(())
     };
     if args.render.is_none() {

@@ -47,7 +47,9 @@ fn check_contenders(only: &[String]) -> Result<()> {
         .hint(format!("contenders: {}", known.join(", "))))
 }
 
-pub(crate) async fn run(args: &Args) -> Result<Results> {
+/// Measures; `save` takes what is known after each table, so that a run that is ended before its
+/// end leaves its figures.
+pub(crate) async fn run(args: &Args, save: impl Fn(&Results) -> Result<()>) -> Result<Results> {
     check_contenders(&args.only)?;
     let wanted = if args.memory {
         vec![TABLES[0]]
@@ -98,10 +100,12 @@ pub(crate) async fn run(args: &Args) -> Result<Results> {
         for rows in [args.rows() / 10, args.rows()] {
             let figure = bench.memory(&wanted[0], rows).await?;
             results.figures.push(figure);
+            save(&results)?;
         }
     } else {
         for table in &wanted {
             bench.table(table, &mut results).await?;
+            save(&results)?;
         }
     }
     Ok(results)
