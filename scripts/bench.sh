@@ -4,8 +4,8 @@
 # of the table, the order changes from round to round, and every turn's table is checked. Writes
 # docs/benchmarks/results.md, speed.svg and latency.svg.
 #
-#   scripts/bench.sh                      every table, 5 rounds, 500,000 rows
-#   scripts/bench.sh --quick              three tables, 3 rounds, 200,000 rows
+#   scripts/bench.sh                      every table, 5 rounds, 300,000 rows: some 20 minutes
+#   scripts/bench.sh --quick              three tables, 3 rounds, 150,000 rows: some 5 minutes
 #   scripts/bench.sh --rows N --rounds N --tables int0,uuid --only ctid-5k,auto
 #   scripts/bench.sh --memory             pgshift's memory at 1M and 10M rows: memory.md
 #   scripts/bench.sh --pg 17              on this major (14 to 18), installed if need be

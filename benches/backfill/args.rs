@@ -7,7 +7,7 @@ use clap::Parser;
 /// Backfills side by side on a private server.
 #[derive(Debug, Clone, Parser)]
 pub(crate) struct Args {
-    /// Rows of a table [default: 500000]
+    /// Rows of a table [default: 300000]
     #[arg(long)]
     rows: Option<u64>,
     /// Rounds, in each of which every contender has one turn [default: 5]
@@ -53,8 +53,8 @@ impl Args {
     pub(crate) fn rows(&self) -> u64 {
         let usual = match (self.memory, self.quick) {
             (true, _) => 10_000_000,
-            (false, true) => 200_000,
-            (false, false) => 500_000,
+            (false, true) => 150_000,
+            (false, false) => 300_000,
         };
         self.rows.unwrap_or(usual).max(1000)
     }

@@ -151,7 +151,7 @@ pub(crate) const CONTENDERS: [Contender; 19] = [
         "pgshift by blocks in one pass, with chunks of the default working time, one worker, \
          duty 100 %",
         PLAIN,
-        On::These(&["int0", "int2", "app"]),
+        On::These(&["int0"]),
     ),
     Contender {
         name: "ctid-20ms",
@@ -166,7 +166,7 @@ pub(crate) const CONTENDERS: [Contender; 19] = [
         "ctid-2w",
         "`ctid` with two workers",
         PLAIN_TWO,
-        On::These(&["int0"]),
+        On::These(&[]),
     ),
     pgshift(
         "keyset-5k",
@@ -178,32 +178,34 @@ pub(crate) const CONTENDERS: [Contender; 19] = [
         "keyset",
         "pgshift by primary key, with chunks of the default working time, duty 100 %",
         KEYSET,
-        On::These(&["int0"]),
+        On::These(&[]),
     ),
     pgshift(
         "stripes-4",
         "pgshift by blocks in four passes over each window, `batch=5000`, duty 100 %",
         STRIPES_4,
-        On::Every,
+        On::These(&[
+            "int0", "int2", "int5", "uuid", "toast", "parts", "big", "smallwal",
+        ]),
     ),
     pgshift(
         "stripes-8",
         "pgshift by blocks in eight passes over each window, `batch=5000`, duty 100 %",
         STRIPES_8,
-        On::These(&["int0", "int2", "int5"]),
+        On::These(&["int0", "int2"]),
     ),
     pgshift(
         "vacuum-5",
         "pgshift by blocks in one pass, with a VACUUM after every 5 % of the table, `batch=5000`, \
          duty 100 %",
         VACUUM,
-        On::These(&["int0", "int2", "uuid", "big"]),
+        On::These(&["int0", "int2"]),
     ),
     pgshift(
         "stripes-4-vacuum-5",
         "four passes and VACUUM, `batch=5000`, duty 100 %",
         BOTH,
-        On::These(&["int0", "int2"]),
+        On::These(&["int0"]),
     ),
     pgshift(
         "auto",

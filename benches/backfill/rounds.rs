@@ -16,6 +16,9 @@ use crate::{procs, stats, ways};
 /// What the application has before its times count.
 const SETTLE: Duration = Duration::from_millis(1500);
 
+/// Rounds of the table beside which the application works are no more than this.
+const APPLICATION_ROUNDS: usize = 3;
+
 /// What every turn is given.
 struct Bench<'a> {
     args: &'a Args,
@@ -142,7 +145,11 @@ impl Bench<'_> {
             self.turn(table, first, 0, rows, &columns, &wanted, false)
                 .await?;
         }
-        let rounds = self.args.rounds();
+        let rounds = if load {
+            self.args.rounds().min(APPLICATION_ROUNDS)
+        } else {
+            self.args.rounds()
+        };
         for round in 0..rounds {
             for place in stats::order(all.len(), round, rounds) {
                 let contender = &all[place];

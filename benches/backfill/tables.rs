@@ -12,8 +12,6 @@ pub(crate) struct Table {
     pub(crate) server: ServerKind,
     /// Its rows are fewer by this factor.
     pub(crate) fewer: u64,
-    /// Run without being asked for.
-    pub(crate) usual: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +57,6 @@ const fn narrow(name: &'static str, about: &'static str) -> Table {
         form: Form::Narrow,
         server: ServerKind::Usual,
         fewer: 1,
-        usual: true,
     }
 }
 
@@ -72,7 +69,11 @@ pub(crate) const TABLES: [Table; 8] = [
     },
     Table {
         indexes: &["customer", "placed", "note", "total", "customer, placed"],
-        ..narrow("int5", "A bigint key and five secondary indexes.")
+        fewer: 2,
+        ..narrow(
+            "int5",
+            "A bigint key and five secondary indexes; half of the rows.",
+        )
     },
     Table {
         key: Key::Uuid,
@@ -92,17 +93,26 @@ pub(crate) const TABLES: [Table; 8] = [
     },
     Table {
         form: Form::Partitioned,
-        ..narrow("parts", "Partitioned by hash of the key, in eight parts.")
+        fewer: 2,
+        ..narrow(
+            "parts",
+            "Partitioned by hash of the key, in eight parts; half of the rows.",
+        )
     },
     Table {
         server: ServerKind::SmallBuffers,
-        ..narrow("big", "As `int0`, four times as large as `shared_buffers`.")
+        fewer: 2,
+        ..narrow(
+            "big",
+            "As `int0`, four times as large as `shared_buffers`; half of the rows.",
+        )
     },
     Table {
         server: ServerKind::SmallWal,
+        fewer: 2,
         ..narrow(
             "smallwal",
-            "As `int0`, with `max_wal_size = 64MB`: checkpoints follow each other.",
+            "As `int0`, with `max_wal_size = 64MB`: checkpoints follow each other; half of the rows.",
         )
     },
 ];
@@ -110,7 +120,11 @@ pub(crate) const TABLES: [Table; 8] = [
 /// The table beside whose backfill an application works.
 pub(crate) const APPLICATION: Table = Table {
     indexes: &["customer"],
-    ..narrow("app", "A bigint key and one secondary index.")
+    fewer: 2,
+    ..narrow(
+        "app",
+        "A bigint key and one secondary index; half of the rows.",
+    )
 };
 
 /// The new value.
