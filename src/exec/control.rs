@@ -16,6 +16,9 @@ use crate::throttle::{Advice, Decision, Hold, Limits, Reading, Throttle};
 
 /// While held, and in long pauses, the gate looks again after this time.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Before the signals were read for the first time: it takes as long as a connection is opened, and
+/// the whole of a small table's backfill may be no longer.
+const LOOK_AT_FIRST: Duration = Duration::from_millis(5);
 /// Time between two tellings of what the signals say.
 const NEWS: Duration = Duration::from_secs(1);
 
@@ -100,7 +103,11 @@ impl Control {
                     self.session.ctx.sleep(part).await;
                     self.session.ledger.add("duty", asleep.elapsed());
                 }
-                Decision::Hold(_) => self.session.ctx.sleep(LOOK_AGAIN).await,
+                Decision::Hold(_) => {
+                    let read = self.sampled.readings().is_some();
+                    let again = if read { LOOK_AGAIN } else { LOOK_AT_FIRST };
+                    self.session.ctx.sleep(again).await;
+                }
             }
         }
     }
