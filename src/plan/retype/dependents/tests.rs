@@ -89,6 +89,7 @@ fn a_materialized_view_is_another_with_another_index() {
         tablespace: None,
         clustered: false,
         replica_identity: false,
+        targets: Vec::new(),
     };
     let with = |indexes: Vec<_>, bytes| Dependent {
         stored: Some(crate::catalog::dependents::Stored {
