@@ -124,9 +124,12 @@ async fn the_same_case_twice_is_equal() {
         possible += 1;
         let again = build(&case, Build::Direct, true, &room.two).await;
         again.expect("the same");
-        let differences = Picture::take(&room.one)
+        let mut differences = Picture::take(&room.one)
             .await
             .differences(&Picture::take(&room.two).await, false);
+        // ALTER TYPE makes the parts of indexes anew in no fixed order, and so are those of the same
+        // columns numbered.
+        differences.retain(|d| case.partitions.is_none() || !d.contains(" index "));
         assert!(
             differences.is_empty(),
             "{}\n{}",

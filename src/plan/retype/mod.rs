@@ -450,7 +450,11 @@ fn check_column(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()>
         return refuse(why, help);
     }
     let dependents = table.dependents.get(name).map_or(&[][..], Vec::as_slice);
-    let dependents = dependents::refused_at_once(table, dependents);
+    let dependents = if table.kind == RelKind::Partitioned {
+        partitions::refused_at_once(dependents)
+    } else {
+        dependents::refused_at_once(table, dependents)
+    };
     if !dependents.is_empty() {
         return refuse(
             format!(
@@ -520,7 +524,6 @@ pub(super) fn swapped<'d>(
         answer: answer(draft, probed, table, columns)?,
         all: &draft.retypes,
         major: draft.catalog.major(),
-        role: &draft.catalog.role,
         migration: &draft.migration.id,
         line,
     })

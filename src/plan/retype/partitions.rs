@@ -77,6 +77,15 @@ pub(super) fn refusal(table: &Table, column: &str) -> Option<(String, String)> {
     ))
 }
 
+/// Of what depends on a column of a partitioned table: another materialized view would have to be
+/// filled beside, and each partition has its generated column.
+pub(super) fn refused_at_once(dependents: &[String]) -> Vec<&str> {
+    const REFUSED: &[&str] = &["generated ", "partition key of", "materialized view "];
+    let refused = |d: &&String| REFUSED.iter().any(|kind| d.starts_with(kind));
+    let found = dependents.iter().filter(refused);
+    found.map(String::as_str).collect()
+}
+
 fn tail_of<'d>(all: &'d [Definition], name: &str) -> Option<&'d str> {
     let index = all
         .iter()

@@ -17,7 +17,9 @@ use super::types::{CONVERSIONS, Conversion};
 const DENSITIES: &[f32] = &[0.02, 0.04, 0.08, 0.15, 0.3];
 
 /// What is refused, as the documentation says: one is enough to refuse a table, so few have one.
-const SELDOM: &[&str] = &["exclusion", "rule", "generated column", "materialized view"];
+const SELDOM: &[&str] = &["exclusion", "rule", "generated column"];
+/// The same of partitioned tables.
+const SELDOM_OF_A_TREE: &[&str] = &["materialized view"];
 
 /// The case of a seed on a server of this major version. `density`: the chance of each feature,
 /// then with few rows.
@@ -172,7 +174,9 @@ impl Generator {
 
     /// As [`Generator::chance`], of a kind that is refused more seldom.
     fn seldom(&mut self, kind: &str) -> bool {
-        self.chance() && (self.density >= 0.5 || !SELDOM.contains(&kind) || self.rng.u8(..12) == 0)
+        let refused =
+            SELDOM.contains(&kind) || (self.partitioned() && SELDOM_OF_A_TREE.contains(&kind));
+        self.chance() && (self.density >= 0.5 || !refused || self.rng.u8(..12) == 0)
     }
 
     fn partitioned(&self) -> bool {

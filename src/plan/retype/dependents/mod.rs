@@ -28,8 +28,7 @@ const BEFORE_AND_AFTER: &str = "drop it in an earlier migration and make it agai
 pub(super) fn refused_at_once<'a>(table: &Table, dependents: &'a [String]) -> Vec<&'a str> {
     let is_virtual = |d: &str| {
         let mut all = table.columns.iter().filter(|c| c.generated && c.is_virtual);
-        table.kind != RelKind::Partitioned
-            && all.any(|c| d.starts_with(&format!("generated column {} of table ", c.name)))
+        all.any(|c| d.starts_with(&format!("generated column {} of table ", c.name)))
     };
     let generated = |d: &&String| {
         d.starts_with("generated ") && !is_virtual(d) || d.starts_with("partition key of")

@@ -86,10 +86,10 @@ fn a_materialized_view_is_another_with_another_index() {
         name: "i".into(),
         text: text.into(),
         comment: None,
-        targets: Vec::new(),
         tablespace: None,
         clustered: false,
         replica_identity: false,
+        targets: Vec::new(),
     };
     let with = |indexes: Vec<_>, bytes| Dependent {
         stored: Some(crate::catalog::dependents::Stored {

@@ -72,6 +72,9 @@ impl Generator {
             return;
         }
         let (table, column) = self.here();
+        // By itself, or as a part of the primary key.
+        let mut kinds = self.case.features.iter().map(|feature| feature.kind);
+        let not_null = kinds.any(|kind| matches!(kind, "not null" | "primary key of several"));
         let default = self.pick(self.case.conversion.defaults);
         for kind in [
             "partition index",
@@ -119,7 +122,9 @@ impl Generator {
                     let name = self.qualified("part_stx");
                     format!("CREATE STATISTICS {name} ON {column}, {other} FROM {part}")
                 }
-                "partition not null" if !self.nullable => format!("{alter} SET NOT NULL"),
+                "partition not null" if !self.nullable && !not_null => {
+                    format!("{alter} SET NOT NULL")
+                }
                 "partition of the whole indexed alike" if ordered => {
                     format!(
                         "CREATE INDEX {name} ON {part} ({column}, {other}); \
