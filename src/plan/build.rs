@@ -208,7 +208,7 @@ fn estimate(
     }
     let fill = |option: &String| option.strip_prefix("fillfactor=")?.parse::<f64>().ok();
     let new = |column: &str| draft.new_column(&table.name, column).is_some();
-    let index = |index: &Index| cost::Index {
+    let of_index = |index: &Index| cost::Index {
         bytes: index.bytes,
         correlation: index
             .columns
@@ -222,7 +222,7 @@ fn estimate(
         sample: probed.samples.get(&index).copied(),
         rows: table.rows,
         blocks: table.leaves.iter().map(|l| l.blocks).sum(),
-        indexes: table.indexes.iter().map(index).collect(),
+        indexes: table.indexes.iter().map(of_index).collect(),
         fill: table
             .settings
             .options
