@@ -44,10 +44,10 @@ pub async fn plan(client: &Client, migration: &Migration) -> Result<Plan> {
     plan_with(client, migration, &Settings::default()).await
 }
 
-/// As [`plan`], with figures for these settings: the duty, and the sizes of another database.
+/// As [`plan()`], with figures for these settings: the duty, and the sizes of another database.
 ///
 /// # Errors
-/// As [`plan`].
+/// As [`plan()`].
 pub async fn plan_with(
     client: &Client,
     migration: &Migration,
