@@ -10,13 +10,14 @@ mod links;
 mod object;
 mod places;
 pub mod shape;
+mod sizes;
 pub mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-pub use links::{Link, LinkKind};
+pub use links::{Link, LinkKind, reach};
 pub use object::{DefaultRights, Granted, OBJECT_CLASSES, Object, ObjectClass};
 pub use places::Places;
 

@@ -1,6 +1,7 @@
 //! How relations are tied to each other: where a statement on one locks others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,24 @@ pub enum LinkKind {
     DomainOver,
     /// The publication `from` (its schema is empty) has the table `to`.
     Publishes,
+}
+
+/// All that can be reached from these, themselves included: each way is looked at once.
+pub fn reach<N: Copy + Eq + Hash>(from: Vec<N>, ways: &[(N, N)]) -> HashSet<N> {
+    let mut next: HashMap<N, Vec<N>> = HashMap::new();
+    for (from, to) in ways {
+        next.entry(*from).or_default().push(*to);
+    }
+    let mut reached: HashSet<N> = from.iter().copied().collect();
+    let mut left = from;
+    while let Some(node) = left.pop() {
+        for to in next.remove(&node).unwrap_or_default() {
+            if reached.insert(to) {
+                left.push(to);
+            }
+        }
+    }
+    reached
 }
 
 impl Catalog {
@@ -181,5 +200,19 @@ impl Catalog {
                 .find(|found| !found.is_empty())
                 .unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reach_follows_long_ways_and_circles_in_their_direction() {
+        let mut ways: Vec<(u32, u32)> = (0..100_000).map(|n| (n, n + 1)).collect();
+        ways.push((100_000, 50));
+        assert_eq!(reach(vec![10], &ways).len(), 99_991);
+        assert_eq!(reach(vec![7, 7], &[(1, 7), (7, 7)]), HashSet::from([7]));
+        assert!(reach(Vec::<u32>::new(), &ways).is_empty());
     }
 }

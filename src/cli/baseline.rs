@@ -18,11 +18,12 @@ pub(super) struct BaselineArgs {
 }
 
 pub(super) async fn run(app: &App, args: &BaselineArgs) -> Result<Exit> {
-    let project = Project::load(app).await?;
+    let engine = app.engine(None)?;
+    let project = Project::load_by(app, &engine).await?;
     project.check_unedited()?;
     let last = project.file(&args.id)?.id.clone();
     let all: Vec<&Migration> = project.files.iter().filter(|m| m.id <= last).collect();
-    let marked = app.engine(None)?.baseline(&all).await?;
+    let marked = engine.baseline(&all).await?;
     app.print(
         &format!(
             "{marked} of {} migrations up to {last} marked as applied\n",

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::context::App;
 use crate::error::{Error, Result};
+use crate::exec::Engine;
 use crate::migration::order::{self, Applied};
 use crate::migration::{Migration, parse_bytes};
 use crate::run::State;
@@ -55,8 +56,13 @@ pub(super) struct Project {
 
 impl Project {
     pub(super) async fn load(app: &App) -> Result<Self> {
+        Self::load_by(app, &app.engine(None)?).await
+    }
+
+    /// By the connection of an engine that goes on to use it.
+    pub(super) async fn load_by(app: &App, engine: &Engine) -> Result<Self> {
         let files = load(app)?;
-        let recorded = app.engine(None)?.recorded().await?;
+        let recorded = engine.recorded().await?;
         Ok(Self { files, recorded })
     }
 

@@ -21,10 +21,17 @@ pub(super) struct PlanArgs {
     /// Write the plan to a file, for `pgshift apply --plan`
     #[arg(long, value_name = "FILE", requires = "id")]
     out: Option<PathBuf>,
+    /// Count with the rows and sizes of this snapshot, such as production's, instead of those of
+    /// the database
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    snapshot: Option<PathBuf>,
 }
 
 pub(super) async fn run(app: &App, args: &PlanArgs) -> Result<Exit> {
-    let project = Project::load(app).await?;
+    let sizes = args.snapshot.as_deref().map(super::snapshot::read);
+    let sizes = sizes.transpose()?.map(|snapshot| snapshot.catalog.into());
+    let engine = app.engine(None)?.with_sizes(sizes);
+    let project = Project::load_by(app, &engine).await?;
     project.check_unedited()?;
     let ids: Vec<String> = match &args.id {
         Some(name) => vec![project.file(name)?.id.clone()],
@@ -34,7 +41,6 @@ pub(super) async fn run(app: &App, args: &PlanArgs) -> Result<Exit> {
         app.print("nothing is pending\n", &json!({ "plans": [] }))?;
         return Ok(Exit::Success);
     }
-    let engine = app.engine(None)?;
     let mut plans: Vec<Plan> = Vec::new();
     for id in &ids {
         let file = project.file(id)?;

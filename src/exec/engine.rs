@@ -1,7 +1,7 @@
 //! What the commands do, one method each, on one database. The way back and the control of a live
 //! run have files of their own.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 use super::lease::{self, Lease};
 use super::ready::{self, Ready};
 use super::{Ctx, commit, lock, planner, sampler, session};
+use crate::catalog::Catalog;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
 use crate::fault::{self, Write};
@@ -27,6 +28,8 @@ pub struct Engine {
     pub(super) ready: OnceCell<Ready>,
     /// A connection by which was looked what is in between, for whoever connects next.
     pub(super) spare: Mutex<Option<First>>,
+    /// A connection that a short command is done with.
+    idle: Mutex<Option<Client>>,
 }
 
 /// How long the first look at the server may take.
@@ -48,7 +51,15 @@ impl Engine {
             ctx,
             ready: OnceCell::new(),
             spare: Mutex::default(),
+            idle: Mutex::default(),
         }
+    }
+
+    /// Plans with the sizes of another database, where there is one.
+    #[must_use]
+    pub fn with_sizes(mut self, sizes: Option<Arc<Catalog>>) -> Self {
+        self.ctx.settings.sizes = sizes;
+        self
     }
 
     /// How runs are executed.
@@ -61,8 +72,18 @@ impl Engine {
         &self.ctx.target
     }
 
+    /// Leaves a connection that is as it was made, outside of a transaction, to whoever connects
+    /// next.
+    fn put_down(&self, client: Client) {
+        *lock(&self.idle) = Some(client);
+    }
+
     /// Connects, and refuses servers that are too old and poolers that carry no transactions.
     pub async fn connect(&self) -> Result<Client> {
+        let idle = lock(&self.idle).take();
+        if let Some(client) = idle.filter(|client| !client.is_closed()) {
+            return Ok(client);
+        }
         self.check_short().await?;
         let client = self.session().await?;
         supported_version(&client).await?;
@@ -142,19 +163,24 @@ impl Engine {
     /// Plans a migration against the live catalog. Changes nothing.
     pub async fn plan(&self, migration: &Migration) -> Result<Plan> {
         let client = self.connect().await?;
-        planner::plan(&client, migration).await
+        let plan = planner::plan_with(&client, migration, &self.ctx.settings).await?;
+        self.put_down(client);
+        Ok(plan)
     }
 
-    /// All migrations that the database knows; none where pgshift was never used there.
+    /// All migrations that the database knows, without their plans and texts; none where pgshift
+    /// was never used there.
     pub async fn recorded(&self) -> Result<Vec<MigrationRow>> {
         let client = self.connect().await?;
-        match schema::version(&client).await? {
-            None => Ok(Vec::new()),
+        let recorded = match schema::version(&client).await? {
+            None => Vec::new(),
             Some(version) => {
                 schema::check_version(version)?;
-                store::migrations::list(&client).await
+                store::migrations::overview(&client).await?
             }
-        }
+        };
+        self.put_down(client);
+        Ok(recorded)
     }
 
     /// Applies a migration to READY, or through contract. `saved` is a reviewed plan, which is
@@ -182,7 +208,7 @@ impl Engine {
                         planner::check_saved(&lease.client, migration, saved).await?;
                         saved.clone()
                     }
-                    None => planner::plan(&lease.client, migration).await?,
+                    None => planner::plan_with(&lease.client, migration, &ctx.settings).await?,
                 };
                 let opened = self.start_apply(&lease, migration, &plan).await;
                 let lease = lease::opened(ctx, id, RunKind::Apply, lease, opened).await?;

@@ -29,6 +29,7 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, watch};
 
 use crate::backfill::{BackfillSpec, CHUNK_TARGET};
+use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::event::{Event, Sink};
 use crate::pg::connect::Target;
@@ -72,6 +73,9 @@ pub struct Settings {
     pub reconnect_budget: Duration,
     /// The PgBouncer whose queues hold backfills.
     pub pools: Option<Pools>,
+    /// The database whose sizes a plan counts with, where that is another one: production's, by a
+    /// snapshot.
+    pub sizes: Option<Arc<Catalog>>,
 }
 
 /// A PgBouncer in front of the database.
@@ -203,6 +207,7 @@ impl Default for Settings {
             lease_ttl: Duration::from_secs(15),
             reconnect_budget: Duration::from_mins(1),
             pools: None,
+            sizes: None,
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use tokio_postgres::Client;
 
-use super::probe;
-use crate::catalog::Catalog;
+use super::{Settings, probe};
+use crate::catalog::{Catalog, QName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lint::rules;
 use crate::migration::Migration;
@@ -41,13 +41,47 @@ pub async fn catalog(client: &Client, migration: &Migration) -> Result<Catalog> 
 /// # Errors
 /// An `allow` of a rule that does not exist, and all that planning refuses.
 pub async fn plan(client: &Client, migration: &Migration) -> Result<Plan> {
+    plan_with(client, migration, &Settings::default()).await
+}
+
+/// As [`plan()`], with figures for these settings: the duty, and the sizes of another database.
+///
+/// # Errors
+/// As [`plan()`].
+pub async fn plan_with(
+    client: &Client,
+    migration: &Migration,
+    settings: &Settings,
+) -> Result<Plan> {
     let migration = rules::resolve_allows(migration)
         .map_err(|unknown| Error::at(&migration.source, unknown).left("nothing was changed"))?;
     let migration = migration.as_ref();
-    let catalog = catalog(client, migration).await?;
+    let mut catalog = catalog(client, migration).await?;
+    let unknown = settings
+        .sizes
+        .as_ref()
+        .map(|elsewhere| catalog.sizes_of(elsewhere));
     let draft = Draft::new(migration, &catalog)?;
-    let probed = probe::ask(client, &draft).await?;
-    plan::build(&draft, &probed)
+    let mut probed = probe::ask(client, &draft).await?;
+    probed.duty = Some(settings.limits.duty);
+    let mut plan = plan::build(&draft, &probed)?;
+    if let Some(unknown) = unknown {
+        plan.warnings.push(sizes_warning(&unknown));
+    }
+    Ok(plan)
+}
+
+/// Says whose sizes a plan counts with.
+fn sizes_warning(unknown: &[QName]) -> String {
+    let mut text = "rows and sizes are those of the snapshot; what a row costs was measured on \
+                    the rows of this database"
+        .to_owned();
+    if !unknown.is_empty() {
+        let names: Vec<String> = unknown.iter().map(ToString::to_string).collect();
+        text.push_str("; the snapshot does not have ");
+        text.push_str(&names.join(", "));
+    }
+    text
 }
 
 /// Checks a plan that was written earlier against the file and the database as they are now.

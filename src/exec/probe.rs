@@ -4,17 +4,18 @@ mod dependents;
 mod retype;
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
+use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::catalog::{Catalog, Table};
+use crate::catalog::{Catalog, QName, Table};
 use crate::error::{Error, Result};
 use crate::migration::Migration;
 use crate::pg::catalog::columns_of;
 use crate::pg::error::from_pg;
 use crate::pg::sqlstate::{byte_offset, position};
 use crate::plan::Draft;
+use crate::plan::cost::{Sample, Server};
 use crate::plan::probe::{Answer, Copy, Probe, Probed, Question, from_text, probe};
 use crate::sql::mapped::MappedSql;
 use crate::sql::quote::{ident, qname};
@@ -29,9 +30,11 @@ const SAMPLE: i64 = 2_000;
 /// The server's errors about the author's text, at their place in the file.
 pub(super) async fn ask(client: &Client, draft: &Draft<'_>) -> Result<Probed> {
     let questions = probe(draft);
+    let server = Some(server(client).await?);
     if questions.copies.is_empty() {
         return Ok(Probed {
             checked: true,
+            server,
             ..Probed::default()
         });
     }
@@ -49,6 +52,7 @@ pub(super) async fn ask(client: &Client, draft: &Draft<'_>) -> Result<Probed> {
             answers: from_text(draft),
             volatile,
             checked: false,
+            server,
             ..Probed::default()
         });
     }
@@ -63,7 +67,33 @@ pub(super) async fn ask(client: &Client, draft: &Draft<'_>) -> Result<Probed> {
     client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
     let mut probed = result?;
     probed.volatile = volatile;
+    probed.server = server;
     Ok(probed)
+}
+
+/// What a plan's figures need to know of the server.
+async fn server(client: &Client) -> Result<Server> {
+    let row = client
+        .query_typed_one(
+            "SELECT current_setting('block_size')::bigint AS block,
+                    pg_size_bytes(current_setting('max_wal_size')) AS max_wal,
+                    current_setting('checkpoint_completion_target')::float8 AS completion,
+                    extract(epoch FROM current_setting('checkpoint_timeout')::interval)::float8
+                        AS checkpoint,
+                    current_setting('full_page_writes')::bool AS full_pages,
+                    pg_size_bytes(current_setting('maintenance_work_mem')) AS maintenance",
+            &[],
+        )
+        .await
+        .map_err(from_pg)?;
+    Ok(Server {
+        block: row.get("block"),
+        max_wal: row.get("max_wal"),
+        completion: row.get("completion"),
+        checkpoint: row.get("checkpoint"),
+        full_pages: row.get("full_pages"),
+        maintenance: row.get("maintenance"),
+    })
 }
 
 /// Names of called functions of which some overload in the search path is volatile.
@@ -120,6 +150,9 @@ async fn in_transaction(client: &Client, draft: &Draft<'_>, probe: &Probe) -> Re
             probed.key_comments.insert(key, comment);
         }
     }
+    for statement in &draft.backfills {
+        correlations(client, &statement.table, &mut probed).await?;
+    }
     let mut serial = 0;
     for question in &probe.questions {
         let mut answer = Answer::default();
@@ -141,11 +174,29 @@ async fn in_transaction(client: &Client, draft: &Draft<'_>, probe: &Probe) -> Re
         .enumerate()
         .take(draft.backfills.len())
     {
-        if let Some(cost) = measure(client, draft.catalog, probe, question).await? {
-            probed.row_cost.insert(index, cost);
+        if let Some(sample) = measure(client, draft.catalog, probe, question).await? {
+            probed.samples.insert(index, sample);
         }
     }
     Ok(probed)
+}
+
+/// How far the heap is in the order of its columns, by the last ANALYZE.
+async fn correlations(client: &Client, table: &QName, probed: &mut Probed) -> Result<()> {
+    let rows = client
+        .query(
+            "SELECT attname::text AS name, correlation::float8 AS correlation FROM pg_stats
+             WHERE schemaname = $1 AND tablename = $2 AND correlation IS NOT NULL
+             ORDER BY inherited DESC",
+            &[&table.schema, &table.name],
+        )
+        .await
+        .map_err(from_pg)?;
+    for row in rows {
+        let key = (table.clone(), row.get("name"));
+        probed.correlations.insert(key, row.get("correlation"));
+    }
+    Ok(())
 }
 
 /// Types of the copies' columns.
@@ -213,14 +264,14 @@ async fn run(
         .map_err(|e| located(migration, question.span, sql, sql.sql(), 0, e))
 }
 
-/// Seconds a row that the statement takes on a sample of real rows in the copy. `None` where
-/// there are too few rows, or the sample cannot be made: the cost stays unknown then.
+/// What the statement takes on a sample of real rows in the copy. `None` where there are too few
+/// rows, or the sample cannot be made: the cost stays unknown then.
 async fn measure(
     client: &Client,
     catalog: &Catalog,
     probe: &Probe,
     question: &Question,
-) -> Result<Option<f64>> {
+) -> Result<Option<Sample>> {
     let Some(copy) = probe.copies.iter().find(|c| c.name == question.copy) else {
         return Ok(None);
     };
@@ -252,31 +303,91 @@ async fn sample(
     table: &Table,
     copy: &Copy,
     question: &Question,
-) -> Result<Option<f64>> {
-    let columns: Vec<String> = table.columns.iter().map(|c| ident(&c.name)).collect();
-    let columns = columns.join(", ");
-    let insert = format!(
-        "SET LOCAL statement_timeout = '3s'; INSERT INTO pg_temp.{} ({columns}) \
-         SELECT {columns} FROM {} LIMIT {SAMPLE}",
-        ident(&copy.name),
-        qname(&table.name),
-    );
-    client.batch_execute(&insert).await.map_err(from_pg)?;
-    let rows: i64 = client
-        .query_one(
-            &format!("SELECT count(*) FROM pg_temp.{}", ident(&copy.name)),
-            &[],
-        )
+) -> Result<Option<Sample>> {
+    client
+        .batch_execute("SET LOCAL statement_timeout = '3s'")
         .await
-        .map_err(from_pg)?
-        .get(0);
+        .map_err(from_pg)?;
+    let mut rows = 0;
+    for source in sources(table) {
+        rows = fill(client, table, copy, &source).await?;
+        if rows >= SAMPLE / 10 {
+            break;
+        }
+    }
     if rows < SAMPLE / 10 {
         return Ok(None);
     }
-    let sql = question.explain.sql().replacen("EXPLAIN ", "", 1);
-    let begun = Instant::now();
-    client.batch_execute(&sql).await.map_err(from_pg)?;
-    Ok(Some(begun.elapsed().as_secs_f64() / rows as f64))
+    let before = sizes(client, copy).await?;
+    // The server's own clock: the network's time is none of a row's.
+    let analyze = "EXPLAIN (ANALYZE, TIMING OFF, SUMMARY ON, FORMAT JSON) ";
+    let sql = question.explain.sql().replacen("EXPLAIN ", analyze, 1);
+    let plan: Value = client
+        .query_one(&sql, &[])
+        .await
+        .map_err(from_pg)?
+        .try_get(0)
+        .map_err(from_pg)?;
+    let after = sizes(client, copy).await?;
+    let ms = plan[0]["Execution Time"].as_f64();
+    let changed = plan[0]["Plan"]["Plans"][0]["Actual Rows"].as_f64();
+    Ok(ms.zip(changed).map(|(ms, changed)| Sample {
+        rows,
+        changed: changed as i64,
+        seconds: ms / 1000.0,
+        heap: after.0 - before.0,
+        toast: after.1 - before.1,
+    }))
+}
+
+/// Where a sample comes from, the best first. Blocks drawn at random tell more of a large table
+/// than its oldest rows, and what is read is as much however many blocks are empty; from the start
+/// where those have too few rows.
+fn sources(table: &Table) -> Vec<String> {
+    let all: i64 = table.leaves.iter().map(|l| l.blocks).sum();
+    let name = qname(&table.name);
+    let wanted = SAMPLE as f64 * all as f64 / table.rows.max(1) as f64;
+    let share = 100.0 * (wanted * 1.5).clamp(50.0, 1_000.0) / all.max(1) as f64;
+    let drawn = table.leaves.iter().all(|l| l.access_method == "heap");
+    let mut sources = Vec::new();
+    if share < 50.0 && drawn {
+        sources.push(format!(
+            "{name} TABLESAMPLE SYSTEM ({share:.9}) REPEATABLE (1)"
+        ));
+    }
+    sources.push(name);
+    sources
+}
+
+/// Fills the copy anew; gives the number of rows.
+async fn fill(client: &Client, table: &Table, copy: &Copy, source: &str) -> Result<i64> {
+    let columns: Vec<String> = table.columns.iter().map(|c| ident(&c.name)).collect();
+    let columns = columns.join(", ");
+    let copy = ident(&copy.name);
+    let rows = client
+        .execute(
+            &format!(
+                "INSERT INTO pg_temp.{copy} ({columns}) SELECT {columns} FROM {source} \
+                 LIMIT {SAMPLE}"
+            ),
+            &[],
+        )
+        .await
+        .map_err(from_pg)?;
+    Ok(i64::try_from(rows).unwrap_or(0))
+}
+
+/// Bytes of the copy's heap and of its TOAST table.
+async fn sizes(client: &Client, copy: &Copy) -> Result<(i64, i64)> {
+    let row = client
+        .query_one(
+            "SELECT pg_relation_size(c.oid), coalesce(pg_relation_size(nullif(c.reltoastrelid, 0)), 0)
+             FROM pg_class c WHERE c.oid = to_regclass($1)",
+            &[&format!("pg_temp.{}", ident(&copy.name))],
+        )
+        .await
+        .map_err(from_pg)?;
+    Ok((row.get(0), row.get(1)))
 }
 
 /// An error about a whole statement.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::backfills::{PlannedBackfill, decide};
 use super::contract;
+use super::cost;
 use super::draft::{Draft, relations};
 use super::expand::{Expanded, expand};
 use super::probe::Probed;
@@ -11,12 +12,13 @@ use super::rename;
 use super::statements::allowed;
 use super::step::{Estimate, PLAN_FORMAT, Phase, Plan, Step, Undo, Work};
 use super::sync::{Form, SyncGroup};
-use crate::backfill::{CHUNK_TARGET, Strategy, VerifySpec};
-use crate::catalog::{QName, Table, facts};
+use crate::backfill::{Strategy, VerifySpec};
+use crate::catalog::{Index, QName, Table, facts};
 use crate::error::Result;
 use crate::lock::{LockMode, LockOn};
 use crate::sql::Span;
 use crate::sql::ddl::RelName;
+use crate::throttle::Limits;
 
 /// Builds the plan of a draft with the server's answers.
 ///
@@ -77,6 +79,9 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
         warnings.extend(allowed(step).map(|note| format!("{line}{note}")));
     }
     super::bound::add_locks(&mut steps, draft.catalog);
+    for step in &mut steps {
+        cost::build(draft, probed.server.unwrap_or_default(), step);
+    }
     if let Some(longest) = draft.migration.options.lock_timeout {
         for step in &mut steps {
             step.set_lock_timeout(longest);
@@ -176,8 +181,8 @@ fn backfill_step(
     .locks(vec![lock_on(table, LockMode::RowExclusive)])
     .line(line(draft, backfill.span));
     step.notes.clone_from(&backfill.notes);
-    let cost = probed.row_cost.get(&index).copied();
-    step.estimate = estimate(cost, backfill, &draft.catalog.tables[table]);
+    let table = &draft.catalog.tables[table];
+    step.estimate = estimate(draft, probed, index, backfill, table);
     // New columns go with their values.
     if !statement.all_new {
         step.undo = Undo::Irreversible {
@@ -187,35 +192,73 @@ fn backfill_step(
     step
 }
 
-/// Expected cost; `cost` is seconds a row, where it was measured.
-fn estimate(cost: Option<f64>, backfill: &PlannedBackfill, table: &Table) -> Estimate {
-    let seconds = cost.map(|c| c * table.rows as f64);
-    let chunks = match (backfill.spec.batch, cost) {
-        (Some(batch), _) => Some((table.rows / i64::from(batch)).max(1)),
-        // The adaptive size aims at a working time.
-        (None, Some(cost)) => {
-            let blocks: i64 = table.leaves.iter().map(|l| l.blocks).sum();
-            let wanted = ((table.rows as f64 * cost) / CHUNK_TARGET.as_secs_f64()).ceil() as i64;
-            let most = if backfill.spec.strategy == Strategy::Ctid {
-                blocks
-            } else {
-                table.rows
-            };
-            Some(wanted.clamp(1, most.max(1)))
-        }
-        (None, None) => None,
+fn estimate(
+    draft: &Draft<'_>,
+    probed: &Probed,
+    index: usize,
+    backfill: &PlannedBackfill,
+    table: &Table,
+) -> Estimate {
+    let statement = &draft.backfills[index];
+    let mut limits = Limits::default();
+    limits.duty = probed.duty.unwrap_or(limits.duty);
+    if let Some(duty) = draft.migration.options.throttle.get("duty") {
+        // It was checked when the file was read.
+        let _ = limits.set("duty", duty);
+    }
+    let fill = |option: &String| option.strip_prefix("fillfactor=")?.parse::<f64>().ok();
+    let new = |column: &str| draft.new_column(&table.name, column).is_some();
+    let of_index = |index: &Index| cost::Index {
+        bytes: index.bytes,
+        correlation: index
+            .columns
+            .first()
+            .and_then(|c| probed.correlations.get(&(table.name.clone(), c.clone())))
+            .copied()
+            .unwrap_or(0.0),
     };
+    let facts = cost::Facts {
+        server: probed.server.unwrap_or_default(),
+        sample: probed.samples.get(&index).copied(),
+        rows: table.rows,
+        blocks: table.leaves.iter().map(|l| l.blocks).sum(),
+        indexes: table.indexes.iter().map(of_index).collect(),
+        fill: table
+            .settings
+            .options
+            .iter()
+            .find_map(fill)
+            .unwrap_or(100.0)
+            / 100.0,
+        new_columns: statement
+            .assignments
+            .iter()
+            .filter(|a| new(&a.column))
+            .count(),
+        deletes: statement.delete,
+        by_blocks: backfill.spec.strategy == Strategy::Ctid,
+        batch: backfill.spec.batch,
+        workers: backfill.spec.workers.unwrap_or(1),
+        duty: limits.duty,
+    };
+    let cost = cost::backfill(&facts);
     Estimate {
         rows: Some(table.rows),
         bytes: Some(table.bytes),
-        chunks,
-        seconds,
-        basis: Some(match cost {
-            Some(_) => "measured on a sample in a temporary copy, without WAL, indexes and \
-                        throttle: expect more"
-                .to_owned(),
+        chunks: cost.chunks,
+        seconds: cost.seconds,
+        basis: Some(match facts.sample {
+            Some(sample) => format!(
+                "a sample of {} rows took {:.1} \u{b5}s each in a temporary copy; \
+                 reading from disk is not counted",
+                sample.rows,
+                sample.seconds / sample.rows.max(1) as f64 * 1e6
+            ),
             None => "no sample could be measured".to_owned(),
         }),
+        wal: Some(cost.wal),
+        time: cost.time,
+        disk: Some(cost.disk),
     }
 }
 

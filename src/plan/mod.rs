@@ -7,6 +7,7 @@ pub mod backfills;
 mod bound;
 pub mod build;
 mod contract;
+pub mod cost;
 pub mod draft;
 mod expand;
 mod fill;

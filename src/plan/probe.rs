@@ -14,6 +14,7 @@ use crate::sql::dml::{Piece, function_names};
 use crate::sql::mapped::MappedSql;
 use crate::sql::quote::{ident, qname};
 
+use super::cost::{Sample, Server};
 use super::draft::{Draft, DraftStatement};
 use super::fill::Fill;
 use super::retype;
@@ -92,8 +93,14 @@ pub struct Probed {
     pub types: BTreeMap<(QName, String), (String, bool)>,
     /// Names of called functions that are volatile.
     pub volatile: BTreeSet<String>,
-    /// Seconds that a row of a question's statement took on a sample, by index of the question.
-    pub row_cost: BTreeMap<usize, f64>,
+    /// What a question's statement took on a sample, by index of the question.
+    pub samples: BTreeMap<usize, Sample>,
+    /// `pg_stats.correlation` of the columns of backfilled tables, where it is known.
+    pub correlations: BTreeMap<(QName, String), f64>,
+    /// What the server says of itself; `None` where it was not asked.
+    pub server: Option<Server>,
+    /// The configured share of the time that chunks work; `None` for the default.
+    pub duty: Option<f64>,
     /// What the server says of tables with columns that change their type.
     pub retypes: BTreeMap<QName, retype::question::Answer>,
     /// Comments of foreign keys that reference such columns, by table and name.

@@ -9,6 +9,8 @@ use crate::backfill::{BackfillSpec, VerifySpec};
 use crate::catalog::QName;
 use crate::lock::LockOn;
 
+use super::cost::{Bytes, Disk, Time};
+
 /// The version of the plan's JSON shape; a plan of another version is refused.
 pub const PLAN_FORMAT: u32 = 1;
 
@@ -134,6 +136,15 @@ pub struct Estimate {
     /// How the time was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basis: Option<String>,
+    /// Log that it writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal: Option<Bytes>,
+    /// Time with pauses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// Disk that it needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
 }
 
 /// A partition, at any level, and what it is a partition of.

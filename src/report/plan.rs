@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::backfill::{BackfillSpec, Strategy};
 use crate::lock::LockOn;
+use crate::plan::cost::{Bytes, Disk, Time, Totals};
 use crate::plan::{Estimate, Phase, Plan, Step, Undo, Work};
 use crate::report::text::{Style, bytes, count, counted, hanging, line, lines, seconds};
 
@@ -90,6 +91,7 @@ pub fn json(plan: &Plan) -> Value {
         "checksum": plan.checksum,
         "warnings": plan.warnings,
         "irreversible": irreversible,
+        "totals": plan.totals(),
         "steps": steps,
     })
 }
@@ -163,6 +165,13 @@ fn push_step(text: &mut String, number: usize, step: &Step, style: Style) {
     push_locks(text, &step.locks, style);
     push_fact(text, "runs", &runs(&step.work), style, Style::plain);
     push_fact(text, "cost", &cost(&step.estimate), style, Style::plain);
+    if let Some(wal) = step.estimate.wal {
+        let value = format!("{} of WAL", amount(wal));
+        push_fact(text, "writes", &value, style, Style::plain);
+    }
+    if let Some(disk) = &step.estimate.disk {
+        push_fact(text, "disk", &needs(disk), style, Style::plain);
+    }
     push_undo(text, &step.undo, style);
     for note in &step.notes {
         push_fact(text, "note", &line(note), style, Style::plain);
@@ -277,6 +286,46 @@ fn runs_backfill(spec: &BackfillSpec) -> String {
     format!("a transaction for each chunk, {walk}, {size}{workers}")
 }
 
+/// `1.0 GiB, at most 2.0 GiB`
+fn amount(size: Bytes) -> String {
+    if size.most <= size.likely {
+        return format!("about {}", bytes(size.likely));
+    }
+    format!("about {}, at most {}", bytes(size.likely), bytes(size.most))
+}
+
+/// What a step needs of the disk.
+fn needs(disk: &Disk) -> String {
+    let mut parts = Vec::new();
+    for (what, size) in [("the table", disk.heap), ("its indexes", disk.indexes)] {
+        if size.most > 0 {
+            parts.push(format!("{} for {what}", amount(size)));
+        }
+    }
+    if disk.new_indexes > 0 {
+        parts.push(format!("about {} for the index", bytes(disk.new_indexes)));
+    }
+    if disk.temporary > 0 {
+        let size = bytes(disk.temporary);
+        parts.push(format!("about {size} of temporary files"));
+    }
+    if parts.is_empty() {
+        return "nothing beside pg_wal".to_owned();
+    }
+    parts.join("; ")
+}
+
+/// `20m to 1h at a duty of 50%`, with what is not in it.
+fn time(time: &Time) -> Option<String> {
+    let (least, likely) = (seconds(time.least)?, seconds(time.likely)?);
+    let range = if least == likely {
+        format!("about {likely}")
+    } else {
+        format!("{least} to {likely}")
+    };
+    Some(format!("{range} at a duty of {:.0}%", time.duty * 100.0))
+}
+
 /// What is known of the cost; what is not is said to be unknown.
 fn cost(estimate: &Estimate) -> String {
     let mut parts = Vec::new();
@@ -288,6 +337,11 @@ fn cost(estimate: &Estimate) -> String {
     }
     if let Some(chunks) = estimate.chunks {
         parts.push(counted(chunks, "chunk"));
+    }
+    if let Some(range) = estimate.time.as_ref().and_then(time) {
+        let basis = estimate.basis.as_deref().map(line).unwrap_or_default();
+        parts.push(format!("{range} ({basis})"));
+        return parts.join(", ");
     }
     let time = estimate.seconds.and_then(seconds);
     match (time, &estimate.basis) {
@@ -333,6 +387,9 @@ fn push_end(text: &mut String, plan: &Plan, style: Style) {
             text.push_str(&hanging("  - ", &line(warning)));
         }
     }
+    if let Some(totals) = plan.totals() {
+        push_totals(text, &totals, style);
+    }
     text.push('\n');
     let mut rest = irreversible(plan).peekable();
     if rest.peek().is_none() {
@@ -347,6 +404,38 @@ fn push_end(text: &mut String, plan: &Plan, style: Style) {
     for (number, step, reason) in rest {
         let what = format!("step {number}, {}: {}", line(&step.title), line(reason));
         text.push_str(&hanging("  - ", &what));
+    }
+}
+
+/// The cost of the whole file until READY.
+fn push_totals(text: &mut String, totals: &Totals, style: Style) {
+    let _ = writeln!(text, "\n{}", style.bold("Until READY, estimated"));
+    let mut all = Vec::new();
+    if totals.rows > 0 {
+        let known = totals.time.as_ref().and_then(time);
+        all.push(match known {
+            Some(range) => format!("time: {range}; a limit that holds comes on top, without bound"),
+            None => "time: unknown, no sample could be measured".to_owned(),
+        });
+        if let Some(chunks) = totals.chunks {
+            let chunks = counted(chunks, "chunk");
+            all.push(format!("{chunks}, each a transaction with an id"));
+        }
+    }
+    all.push(format!("WAL: {}", amount(totals.wal)));
+    let mut disk = format!("disk: {}", amount(totals.disk));
+    if totals.temporary > 0 {
+        let _ = write!(disk, ", {} of temporary files", bytes(totals.temporary));
+    }
+    let _ = write!(
+        disk,
+        ", and pg_wal up to {} (max_wal_size; more where a slot or the archiver keeps it back). \
+         What is free, SQL cannot tell: look on the server",
+        bytes(totals.pg_wal)
+    );
+    all.push(disk);
+    for row in all {
+        text.push_str(&hanging("  - ", &row));
     }
 }
 

@@ -52,6 +52,14 @@ pub async fn list(client: &impl GenericClient) -> Result<Vec<MigrationRow>> {
     rows.iter().map(from_row).collect()
 }
 
+/// All migrations in order of id, without their plans and texts: of hundreds these are megabytes.
+pub async fn overview(client: &impl GenericClient) -> Result<Vec<MigrationRow>> {
+    let sql = "SELECT id, checksum, '' AS source, state, NULL::jsonb AS plan, updated_at
+               FROM pgshift.migration ORDER BY id COLLATE \"C\"";
+    let rows = client.query_typed(sql, &[]).await.map_err(from_pg)?;
+    rows.iter().map(from_row).collect()
+}
+
 /// One migration.
 pub async fn get(client: &impl GenericClient, id: &str) -> Result<Option<MigrationRow>> {
     let sql = format!("SELECT {COLUMNS} FROM pgshift.migration WHERE id = $1");

@@ -25,6 +25,7 @@ mod retype;
 mod retype_partitions;
 mod retype_random;
 mod saved_plan;
+mod scale;
 mod secrets;
 mod support;
 mod sync_sql;

@@ -1,20 +1,17 @@
 //! How relations are tied to each other.
 
-use tokio_postgres::Client;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
 
 use super::super::read::{failed, get};
 use super::Wanted;
-use crate::catalog::{Link, LinkKind, QName};
+use crate::catalog::{Link, LinkKind, QName, reach};
 use crate::error::Result;
 
-/// All ties between what users made, then those that the wanted names reach in any direction. By
-/// oid, each object with its class, since a table and a type may have the same oid. Foreign keys
-/// that partitions have because of their parents are not of their own (`conparentid`). A type
-/// leads to its tables, not a table to the types that it uses: an extension's type would tie all
-/// tables together. So with publications.
-const LINKS: &str = "
-WITH RECURSIVE edge AS MATERIALIZED (
+/// All ties between what users made. By oid, each object with its class, since a table and a type
+/// may have the same oid. Foreign keys that partitions have because of their parents are not of
+/// their own (`conparentid`). Partitioned indexes are only steps on the way (`index`).
+const EDGES: &str = "
     SELECT 'pg_class'::regclass::oid AS from_class, i.inhrelid AS from_oid,
            'pg_class'::regclass::oid AS to_class, i.inhparent AS to_oid,
            CASE WHEN c.relkind IN ('i', 'I') THEN 'index_partition'
@@ -70,13 +67,18 @@ WITH RECURSIVE edge AS MATERIALIZED (
     WHERE t.typtype = 'd' AND t.typbasetype >= 16384
     UNION ALL
     SELECT 'pg_publication'::regclass, p.prpubid, 'pg_class'::regclass, p.prrelid, 'publishes', NULL
-    FROM pg_publication_rel p),
-path AS MATERIALIZED (
+    FROM pg_publication_rel p
+    UNION ALL
+    SELECT 'pg_class'::regclass, x.indrelid, 'pg_class'::regclass, x.indexrelid, 'index', NULL
+    FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid AND i.relkind = 'I'";
+
+/// The wanted names, as objects.
+const SEEDS: &str = "
+WITH path AS MATERIALIZED (
     SELECT n.oid, n.nspname, u.position
     FROM pg_namespace n
     LEFT JOIN unnest(current_schemas(true)) WITH ORDINALITY AS u(nspname, position)
-           ON u.nspname = n.nspname),
-seed AS MATERIALIZED (
+           ON u.nspname = n.nspname)
     SELECT 'pg_class'::regclass::oid AS class, coalesce(x.indrelid, c.oid) AS oid
     FROM unnest($1::text[], $2::text[]) AS w(schema, name)
     JOIN pg_class c ON c.relname = w.name
@@ -96,20 +98,11 @@ seed AS MATERIALIZED (
     UNION
     SELECT 'pg_publication'::regclass, p.oid
     FROM unnest($1::text[], $2::text[]) AS w(schema, name)
-    JOIN pg_publication p ON p.pubname = w.name),
-way AS MATERIALIZED (
-    SELECT from_class AS class, from_oid AS oid, to_class AS next_class, to_oid AS next
-    FROM edge WHERE kind <> 'column'
-    UNION ALL
-    SELECT to_class, to_oid, from_class, from_oid FROM edge WHERE kind <> 'publishes'
-    UNION ALL
-    SELECT 'pg_class'::regclass, x.indrelid, 'pg_class'::regclass, x.indexrelid
-    FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid AND i.relkind = 'I'),
-reached AS (
-    SELECT class, oid FROM seed
-    UNION
-    SELECT w.next_class, w.next FROM reached r JOIN way w ON w.class = r.class AND w.oid = r.oid),
-named AS MATERIALIZED (
+    JOIN pg_publication p ON p.pubname = w.name";
+
+/// Names of both ends of ties, and of the columns that they are about.
+const NAMES: &str = "
+WITH named AS MATERIALIZED (
     SELECT 'pg_class'::regclass::oid AS class, c.oid, n.nspname::text AS schema, c.relname::text AS name
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     UNION ALL
@@ -124,11 +117,11 @@ SELECT f.schema AS from_schema, f.name AS from_name, t.schema AS to_schema, t.na
                AND a.attrelid = CASE WHEN e.kind IN ('column', 'default') THEN e.from_oid
                                      ELSE e.to_oid END
              ORDER BY a.attnum) AS columns
-FROM edge e
+FROM (SELECT from_class, from_oid, to_class, to_oid, kind, attnums::int2[] AS attnums
+      FROM unnest($1::oid[], $2::oid[], $3::oid[], $4::oid[], $5::text[], $6::text[])
+          AS u(from_class, from_oid, to_class, to_oid, kind, attnums)) AS e
 JOIN named f ON f.class = e.from_class AND f.oid = e.from_oid
 JOIN named t ON t.class = e.to_class AND t.oid = e.to_oid
-WHERE EXISTS (SELECT FROM reached r WHERE r.class = e.from_class AND r.oid = e.from_oid)
-  AND EXISTS (SELECT FROM reached r WHERE r.class = e.to_class AND r.oid = e.to_oid)
 ORDER BY 1, 2, 3, 4, 5";
 
 fn kind(text: &str) -> LinkKind {
@@ -148,31 +141,106 @@ fn kind(text: &str) -> LinkKind {
     }
 }
 
-/// The ties that the wanted names reach.
+/// The ties that the wanted names reach. The way along them is looked for here and not in SQL: a
+/// recursive query reads all ties again for each step of the way, and a way may be as long as there
+/// are tables.
 pub(super) async fn links(client: &Client, wanted: &[Wanted]) -> Result<Vec<Link>> {
+    let failed = |e| failed("cannot read what the relations are tied to", e);
     let schemas: Vec<Option<&str>> = wanted.iter().map(|w| w.schema.as_deref()).collect();
     let names: Vec<&str> = wanted.iter().map(|w| w.name.as_str()).collect();
-    client
-        .query_typed(
-            LINKS,
-            &[(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)],
-        )
-        .await
-        .map_err(|e| failed("cannot read what the relations are tied to", e))?
+    let wanted: [(&(dyn ToSql + Sync), Type); 2] =
+        [(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)];
+    let (seeds, edges) = tokio::try_join!(
+        biased;
+        client.query_typed(SEEDS, &wanted),
+        client.query_typed(EDGES, &[]),
+    )
+    .map_err(failed)?;
+    let seeds = seeds
         .iter()
-        .map(|row| {
-            let end = |schema: &str, name: &str| -> Result<QName> {
-                Ok(QName::new(
-                    get::<String>(row, schema)?,
-                    get::<String>(row, name)?,
-                ))
-            };
-            Ok(Link {
-                from: end("from_schema", "from_name")?,
-                to: end("to_schema", "to_name")?,
-                kind: kind(&get::<String>(row, "kind")?),
-                columns: get(row, "columns")?,
-            })
-        })
+        .map(|row| Ok((get(row, "class")?, get(row, "oid")?)))
+        .collect::<Result<Vec<Node>>>()?;
+    let edges = edges.iter().map(edge).collect::<Result<Vec<Edge>>>()?;
+    let ways: Vec<_> = edges.iter().flat_map(Edge::ways).collect();
+    let reached = reach(seeds, &ways);
+    let met = |e: &&Edge| e.kind != INDEX && reached.contains(&e.from) && reached.contains(&e.to);
+    let edges: Vec<&Edge> = edges.iter().filter(met).collect();
+    if edges.is_empty() {
+        return Ok(Vec::new());
+    }
+    let each = |part: fn(&Edge) -> u32| edges.iter().map(|e| part(e)).collect::<Vec<u32>>();
+    let (from_class, from) = (each(|e| e.from.0), each(|e| e.from.1));
+    let (to_class, to) = (each(|e| e.to.0), each(|e| e.to.1));
+    let kinds: Vec<&str> = edges.iter().map(|e| e.kind.as_str()).collect();
+    let columns: Vec<Option<String>> = edges.iter().map(|e| e.columns()).collect();
+    let ends: [(&(dyn ToSql + Sync), Type); 6] = [
+        (&from_class, Type::OID_ARRAY),
+        (&from, Type::OID_ARRAY),
+        (&to_class, Type::OID_ARRAY),
+        (&to, Type::OID_ARRAY),
+        (&kinds, Type::TEXT_ARRAY),
+        (&columns, Type::TEXT_ARRAY),
+    ];
+    client
+        .query_typed(NAMES, &ends)
+        .await
+        .map_err(failed)?
+        .iter()
+        .map(link)
         .collect()
+}
+
+/// Catalog and oid.
+type Node = (u32, u32);
+
+/// A partitioned index of a table: no tie of its own.
+const INDEX: &str = "index";
+
+struct Edge {
+    from: Node,
+    to: Node,
+    kind: String,
+    attnums: Option<Vec<i16>>,
+}
+
+impl Edge {
+    /// The ways that it opens. A type leads to its tables, not a table to the types that it uses:
+    /// an extension's type would tie all tables together. So with publications.
+    fn ways(&self) -> impl Iterator<Item = (Node, Node)> {
+        let forth = (self.kind != "column").then_some((self.from, self.to));
+        let back = !["publishes", INDEX].contains(&self.kind.as_str());
+        forth
+            .into_iter()
+            .chain(back.then_some((self.to, self.from)))
+    }
+
+    /// As the text of an array.
+    fn columns(&self) -> Option<String> {
+        let numbers: Vec<_> = self.attnums.as_ref()?.iter().map(i16::to_string).collect();
+        Some(format!("{{{}}}", numbers.join(",")))
+    }
+}
+
+fn edge(row: &Row) -> Result<Edge> {
+    Ok(Edge {
+        from: (get(row, "from_class")?, get(row, "from_oid")?),
+        to: (get(row, "to_class")?, get(row, "to_oid")?),
+        kind: get(row, "kind")?,
+        attnums: get(row, "attnums")?,
+    })
+}
+
+fn link(row: &Row) -> Result<Link> {
+    let end = |schema: &str, name: &str| -> Result<QName> {
+        Ok(QName::new(
+            get::<String>(row, schema)?,
+            get::<String>(row, name)?,
+        ))
+    };
+    Ok(Link {
+        from: end("from_schema", "from_name")?,
+        to: end("to_schema", "to_name")?,
+        kind: kind(&get::<String>(row, "kind")?),
+        columns: get(row, "columns")?,
+    })
 }

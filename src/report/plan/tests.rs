@@ -88,6 +88,7 @@ fn plan() -> Plan {
         chunks: Some(4_800),
         seconds: Some(1_234.0),
         basis: Some("a sample of 1,000 rows took 103 ms".into()),
+        ..Estimate::default()
     };
     let verify = Work::Verify(Box::new(VerifySpec {
         table: orders(),
@@ -408,6 +409,7 @@ fn the_plan_for_programs() {
           "reason": "the definition of a dropped type is not kept"
         }
       ],
+      "totals": null,
       "steps": [
         {
           "number": 1,
