@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lint::rules;
 use crate::migration::Migration;
 use crate::pg::catalog::{Wanted, load, load_objects};
+use crate::pg::probes::shared_buffers;
 use crate::plan::{self, Draft, PLAN_FORMAT, Plan};
 
 /// Loads the part of the catalog that a migration names.
@@ -46,7 +47,8 @@ pub async fn plan(client: &Client, migration: &Migration) -> Result<Plan> {
     let migration = migration.as_ref();
     let catalog = catalog(client, migration).await?;
     let draft = Draft::new(migration, &catalog)?;
-    let probed = probe::ask(client, &draft).await?;
+    let mut probed = probe::ask(client, &draft).await?;
+    probed.shared_buffers = Some(shared_buffers(client).await?);
     plan::build(&draft, &probed)
 }
 

@@ -152,6 +152,9 @@ fn one_of_each() -> Vec<Event> {
             relation: "public.orders".into(),
             blocks: 12_000,
         },
+        Event::PruningHeld {
+            relation: "public.orders".into(),
+        },
         Event::Verified {
             table: "public.orders".into(),
             rows: 3000,
