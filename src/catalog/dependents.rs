@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use sha2::{Digest as _, Sha256};
 
 use super::QName;
+use super::details::Definition;
 
 /// What kind of object it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +26,8 @@ pub enum DependentKind {
     /// A function or procedure in SQL whose body is kept parsed (`BEGIN ATOMIC`), or of the type of
     /// a view's rows.
     Function,
+    /// A virtual generated column of the table.
+    Generated,
     /// Anything else.
     Other,
 }
@@ -36,6 +39,9 @@ pub enum Obstacle {
     Owner,
     /// The current role may not create in its schema.
     Schema,
+    /// The server changes no expression there: of a virtual generated column that is NOT NULL, in a
+    /// table with a CHECK, or in a publication.
+    Fixed,
     /// It belongs to an extension.
     Extension,
     /// It has a security label.
@@ -59,12 +65,29 @@ pub struct Dependent {
     pub what: String,
     /// The relation that dropping it locks: the view itself, or the table of a trigger.
     pub relation: Option<QName>,
-    /// Drops it; empty where the kind is [`DependentKind::Other`].
+    /// Drops it; empty where nothing needs to be: the kinds [`DependentKind::Generated`] and
+    /// [`DependentKind::Other`].
     pub drop: String,
     /// Makes it, and gives it all that it had: owner, rights, comments, state.
     pub create: Vec<String>,
     /// Why that would not be all of it.
     pub obstacles: Vec<Obstacle>,
+    /// Which of the objects found with it it reads itself: their places. Known only where there is
+    /// a materialized view among them.
+    pub reads: Vec<usize>,
+    /// What a materialized view has beside that.
+    pub stored: Option<Stored>,
+}
+
+/// What a materialized view has under names of their own, and how much it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stored {
+    /// Its indexes and extended statistics.
+    pub definitions: Vec<Definition>,
+    /// What the statistics have beside, in the order of their definitions.
+    pub statistics: Vec<StatisticsDetails>,
+    /// Size with its indexes, in bytes.
+    pub bytes: i64,
 }
 
 impl Dependent {
@@ -75,6 +98,12 @@ impl Dependent {
         for statement in &self.create {
             hash.update(statement.as_bytes());
             hash.update([0]);
+        }
+        if let Some(stored) = &self.stored {
+            for definition in &stored.definitions {
+                hash.update(format!("{definition:?}").as_bytes());
+            }
+            hash.update(format!("{:?}", stored.statistics).as_bytes());
         }
         let mut text = String::new();
         for byte in hash.finalize() {

@@ -37,13 +37,20 @@ pub(super) async fn run(
     let mut said: Option<(Instant, Vec<String>)> = None;
     let mut tried = None;
     let mut attempt = 0;
+    // What is spent on keeping things fresh is no waiting for a lock.
+    let mut renewing = Duration::ZERO;
+    let mut refusal = None;
     session.ledger.hold(Some(LOCKS));
     loop {
         session.check_stop()?;
         let blockers = blockers(session, &step.locks).await?;
         let names: Vec<String> = blockers.iter().map(ToString::to_string).collect();
-        let Some(this) = ladder.attempt(attempt, begun.elapsed(), fastrand::f64()) else {
-            return Err(not_had(&names, begun.elapsed()));
+        let Some(this) = ladder.attempt(
+            attempt,
+            begun.elapsed().saturating_sub(renewing),
+            fastrand::f64(),
+        ) else {
+            return Err(not_had(&names, begun.elapsed(), refusal.as_deref()));
         };
         let in_the_way: Vec<InTheWay> = blockers.iter().map(in_the_way).collect();
         let since = tried.map(|at: Instant| at.elapsed());
@@ -67,7 +74,17 @@ pub(super) async fn run(
             session.ctx.sleep(LOOK_AGAIN).await;
             continue;
         };
-        let waited = begun.elapsed();
+        let renews = Instant::now();
+        if let Err(error) = before_try(session, step).await {
+            if error.kind() != ErrorKind::Lock {
+                return Err(error);
+            }
+            session.ctx.sleep(this.pause).await;
+            attempt += 1;
+            continue;
+        }
+        renewing += renews.elapsed();
+        let waited = begun.elapsed().saturating_sub(renewing);
         let trying = Instant::now();
         tried = Some(trying);
         session.ledger.hold(None);
@@ -118,18 +135,49 @@ pub(super) async fn run(
                 );
                 session.ctx.sleep(this.pause).await;
                 attempt += 1;
+                refusal = Some(error.message().to_owned());
             }
             Err(error) => return Err(error),
         }
     }
 }
 
-fn not_had(blockers: &[String], waited: Duration) -> Error {
-    let who = if blockers.is_empty() {
+/// Brings up to date what the step needs to be so, in a transaction of its own.
+async fn before_try(session: &Session, step: &Step) -> Result<()> {
+    if step.before_try.is_empty() {
+        return Ok(());
+    }
+    let client = &session.work;
+    let work = async {
+        client
+            .batch_execute(
+                "BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = 0; \
+                 SET LOCAL idle_in_transaction_session_timeout = '5s'",
+            )
+            .await
+            .map_err(from_pg)?;
+        store::runs::fence(client, session.run_id(), session.epoch).await?;
+        run_all(client, &step.before_try).await?;
+        fault::around(Write::StepDdl, commit(client)).await
+    };
+    let result = cancel_on_stop(session, work).await;
+    if result.as_ref().is_err_and(|e| !e.is_connection()) {
+        client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
+    }
+    result
+}
+
+fn not_had(blockers: &[String], waited: Duration, refusal: Option<&str>) -> Error {
+    let mut who = if blockers.is_empty() {
         String::new()
     } else {
         format!("; in the way: {}", blockers.join("; "))
     };
+    // The server's own words are the same each time, but for what a step says itself.
+    if let Some(refusal) = refusal.filter(|r| r.contains("was refreshed meanwhile")) {
+        who.push_str("; the last try: ");
+        who.push_str(refusal);
+    }
     Error::new(
         ErrorKind::Lock,
         format!("the lock was not had in {:.0} s{who}", waited.as_secs_f64()),

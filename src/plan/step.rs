@@ -180,6 +180,10 @@ pub struct Step {
     /// What has to be as it was in the plan when it runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relies: Vec<Relies>,
+    /// Statements that bring up to date what it is to put in the place of something else, in a
+    /// transaction of their own before each try; nothing where it is up to date.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before_try: Vec<String>,
 }
 
 /// What depends on columns of a table, in the plan: a step that drops it and makes it again runs
@@ -216,6 +220,7 @@ impl Step {
             line: None,
             part_of: None,
             relies: Vec::new(),
+            before_try: Vec::new(),
         }
     }
 
@@ -244,6 +249,13 @@ impl Step {
     #[must_use]
     pub fn relies(mut self, relies: Relies) -> Self {
         self.relies.push(relies);
+        self
+    }
+
+    /// Adds what is run before each try.
+    #[must_use]
+    pub fn before_try(mut self, statements: Vec<String>) -> Self {
+        self.before_try.extend(statements);
         self
     }
 

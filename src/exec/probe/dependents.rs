@@ -23,7 +23,20 @@ pub(super) async fn find(
     let table = &draft.catalog.tables[&question.table];
     let names: Vec<&str> = question.columns.iter().map(|c| c.column.as_str()).collect();
     let found = dependents::dependents(client, table.oid, &names).await?;
-    match refusal(&found) {
+    let rows = dependents::rows_stored(client, table.oid).await?;
+    if let Some(place) = rows.first() {
+        return Err(draft.refused(
+            question.span(),
+            format!(
+                "{place} holds whole rows of {}: what is stored there does not follow a change of \
+                 its columns, and the server refuses the direct statement too",
+                question.table
+            ),
+            "name the columns there (SELECT a, b instead of the row), or drop it in an earlier \
+             migration and make it again in a later one",
+        ));
+    }
+    match refusal(table, &found) {
         None => Ok(found),
         Some((why, help)) => Err(draft.refused(
             question.span(),

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::pg::catalog::{columns_of, dependents as catalog_dependents, details, partitions};
 use crate::pg::error::from_pg;
 use crate::plan::Draft;
+use crate::plan::retype::dependents::regenerated;
 use crate::plan::retype::inbound;
 use crate::plan::retype::partitions::{Node, differs, nodes};
 use crate::plan::retype::question::{Answer, Question, Told};
@@ -108,6 +109,15 @@ async fn copied(
     for sql in question.from_old() {
         run(&sql).await?;
     }
+    // The server changes the type of no column that a generated one reads.
+    let of_copy = format!("pg_temp.{}", ident(&question.copy));
+    let generated: Vec<_> = found
+        .iter()
+        .filter_map(|d| Some((d, regenerated(d, &of_copy)?)))
+        .collect();
+    for (_, (none, _)) in &generated {
+        run(none).await?;
+    }
     for (sql, span) in question.retype() {
         client.batch_execute(&sql).await.map_err(|e| {
             let default = e.code() == Some(&SqlState::DATATYPE_MISMATCH)
@@ -123,6 +133,24 @@ async fn copied(
                 error
             }
         })?;
+    }
+    for (dependent, (_, again)) in &generated {
+        if let Err(error) = client.batch_execute(again).await {
+            let error = from_pg(error);
+            if error.is_connection() {
+                return Err(error);
+            }
+            return Err(draft.refused(
+                span,
+                format!(
+                    "{} cannot be computed from the new type: {}",
+                    dependent.what,
+                    error.message()
+                ),
+                "drop it in an earlier migration, and add it in a later one in a form that fits \
+                 the new type",
+            ));
+        }
     }
     for sql in question.to_shadow() {
         run(&sql).await?;

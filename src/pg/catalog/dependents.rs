@@ -1,294 +1,19 @@
 //! What depends on columns of a table, as the statements that drop it and make it again.
 
+mod sql;
+
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use super::super::read::{failed, get};
 use crate::catalog::QName;
-use crate::catalog::dependents::{Dependent, DependentKind, Obstacle, StatisticsDetails};
+use crate::catalog::dependents::{Dependent, DependentKind, Obstacle, StatisticsDetails, Stored};
+use crate::catalog::details::DefinitionKind;
 use crate::error::Result;
-
-/// The objects that depend on columns (`$2`) of a table (`$1`), and on those objects, each with the
-/// length of the longest way to it. A view depends through its rule. Left out is what the table's
-/// own indexes and constraints are, statistics, a column's own default and sequence, and what is a
-/// part of a view.
-const FOUND: &str = "
-WITH RECURSIVE found(classid, objid, depth) AS (
-    SELECT k.classid, k.objid, 1
-    FROM pg_attribute a
-    JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
-                    AND d.refobjsubid = a.attnum
-    LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
-                          AND r.rulename = '_RETURN'
-    LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
-    LEFT JOIN pg_class o ON d.classid = 'pg_class'::regclass AND o.oid = d.objid
-    CROSS JOIN LATERAL (SELECT CASE WHEN r.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END
-                                   AS classid,
-                               coalesce(r.ev_class, d.objid) AS objid) AS k
-    WHERE a.attrelid = $1 AND a.attname = ANY ($2::text[]) AND NOT a.attisdropped
-      AND d.classid NOT IN ('pg_constraint'::regclass, 'pg_statistic_ext'::regclass)
-      AND (f.oid IS NULL OR f.adrelid <> a.attrelid OR f.adnum <> a.attnum)
-      AND (o.oid IS NULL OR o.relkind NOT IN ('i', 'I', 'S'))
-    UNION
-    SELECT k.classid, k.objid, found.depth + 1
-    FROM found
-    CROSS JOIN LATERAL (
-        SELECT found.classid AS refclassid, found.objid AS refobjid
-        UNION ALL
-        SELECT 'pg_type'::regclass, unnest(ARRAY[t.oid, t.typarray])
-        FROM pg_type t
-        WHERE found.classid = 'pg_class'::regclass AND t.typrelid = found.objid) AS on_
-    JOIN pg_depend d ON d.refclassid = on_.refclassid AND d.refobjid = on_.refobjid
-                    AND d.deptype IN ('n', 'a')
-    LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
-                          AND r.rulename = '_RETURN'
-    LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
-    LEFT JOIN pg_class o ON d.classid = 'pg_class'::regclass AND o.oid = d.objid
-    CROSS JOIN LATERAL (SELECT CASE WHEN r.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END
-                                   AS classid,
-                               coalesce(r.ev_class, d.objid) AS objid) AS k
-    WHERE found.depth < 50
-      AND (r.oid IS NULL OR r.ev_class <> found.objid)
-      AND (f.oid IS NULL OR found.classid <> 'pg_class'::regclass OR f.adrelid <> found.objid)
-      AND (o.oid IS NULL OR o.relkind NOT IN ('i', 'I', 't')
-           OR NOT EXISTS (SELECT FROM pg_index x
-                          WHERE x.indexrelid = o.oid AND x.indrelid = found.objid)))
-SELECT found.classid::regclass::text AS class, found.objid AS oid, max(found.depth) >= 50 AS circle,
-       pg_describe_object(found.classid, found.objid, 0) AS what, c.relkind::text AS kind,
-       v.relkind::text AS rule_on,
-       EXISTS (SELECT FROM pg_depend e WHERE e.classid = found.classid AND e.objid = found.objid
-               AND e.deptype = 'e') AS extension,
-       EXISTS (SELECT FROM pg_seclabel l WHERE l.classoid = found.classid
-               AND l.objoid = found.objid) AS labelled
-FROM found
-LEFT JOIN pg_class c ON found.classid = 'pg_class'::regclass AND c.oid = found.objid
-LEFT JOIN pg_rewrite r ON found.classid = 'pg_rewrite'::regclass AND r.oid = found.objid
-LEFT JOIN pg_class v ON v.oid = r.ev_class
-GROUP BY found.classid, found.objid, c.relkind, v.relkind
-HAVING pg_describe_object(found.classid, found.objid, 0) IS NOT NULL
-ORDER BY max(found.depth), found.objid";
-
-/// A view. What ALTER DEFAULT PRIVILEGES gives to whoever is taken away first.
-const VIEW: &str = "
-SELECT n.nspname::text AS schema, c.relname::text AS name,
-       pg_has_role(current_user, c.relowner, 'USAGE') AS owned, c.relpersistence = 't' AS temporary,
-       has_schema_privilege(n.oid, 'CREATE') AS creates,
-       EXISTS (SELECT FROM aclexplode(c.relacl) e WHERE e.grantor <> c.relowner)
-       OR EXISTS (SELECT FROM pg_attribute a, aclexplode(a.attacl) e
-                  WHERE a.attrelid = c.oid AND e.grantor <> c.relowner) AS passed_on,
-       format('DROP VIEW %s', v.name) AS drop,
-       ARRAY[format(E'CREATE VIEW %s%s AS\\n%s', v.name,
-                    ' WITH (' || array_to_string(c.reloptions, ', ') || ')',
-                    rtrim(pg_get_viewdef(c.oid), ';'))]
-       || ARRAY(SELECT format('ALTER VIEW %s OWNER TO %I', v.name, pg_get_userbyid(c.relowner))
-                WHERE pg_get_userbyid(c.relowner) <> current_user)
-       || ARRAY(SELECT format('REVOKE ALL ON %s FROM %s', v.name,
-                              CASE e.grantee WHEN 0 THEN 'PUBLIC'
-                                   ELSE quote_ident(pg_get_userbyid(e.grantee)) END)
-                FROM (SELECT e.grantee
-                      FROM pg_default_acl d, aclexplode(d.defaclacl) e
-                      WHERE d.defaclrole = to_regrole(quote_ident(current_user))
-                        AND d.defaclobjtype = 'r' AND d.defaclnamespace IN (0, n.oid)
-                        AND e.grantee <> d.defaclrole
-                      UNION
-                      SELECT c.relowner
-                      WHERE c.relacl IS NOT NULL
-                        AND (SELECT count(*) FROM aclexplode(c.relacl) e
-                             WHERE e.grantee = c.relowner)
-                          < (SELECT count(*) FROM aclexplode(acldefault('r', c.relowner)))) AS e
-                ORDER BY e.grantee)
-       || ARRAY(SELECT format('GRANT %s ON %s TO %s%s',
-                              string_agg(e.privilege_type, ', ' ORDER BY e.privilege_type), v.name,
-                              CASE e.grantee WHEN 0 THEN 'PUBLIC'
-                                   ELSE quote_ident(pg_get_userbyid(e.grantee)) END,
-                              CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-                FROM aclexplode(c.relacl) WITH ORDINALITY
-                         AS e(grantor, grantee, privilege_type, is_grantable, place)
-                WHERE e.grantee <> c.relowner
-                   OR (SELECT count(*) FROM aclexplode(c.relacl) e WHERE e.grantee = c.relowner)
-                      < (SELECT count(*) FROM aclexplode(acldefault('r', c.relowner)))
-                GROUP BY e.grantee, e.is_grantable ORDER BY min(e.place))
-       || ARRAY(SELECT format('GRANT %s (%I) ON %s TO %s%s', e.privilege_type, a.attname, v.name,
-                              CASE e.grantee WHEN 0 THEN 'PUBLIC'
-                                   ELSE quote_ident(pg_get_userbyid(e.grantee)) END,
-                              CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-                FROM pg_attribute a, aclexplode(a.attacl) e
-                WHERE a.attrelid = c.oid AND NOT a.attisdropped
-                ORDER BY a.attnum, e.grantee, e.privilege_type)
-       || ARRAY(SELECT format('ALTER VIEW %s ALTER COLUMN %I SET DEFAULT %s', v.name, a.attname,
-                              pg_get_expr(f.adbin, f.adrelid))
-                FROM pg_attrdef f
-                JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
-                WHERE f.adrelid = c.oid ORDER BY a.attnum)
-       || ARRAY(SELECT CASE d.objsubid
-                       WHEN 0 THEN format('COMMENT ON VIEW %s IS %L', v.name, d.description)
-                       ELSE format('COMMENT ON COLUMN %s.%I IS %L', v.name, a.attname, d.description)
-                       END
-                FROM pg_description d
-                LEFT JOIN pg_attribute a ON a.attrelid = d.objoid AND a.attnum = d.objsubid
-                WHERE d.classoid = 'pg_class'::regclass AND d.objoid = c.oid ORDER BY d.objsubid)
-           AS create
-FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-CROSS JOIN LATERAL (SELECT format('%I.%I', n.nspname, c.relname) AS name) AS v
-WHERE c.oid = $1";
-
-/// Up to PostgreSQL 18 `pg_get_ruledef` writes one statement with a `;` at its end.
-const RULE: &str = "
-SELECT n.nspname::text AS schema, c.relname::text AS name,
-       pg_has_role(current_user, c.relowner, 'USAGE') AS owned, false AS temporary,
-       true AS creates, false AS passed_on,
-       format('DROP RULE %I ON %I.%I', r.rulename, n.nspname, c.relname) AS drop,
-       ARRAY[pg_get_ruledef(r.oid)]
-       || ARRAY(SELECT format('ALTER TABLE %I.%I %s RULE %I', n.nspname, c.relname,
-                              CASE r.ev_enabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA'
-                                   ELSE 'ENABLE ALWAYS' END, r.rulename)
-                WHERE r.ev_enabled <> 'O')
-       || ARRAY(SELECT format('COMMENT ON RULE %I ON %I.%I IS %L', r.rulename, n.nspname, c.relname, d)
-                FROM obj_description(r.oid, 'pg_rewrite') AS d WHERE d IS NOT NULL) AS create
-FROM pg_rewrite r
-JOIN pg_class c ON c.oid = r.ev_class
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE r.oid = $1";
-
-const TRIGGER: &str = "
-SELECT n.nspname::text AS schema, c.relname::text AS name,
-       pg_has_role(current_user, c.relowner, 'USAGE') AS owned, false AS temporary,
-       true AS creates, false AS passed_on,
-       format('DROP TRIGGER %I ON %I.%I', t.tgname, n.nspname, c.relname) AS drop,
-       ARRAY[pg_get_triggerdef(t.oid)]
-       || ARRAY(SELECT format('ALTER TABLE %I.%I %s TRIGGER %I', n.nspname, c.relname,
-                              CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA'
-                                   ELSE 'ENABLE ALWAYS' END, t.tgname)
-                WHERE t.tgenabled <> 'O')
-       || ARRAY(SELECT format('COMMENT ON TRIGGER %I ON %I.%I IS %L', t.tgname, n.nspname, c.relname,
-                              d)
-                FROM obj_description(t.oid, 'pg_trigger') AS d WHERE d IS NOT NULL) AS create
-FROM pg_trigger t
-JOIN pg_class c ON c.oid = t.tgrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE t.oid = $1";
-
-const POLICY: &str = "
-SELECT n.nspname::text AS schema, c.relname::text AS name,
-       pg_has_role(current_user, c.relowner, 'USAGE') AS owned, false AS temporary,
-       true AS creates, false AS passed_on,
-       format('DROP POLICY %I ON %I.%I', p.polname, n.nspname, c.relname) AS drop,
-       ARRAY[format('CREATE POLICY %I ON %I.%I AS %s FOR %s TO %s%s%s', p.polname, n.nspname, c.relname,
-                    CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
-                    CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
-                         WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
-                    (SELECT string_agg(CASE r WHEN 0 THEN 'PUBLIC'
-                                            ELSE quote_ident(pg_get_userbyid(r)) END, ', ' ORDER BY i)
-                     FROM unnest(p.polroles) WITH ORDINALITY AS u(r, i)),
-                    ' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')',
-                    ' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')')]
-       || ARRAY(SELECT format('COMMENT ON POLICY %I ON %I.%I IS %L', p.polname, n.nspname, c.relname, d)
-                FROM obj_description(p.oid, 'pg_policy') AS d WHERE d IS NOT NULL) AS create
-FROM pg_policy p
-JOIN pg_class c ON c.oid = p.polrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE p.oid = $1";
-
-/// From PostgreSQL 15: before, a publication has whole tables, which depend on no column.
-const PUBLICATION: &str = "
-SELECT n.nspname::text AS schema, c.relname::text AS name,
-       pg_has_role(current_user, b.pubowner, 'USAGE')
-       AND pg_has_role(current_user, c.relowner, 'USAGE') AS owned, false AS temporary,
-       true AS creates, false AS passed_on,
-       format('ALTER PUBLICATION %I DROP TABLE ONLY %I.%I', b.pubname, n.nspname, c.relname) AS drop,
-       ARRAY[format('ALTER PUBLICATION %I ADD TABLE ONLY %I.%I%s%s', b.pubname, n.nspname, c.relname,
-                    (SELECT format(' (%s)', string_agg(quote_ident(a.attname), ', ' ORDER BY a.attname))
-                     FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (p.prattrs)
-                     HAVING count(*) > 0),
-                    ' WHERE (' || pg_get_expr(p.prqual, p.prrelid) || ')')] AS create
-FROM pg_publication_rel p
-JOIN pg_publication b ON b.oid = p.prpubid
-JOIN pg_class c ON c.oid = p.prrelid
-JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE p.oid = $1";
-
-const FUNCTION: &str = "
-SELECT NULL::text AS schema, p.proname::text AS name,
-       pg_has_role(current_user, p.proowner, 'USAGE') AS owned, false AS temporary,
-       has_schema_privilege(n.oid, 'CREATE') AS creates,
-       EXISTS (SELECT FROM aclexplode(p.proacl) e WHERE e.grantor <> p.proowner) AS passed_on,
-       format('DROP ROUTINE %s', f.name) AS drop,
-       ARRAY[rtrim(pg_get_functiondef(p.oid), E';\\n')]
-       || ARRAY(SELECT format('ALTER ROUTINE %s OWNER TO %I', f.name, pg_get_userbyid(p.proowner))
-                WHERE pg_get_userbyid(p.proowner) <> current_user)
-       || ARRAY(SELECT format('REVOKE ALL ON ROUTINE %s FROM %s', f.name,
-                              CASE e.grantee WHEN 0 THEN 'PUBLIC'
-                                   ELSE quote_ident(pg_get_userbyid(e.grantee)) END)
-                FROM (SELECT e.grantee
-                      FROM pg_default_acl d, aclexplode(d.defaclacl) e
-                      WHERE d.defaclrole = to_regrole(quote_ident(current_user))
-                        AND d.defaclobjtype = 'f' AND d.defaclnamespace IN (0, p.pronamespace)
-                        AND e.grantee <> d.defaclrole
-                      UNION
-                      SELECT unnest(ARRAY[0, p.proowner]) WHERE p.proacl IS NOT NULL) AS e
-                ORDER BY e.grantee)
-       || ARRAY(SELECT format('GRANT EXECUTE ON ROUTINE %s TO %s%s', f.name,
-                              CASE e.grantee WHEN 0 THEN 'PUBLIC'
-                                   ELSE quote_ident(pg_get_userbyid(e.grantee)) END,
-                              CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-                FROM aclexplode(p.proacl) e ORDER BY e.grantee)
-       || ARRAY(SELECT format('COMMENT ON ROUTINE %s IS %L', f.name, d)
-                FROM obj_description(p.oid, 'pg_proc') AS d WHERE d IS NOT NULL) AS create
-FROM pg_proc p
-JOIN pg_namespace n ON n.oid = p.pronamespace
-CROSS JOIN LATERAL (SELECT format('%I.%I(%s)', n.nspname, p.proname,
-                                  pg_get_function_identity_arguments(p.oid)) AS name) AS f
-WHERE p.oid = $1 AND p.prokind IN ('f', 'p', 'w')";
-
-const STATISTICS: &str = "
-SELECT n.nspname::text AS schema, s.stxname::text AS name, nullif(s.stxstattarget, -1)::int AS target,
-       CASE WHEN pg_get_userbyid(s.stxowner) <> current_user
-            THEN pg_get_userbyid(s.stxowner)::text END AS owner
-FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace
-WHERE s.stxrelid = $1
-ORDER BY s.oid";
-
-/// As a temporary object over a temporary table of the same name, where names are looked up as they
-/// are written: a trigger and a policy of the table (`$2`), the condition of a publication.
-const REHEARSALS: &[(DependentKind, &str)] = &[
-    (
-        DependentKind::View,
-        "SELECT format('CREATE TEMP VIEW %I%s AS %s', c.relname,
-                       ' WITH (' || array_to_string(c.reloptions, ', ') || ')', pg_get_viewdef(c.oid))
-         FROM pg_class c WHERE c.oid = $1 AND $2 <> 0::oid",
-    ),
-    (
-        DependentKind::Trigger,
-        "SELECT pg_get_triggerdef(oid, true) FROM pg_trigger WHERE oid = $1 AND tgrelid = $2",
-    ),
-    (
-        DependentKind::Policy,
-        "SELECT format('CREATE POLICY %I ON %I FOR %s%s%s', p.polname, c.relname,
-                       CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT'
-                            WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
-                       ' USING (' || pg_get_expr(p.polqual, p.polrelid) || ')',
-                       ' WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')')
-         FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
-         WHERE p.oid = $1 AND p.polrelid = $2",
-    ),
-    (
-        DependentKind::Publication,
-        "SELECT format('CREATE TEMP VIEW %I AS SELECT FROM %I WHERE %s', 'pgshift_rows_' || p.oid,
-                       c.relname, pg_get_expr(p.prqual, p.prrelid))
-         FROM pg_publication_rel p JOIN pg_class c ON c.oid = p.prrelid
-         WHERE p.oid = $1 AND p.prrelid = $2 AND p.prqual IS NOT NULL",
-    ),
-    (
-        DependentKind::Function,
-        "SELECT h.head || ' pg_temp' || substr(pg_get_functiondef(p.oid), 2 + length(
-                    h.head || quote_ident(n.nspname)))
-         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-         CROSS JOIN LATERAL (SELECT 'CREATE OR REPLACE ' || CASE p.prokind WHEN 'p' THEN 'PROCEDURE'
-                                    ELSE 'FUNCTION' END AS head) AS h
-         WHERE p.oid = $1 AND $2 <> 0::oid AND p.prosqlbody IS NOT NULL",
-    ),
-];
+use sql::{
+    FOUND, FUNCTION, GENERATED, MATERIALIZED_VIEW, POLICY, PUBLICATION, READS, REHEARSALS, RULE,
+    STATISTICS, TRIGGER, VIEW,
+};
 
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
@@ -325,6 +50,7 @@ fn kind_of(row: &Row) -> Result<DependentKind> {
             ("pg_policy", ..) => DependentKind::Policy,
             ("pg_publication_rel", ..) => DependentKind::Publication,
             ("pg_proc", ..) => DependentKind::Function,
+            ("pg_attrdef", Some("v"), _) => DependentKind::Generated,
             _ => DependentKind::Other,
         },
     )
@@ -340,11 +66,29 @@ pub async fn dependents(client: &Client, table: u32, columns: &[&str]) -> Result
     let before = search_path(client, "").await?;
     let mut all = Vec::new();
     let of: [Param<'_>; 2] = [(&table, Type::OID), (&columns, Type::TEXT_ARRAY)];
-    for row in &query(client, FOUND, &of).await? {
+    let found = query(client, FOUND, &of).await?;
+    for row in &found {
         all.push(dependent(client, row).await?);
+    }
+    if all.iter().any(|d| d.stored.is_some()) {
+        reads(client, &found, &mut all).await?;
     }
     search_path(client, &before).await?;
     Ok(all)
+}
+
+async fn reads(client: &Client, found: &[Row], all: &mut [Dependent]) -> Result<()> {
+    let column = |name: &str| -> Result<Vec<u32>> { found.iter().map(|r| get(r, name)).collect() };
+    let (classes, oids) = (column("classid")?, column("oid")?);
+    let of: [Param<'_>; 2] = [(&classes, Type::OID_ARRAY), (&oids, Type::OID_ARRAY)];
+    for row in &query(client, READS, &of).await? {
+        let (reader, read): (i64, i64) = (get(row, "reader")?, get(row, "read")?);
+        let place = |n: i64| usize::try_from(n - 1).unwrap_or(usize::MAX);
+        if let Some(reader) = all.get_mut(place(reader)) {
+            reader.reads.push(place(read));
+        }
+    }
+    Ok(())
 }
 
 /// The same of a table by its name; none where it is gone.
@@ -375,6 +119,8 @@ async fn dependent(client: &Client, found: &Row) -> Result<Dependent> {
         drop: String::new(),
         create: Vec::new(),
         obstacles: Vec::new(),
+        reads: Vec::new(),
+        stored: None,
     };
     let sql = match dependent.kind {
         DependentKind::View => VIEW,
@@ -383,7 +129,9 @@ async fn dependent(client: &Client, found: &Row) -> Result<Dependent> {
         DependentKind::Policy => POLICY,
         DependentKind::Publication => PUBLICATION,
         DependentKind::Function => FUNCTION,
-        DependentKind::MaterializedView | DependentKind::Other => return Ok(dependent),
+        DependentKind::MaterializedView => MATERIALIZED_VIEW,
+        DependentKind::Generated => GENERATED,
+        DependentKind::Other => return Ok(dependent),
     };
     let rows = query(client, sql, &[(&oid, Type::OID)]).await?;
     let Some(row) = rows.first() else {
@@ -395,13 +143,24 @@ async fn dependent(client: &Client, found: &Row) -> Result<Dependent> {
         Some(schema) => Some(QName::new(schema, get::<String>(row, "name")?)),
         None => None,
     };
+    if dependent.kind == DependentKind::MaterializedView {
+        let mut definitions = super::details::definitions(client, oid).await?;
+        definitions.retain(|d| d.kind != DefinitionKind::Constraint);
+        dependent.stored = Some(Stored {
+            definitions,
+            statistics: statistics(client, oid).await?,
+            bytes: get(row, "bytes")?,
+        });
+    }
     dependent.drop = get(row, "drop")?;
     dependent.create = get(row, "create")?;
     let owned: bool = get(row, "owned")?;
     let creates: bool = get(row, "creates")?;
+    let fixed = dependent.kind == DependentKind::Generated && get(row, "fixed")?;
     for (there, obstacle) in [
         (!owned, Obstacle::Owner),
         (!creates, Obstacle::Schema),
+        (fixed, Obstacle::Fixed),
         (get(found, "extension")?, Obstacle::Extension),
         (get(found, "labelled")?, Obstacle::Label),
         (get(row, "temporary")?, Obstacle::Temporary),
@@ -441,6 +200,24 @@ pub async fn rehearsals(
     }
     search_path(client, &before).await?;
     Ok(all)
+}
+
+/// Columns in which whole rows of a table are stored, of other tables and of materialized views.
+const ROWS_STORED: &str = "
+SELECT pg_describe_object('pg_class'::regclass, a.attrelid, a.attnum) AS what
+FROM pg_type t
+JOIN pg_attribute a ON a.atttypid IN (t.oid, t.typarray) AND NOT a.attisdropped
+JOIN pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'm')
+WHERE t.typrelid = $1
+ORDER BY 1";
+
+/// Where whole rows of a table are stored, for people.
+///
+/// # Errors
+/// What the server or the connection gave.
+pub async fn rows_stored(client: &Client, table: u32) -> Result<Vec<String>> {
+    let rows = query(client, ROWS_STORED, &[(&table, Type::OID)]).await?;
+    rows.iter().map(|row| get(row, "what")).collect()
 }
 
 /// Extended statistics of a table, in the order of their making.

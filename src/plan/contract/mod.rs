@@ -387,6 +387,7 @@ impl Builder<'_, '_> {
 
     /// Swaps the columns whose types change, of tables that are swapped together.
     fn retype(&mut self, tables: &[QName]) -> Result<()> {
+        retype::dependents::check_shared(self.draft, self.before.probed)?;
         let mut swaps = Vec::new();
         for table in tables {
             let Some(group) = self.group(table).cloned() else {
@@ -400,6 +401,7 @@ impl Builder<'_, '_> {
             self.switched.insert(table.clone());
             let renamed = swap.renamed.into_iter();
             self.renamed.extend(renamed.map(|r| (table.clone(), r)));
+            self.contract.steps.extend(swap.before);
             swaps.push(swap.step);
             self.contract.purge.push(swap.purge);
         }

@@ -82,6 +82,7 @@ pub(super) fn collect<'a>(
         };
         for op in ops {
             let Some(retype) = retype(draft, known, table, (op, ops)) else {
+                check_in_place(draft, known, table, (op, ops))?;
                 continue;
             };
             check_alone(draft, known, table, ops, &retype)?;
@@ -102,6 +103,50 @@ pub(super) fn collect<'a>(
         }
     }
     Ok(all)
+}
+
+/// What the server does not change the type of, although rows would stay as they are: a column that
+/// something else reads (documentation, ALTER TABLE, Notes; SQLSTATE 0A000).
+fn check_in_place(
+    draft: &Draft<'_>,
+    known: &Known<'_>,
+    table: &Table,
+    (op, ops): (&AlterOp, &[AlterOp]),
+) -> Result<()> {
+    let AlterOpKind::SetType { column, .. } = &op.kind else {
+        return Ok(());
+    };
+    let dependents = table.dependents.get(column).map_or(&[][..], Vec::as_slice);
+    // What the author drops before it may be just that.
+    let goes = ops
+        .iter()
+        .any(|op| matches!(op.kind, AlterOpKind::DropColumn { .. }));
+    let mut before = draft.migration.sections.iter().flat_map(|s| &s.statements);
+    let dropped = before.any(|statement| {
+        let text = &statement.sql;
+        statement.span.start < known.statement.span.start
+            && lex_code(text).iter().any(|t| is_keyword(*t, text, "DROP"))
+    });
+    if dependents.is_empty() || goes || dropped {
+        return Ok(());
+    }
+    let generated = dependents.iter().any(|d| d.starts_with("generated "));
+    Err(draft.refused(
+        op.span.shift(known.statement.span.start),
+        format!(
+            "{} depend on column {column} of {}: the server changes the type of no column that \
+             something reads, although its rows would stay as they are",
+            dependents.join(", "),
+            table.name
+        ),
+        if generated {
+            "drop the generated column in an earlier migration and add it again in a later one, or \
+             let a trigger fill a plain column instead"
+        } else {
+            "drop them in an earlier migration and make them again in a later one; the change \
+             itself takes a moment"
+        },
+    ))
 }
 
 fn retype(
@@ -406,7 +451,7 @@ fn check_column(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()>
     let dependents = if table.kind == RelKind::Partitioned {
         partitions::refused_at_once(dependents)
     } else {
-        dependents::refused_at_once(dependents)
+        dependents::refused_at_once(table, dependents)
     };
     if !dependents.is_empty() {
         return refuse(

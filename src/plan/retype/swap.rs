@@ -19,6 +19,8 @@ use super::definition::deferrable;
 
 /// The steps of contract and purge.
 pub(in crate::plan) struct Swap {
+    /// What is made before it, in contract.
+    pub(in crate::plan) before: Vec<Step>,
     /// Contract.
     pub(in crate::plan) step: Step,
     /// Purge.
@@ -50,13 +52,13 @@ pub(in crate::plan) fn swap(
             ]
         })
         .collect();
-    let mut there = table.drop_dependents();
+    let mut there = table.drop_dependents(Side::New);
     there.extend(table.there());
-    there.extend(table.make_dependents());
+    there.extend(table.make_dependents(Side::New));
     there.extend(group.replace_function(Form::ReverseOnly, &renamed));
-    let mut back = table.drop_dependents();
+    let mut back = table.drop_dependents(Side::Old);
     back.extend(table.back());
-    back.extend(table.make_dependents());
+    back.extend(table.make_dependents(Side::Old));
     back.extend(group.replace_function(Form::Both, &[]));
     let names: Vec<&str> = table.columns.iter().map(|r| r.column.as_str()).collect();
     let names = names.join(", ");
@@ -74,6 +76,7 @@ pub(in crate::plan) fn swap(
     } else {
         ways.extend(table.key_again());
     }
+    ways.extend(table.make_beside(Side::Old, false));
     ways.push(
         table
             .step(
@@ -82,7 +85,8 @@ pub(in crate::plan) fn swap(
                 back,
             )
             .locks(back_locks)
-            .relies(table.relies(false)),
+            .relies(table.relies(false))
+            .before_try(table.renew_beside(Side::Old)),
     );
     let lost = table
         .columns
@@ -105,6 +109,7 @@ pub(in crate::plan) fn swap(
     .undo(Undo::Steps { steps: ways, lost })
     .line(table.line)
     .relies(table.relies(first))
+    .before_try(table.renew_beside(Side::New))
     .note(
         "the old column follows what is written until purge, for a revert; a value that it cannot \
          hold makes it null, and a revert stops while there is one",
@@ -136,6 +141,7 @@ pub(in crate::plan) fn swap(
     .locks(vec![table.lock(LockMode::AccessExclusive)])
     .line(table.line);
     Swap {
+        before: table.make_beside(Side::New, first),
         step,
         purge,
         renamed,
@@ -541,7 +547,7 @@ impl<'d> Swapped<'d> {
     }
 }
 
-fn rename(head: &str, from: &str, to: &str) -> String {
+pub(super) fn rename(head: &str, from: &str, to: &str) -> String {
     format!("{head} RENAME COLUMN {} TO {}", ident(from), ident(to))
 }
 

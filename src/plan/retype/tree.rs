@@ -196,20 +196,22 @@ impl Tree<'_> {
             )
         } else {
             format!(
-                "EXECUTE format('{} %I ON ONLY %I.%I %s', pgshift_part.aid, pgshift_part.schema, \
-                 pgshift_part.name, {});",
-                self.create(),
+                "EXECUTE format({}, pgshift_part.aid, pgshift_part.schema, pgshift_part.name, {});",
+                literal(&format!("{} %I ON ONLY %I.%I %s", self.create())),
                 literal(tail)
             )
         };
         let using = if keyed {
             let deferrable = self.deferrable();
             let space = if deferrable.is_empty() { "" } else { " " };
-            format!(
-                "\n        EXECUTE format('ALTER TABLE %I.%I ADD CONSTRAINT %I {} USING INDEX \
-                 %I{space}{deferrable}', pgshift_part.schema, pgshift_part.name, pgshift_name, \
-                 pgshift_part.aid);",
+            let add = format!(
+                "ALTER TABLE %I.%I ADD CONSTRAINT %I {} USING INDEX %I{space}{deferrable}",
                 self.word()
+            );
+            format!(
+                "\n        EXECUTE format({}, pgshift_part.schema, pgshift_part.name, \
+                 pgshift_name, pgshift_part.aid);",
+                literal(&add)
             )
         } else {
             String::new()
@@ -247,14 +249,14 @@ impl Tree<'_> {
         END IF;
       ELSE
         IF to_regclass(format('%I.%I', pgshift_part.schema, pgshift_part.aid)) IS NULL THEN
-          IF pgshift_part.bytes > pg_size_bytes('{SMALL}') THEN
+          IF pgshift_part.bytes > pg_size_bytes({small}) THEN
             RAISE EXCEPTION 'partition %.% was made after the plan and has no index for the new column',
               pgshift_part.schema, pgshift_part.name
               USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = format('{create} CONCURRENTLY %I ON %I.%I %s; then go on', pgshift_part.aid,
-                  pgshift_part.schema, pgshift_part.name, {tail});
+                HINT = format({create_beside}, pgshift_part.aid, pgshift_part.schema,
+                  pgshift_part.name, {tail});
           END IF;
-          EXECUTE format('{create} %I ON %I.%I %s', pgshift_part.aid, pgshift_part.schema,
+          EXECUTE format({create}, pgshift_part.aid, pgshift_part.schema,
             pgshift_part.name, {tail});
         END IF;{using}
       END IF;
@@ -267,7 +269,12 @@ impl Tree<'_> {
   END LOOP;
 ",
             table = format_args!("{}::regclass", literal(&qname(self.table))),
-            create = self.create(),
+            small = literal(SMALL),
+            create = literal(&format!("{} %I ON %I.%I %s", self.create())),
+            create_beside = literal(&format!(
+                "{} CONCURRENTLY %I ON %I.%I %s; then go on",
+                self.create()
+            )),
             tail = literal(tail),
         );
         block(
@@ -282,8 +289,9 @@ impl Tree<'_> {
         let down = DOWN.replace("{root}", &format!("{}::oid", self.oid(name)));
         vec![
             format!(
-                "SELECT set_config('{KEY}', jsonb_object_agg(d.indrelid::text, to_jsonb(d))::text, \
-                 true) FROM ({down}) AS d"
+                "SELECT set_config({}, jsonb_object_agg(d.indrelid::text, to_jsonb(d))::text, \
+                 true) FROM ({down}) AS d",
+                literal(KEY)
             ),
             format!("{} DROP CONSTRAINT {}", self.head(""), ident(name)),
         ]
@@ -296,7 +304,7 @@ impl Tree<'_> {
         tail: &str,
         parts: &[(&QName, String)],
     ) -> Vec<String> {
-        let had = format!("current_setting('{KEY}')::jsonb");
+        let had = format!("current_setting({})::jsonb", literal(KEY));
         vec![
             format!(
                 "{} ADD CONSTRAINT {} {}",
@@ -319,8 +327,9 @@ impl Tree<'_> {
     ) -> Vec<String> {
         let down = DOWN.replace("{root}", &format!("{}::oid", self.oid(outgoing)));
         let mut sql = vec![format!(
-            "SELECT set_config('{HAD}', jsonb_object_agg(d.indrelid::text, to_jsonb(d))::text, \
-             true) FROM ({down}) AS d"
+            "SELECT set_config({}, jsonb_object_agg(d.indrelid::text, to_jsonb(d))::text, \
+             true) FROM ({down}) AS d",
+            literal(HAD)
         )];
         match kept {
             None => sql.push(self.drop(outgoing)),
@@ -335,7 +344,7 @@ impl Tree<'_> {
                 sql.push(block("  pgshift_part record;\n", &body));
             }
         }
-        let had = format!("current_setting('{HAD}')::jsonb");
+        let had = format!("current_setting({})::jsonb", literal(HAD));
         sql.push(self.finish(incoming, &had, true));
         sql
     }

@@ -23,6 +23,9 @@ fn setup() -> String {
          CREATE VIEW of_kind AS SELECT kind, count(*) FROM items GROUP BY kind;
          CREATE VIEW most AS SELECT max(count) FROM of_kind;
          GRANT SELECT ON of_kind TO PUBLIC;
+         CREATE MATERIALIZED VIEW kept AS SELECT kind, count FROM of_kind;
+         CREATE UNIQUE INDEX kept_kind ON kept (kind);
+         CREATE VIEW over_kept AS SELECT max(kind) FROM kept;
          CREATE FUNCTION quiet() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
          CREATE TRIGGER on_kind AFTER UPDATE OF kind ON items FOR EACH ROW EXECUTE FUNCTION quiet();
          CREATE POLICY known ON items USING (kind < 10);
@@ -69,7 +72,10 @@ async fn through(scene: &mut Scene, command: &[&str], state: &str) -> u32 {
 
 /// The same, of a table with partitions on two levels, without what is refused there.
 fn partitioned() -> String {
-    let refused = |line: &&str| !line.contains("CREATE TRIGGER") && !line.contains("CREATE POLICY");
+    let refused = |line: &&str| {
+        let words = ["CREATE TRIGGER", "CREATE POLICY", "kept"];
+        !words.iter().any(|word| line.contains(word))
+    };
     let setup = setup();
     let lines: Vec<&str> = setup.lines().filter(refused).collect();
     lines
@@ -103,9 +109,14 @@ async fn a_change_of_type_of_partitions_survives_kills() {
 async fn survives_kills(name: &str, setup: &str) {
     let mut scene = Scene::new(name, setup, FILE).await;
     let before = scene.db.schema().await;
-    let load = Workload::start(&scene.db.url(), 2, 60, |n| {
+    let refreshes = setup.contains("kept");
+    let load = Workload::start(&scene.db.url(), 2, 60, move |n| {
         let (id, kind) = (scatter(n, ROWS), n % 10);
         match n % 5 {
+            4 if refreshes && n % 50 == 4 => {
+                "REFRESH MATERIALIZED VIEW CONCURRENTLY kept".to_owned()
+            }
+            4 if refreshes && n % 2 == 0 => "SELECT * FROM kept, over_kept".to_owned(),
             4 => "SELECT max FROM most".to_owned(),
             0 => format!("INSERT INTO items (kind, copy) VALUES ({kind}, {kind})"),
             1 => "INSERT INTO items (copy) VALUES (1)".to_owned(),

@@ -161,10 +161,69 @@ async fn everything_that_depends_on_a_column() {
 async fn what_cannot_follow_is_refused() {
     for (name, setup, file, words) in [
         (
-            "matview",
-            "CREATE VIEW v AS SELECT n FROM t; CREATE MATERIALIZED VIEW m AS SELECT n FROM v;",
+            "matview_function",
+            "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT sum(n) FROM t; END;
+             CREATE VIEW v AS SELECT f(); CREATE MATERIALIZED VIEW m AS SELECT * FROM v;",
             "ALTER TABLE t ALTER n TYPE bigint;",
-            &["materialized view public.m depends on it", "earlier migration"][..],
+            &["a materialized view reads function public.f()", "earlier migration"][..],
+        ),
+        (
+            "matview_rows",
+            "CREATE MATERIALIZED VIEW m AS SELECT t FROM t;",
+            "ALTER TABLE t ALTER n TYPE bigint;",
+            &["column t of materialized view m holds whole rows of public.t"],
+        ),
+        (
+            "table_rows",
+            "CREATE TABLE u (row t[]);",
+            "ALTER TABLE t ALTER n TYPE bigint;",
+            &["column row of table u holds whole rows of public.t"],
+        ),
+        (
+            "matview_two",
+            "CREATE TABLE u (id int PRIMARY KEY, m int);
+             CREATE MATERIALIZED VIEW of_both AS SELECT n, m FROM t, u;",
+            "ALTER TABLE t ALTER n TYPE bigint; ALTER TABLE u ALTER m TYPE bigint;",
+            &["materialized view public.of_both reads columns of public.t and of public.u"],
+        ),
+        (
+            "matview_index",
+            "CREATE MATERIALIZED VIEW m AS SELECT n FROM t; CREATE INDEX ON m ((n + 1));",
+            "ALTER TABLE t ALTER n TYPE text;",
+            &["materialized view public.m cannot be made again with the new type"],
+        ),
+        (
+            "in_place_view",
+            "CREATE TABLE w (id int PRIMARY KEY, name varchar(9)); CREATE VIEW v AS SELECT name FROM w;",
+            "ALTER TABLE w ALTER name TYPE varchar(20);",
+            &["view v depend on column name of public.w", "earlier migration"],
+        ),
+        (
+            "in_place_generated",
+            "SET timezone = 'UTC'; CREATE TABLE w (id int PRIMARY KEY, name varchar(9),
+                 upper text GENERATED ALWAYS AS (upper(name)) STORED);",
+            "ALTER TABLE w ALTER name TYPE text;",
+            &["generated column upper of table w depend on column name of public.w"],
+        ),
+        (
+            "stored",
+            "ALTER TABLE t ADD m int GENERATED ALWAYS AS (n + 1) STORED;",
+            "ALTER TABLE t ALTER n TYPE bigint;",
+            &["generated column m of table t", "earlier migration"],
+        ),
+        (
+            "key_to",
+            "CREATE TABLE u (id int PRIMARY KEY, \"A b\" varchar(9) COLLATE \"C\" UNIQUE);
+             ALTER TABLE t ADD FOREIGN KEY (n) REFERENCES u;",
+            "ALTER TABLE t ALTER n TYPE text;",
+            &["foreign key t_n_fkey of public.t cannot lead from the new type to id of public.u",
+              "cascade=true"],
+        ),
+        (
+            "key_to_itself",
+            "ALTER TABLE t ADD FOREIGN KEY (n) REFERENCES t;",
+            "ALTER TABLE t ALTER n TYPE text;",
+            &["cannot lead from the new type to id of public.t"],
         ),
         (
             "rule",
@@ -226,6 +285,73 @@ async fn what_cannot_follow_is_refused() {
         }
         let now = project.picture().await;
         assert_same("schema", before.schema(), now.schema());
+    }
+}
+
+/// PostgreSQL 18: columns that are computed when they are read.
+#[tokio::test]
+async fn virtual_generated_columns_of_a_column() {
+    if major().await < 18 {
+        return;
+    }
+    let file = "ALTER TABLE orders ALTER COLUMN code TYPE bigint;";
+    let role = "GRANT SELECT (twice), UPDATE (twice) ON orders TO PUBLIC;";
+    Case {
+        name: "retype_virtual",
+        setup: format!(
+            "CREATE TABLE orders (id int PRIMARY KEY, code int, twice numeric
+                 GENERATED ALWAYS AS (code * 2.0) VIRTUAL, note text);
+             ALTER TABLE orders ADD \"Sum of\" bigint
+                 GENERATED ALWAYS AS (id + code + coalesce(length(note), 0)) VIRTUAL;
+             COMMENT ON COLUMN orders.twice IS 'it''s twice'; {role}
+             CREATE VIEW doubled AS SELECT twice, code FROM orders;
+             CREATE VIEW summed AS SELECT sum(\"Sum of\") FROM orders;
+             CREATE INDEX ON orders (code);
+             INSERT INTO orders (id, code, note)
+                 SELECT n, n * 2, 'n' || n FROM generate_series(1, 2000) n;"
+        )
+        .leak(),
+        file,
+        direct: "DROP VIEW doubled;
+             ALTER TABLE orders ALTER twice SET EXPRESSION AS (0),
+                 ALTER \"Sum of\" SET EXPRESSION AS (0);
+             ALTER TABLE orders ALTER COLUMN code TYPE bigint;
+             ALTER TABLE orders ALTER twice SET EXPRESSION AS (code * 2.0),
+                 ALTER \"Sum of\" SET EXPRESSION AS (id + code + coalesce(length(note), 0));
+             CREATE VIEW doubled AS SELECT twice, code FROM orders;",
+        traffic: |n| match n % 4 {
+            0 => format!("INSERT INTO orders VALUES ({}, {n})", 10_000 + n),
+            1 => format!("UPDATE orders SET code = {n} WHERE id = {}", 1 + n % 2000),
+            2 => "SELECT * FROM summed".into(),
+            _ => format!("SELECT twice FROM doubled WHERE code = {n}"),
+        },
+        ready: &["SELECT bool_and(twice = code * 2) FROM orders"],
+        complete: &[
+            "SELECT bool_and(twice = code * 2 AND \"Sum of\" = id + code + coalesce(length(note), 0))
+             FROM orders",
+        ],
+        after: (
+            "INSERT INTO orders VALUES (9000, 2000001)",
+            &["SELECT twice = 4000002 FROM orders WHERE id = 9000"],
+        ),
+        lost: &[],
+    }
+    .check()
+    .await;
+    for (name, more) in [
+        ("check", "ALTER TABLE t ADD CHECK (id > 0);"),
+        ("not_null", "ALTER TABLE t ALTER g SET NOT NULL;"),
+        ("published", "CREATE PUBLICATION of_t FOR TABLE t;"),
+    ] {
+        let setup = format!(
+            "CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL, g int GENERATED ALWAYS AS (n + 1));
+             {more}"
+        );
+        let file = "ALTER TABLE t ALTER n TYPE bigint;";
+        let project = Project::new(&format!("retype_virtual_{name}"), &setup, file).await;
+        let plan = project.command("plan", &[]).await.expect(3);
+        let word = "generated column g of table public.t depends on it";
+        assert!(plan.stderr.contains(word), "{name}: {}", plan.stderr);
     }
 }
 

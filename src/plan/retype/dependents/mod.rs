@@ -3,17 +3,21 @@
 //! made again after it, by the server's own words of before, in which the name now is the new
 //! column's. The way back is the same.
 
+mod beside;
 pub(in crate::plan) mod statistics;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-use super::dress::Swapped;
-use crate::catalog::Table;
+use super::dress::{Side, Swapped};
 use crate::catalog::dependents::{Dependent, DependentKind, Obstacle};
+use crate::catalog::{QName, RelKind, Table};
+use crate::error::Result;
 use crate::lock::{LockMode, LockOn};
 use crate::plan::build::lock_on;
+use crate::plan::draft::Draft;
+use crate::plan::probe::Probed;
 use crate::plan::step::Relies;
 
 /// The way out of most of it.
@@ -21,8 +25,14 @@ const BEFORE_AND_AFTER: &str = "drop it in an earlier migration and make it agai
 
 /// Of what depends on a column, as the catalog describes it, what is refused without asking more:
 /// the server would not even change the type of an empty copy.
-pub(super) fn refused_at_once(dependents: &[String]) -> Vec<&str> {
-    let generated = |d: &&String| d.starts_with("generated ") || d.starts_with("partition key of");
+pub(super) fn refused_at_once<'a>(table: &Table, dependents: &'a [String]) -> Vec<&'a str> {
+    let is_virtual = |d: &str| {
+        let mut all = table.columns.iter().filter(|c| c.generated && c.is_virtual);
+        all.any(|c| d.starts_with(&format!("generated column {} of table ", c.name)))
+    };
+    let generated = |d: &&String| {
+        d.starts_with("generated ") && !is_virtual(d) || d.starts_with("partition key of")
+    };
     dependents
         .iter()
         .filter(generated)
@@ -30,29 +40,73 @@ pub(super) fn refused_at_once(dependents: &[String]) -> Vec<&str> {
         .collect()
 }
 
+/// A materialized view is made beside by the columns of one table: of several that change, it cannot
+/// be.
+///
+/// # Errors
+/// Where there is such a one.
+pub(in crate::plan) fn check_shared(draft: &Draft<'_>, probed: &Probed) -> Result<()> {
+    let mut all: BTreeMap<u32, &QName> = BTreeMap::new();
+    for (table, columns) in &draft.retypes {
+        let Some(answer) = probed.retypes.get(table) else {
+            continue;
+        };
+        let views = answer.dependents.iter().filter(|d| d.stored.is_some());
+        for view in views {
+            let Some(other) = all.insert(view.oid, table) else {
+                continue;
+            };
+            return Err(draft.refused(
+                columns.first().map(|c| c.span).unwrap_or_default(),
+                format!(
+                    "{} reads columns of {other} and of {table} whose types change together",
+                    view.what
+                ),
+                "change them in two migrations, one after the other; or drop it in an earlier \
+                 migration and make it again in a later one",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Why these cannot be dropped and made again in a moment, and the way out.
-pub fn refusal(dependents: &[Dependent]) -> Option<(String, String)> {
-    dependents.iter().find_map(|dependent| {
-        let what = &dependent.what;
-        let help = BEFORE_AND_AFTER.to_owned();
-        match dependent.kind {
-            DependentKind::MaterializedView => {
-                return Some((
-                    format!("{what} depends on it: computing it anew would keep everybody waiting"),
-                    "drop it in an earlier migration and make it again in a later one; to have \
-                     one all the time, make one of another name without the column first"
-                        .to_owned(),
-                ));
-            }
-            DependentKind::Other => {
+pub fn refusal(table: &Table, dependents: &[Dependent]) -> Option<(String, String)> {
+    let beside = beside::made_beside(dependents);
+    dependents
+        .iter()
+        .enumerate()
+        .find_map(|(place, dependent)| {
+            let what = &dependent.what;
+            let help = BEFORE_AND_AFTER.to_owned();
+            if dependent.kind == DependentKind::Other {
                 return Some((
                     format!("{what} depends on it, and cannot follow to another column"),
                     help,
                 ));
             }
-            _ => {}
-        }
-        let (why, help) = match dependent.obstacles.first()? {
+            if dependent.stored.is_some() && table.kind == RelKind::Partitioned {
+                return Some((
+                    format!("{what} depends on it, which is not made anew for a partitioned table"),
+                    help,
+                ));
+            }
+            let view = matches!(
+                dependent.kind,
+                DependentKind::View | DependentKind::MaterializedView
+            );
+            if beside.contains(&place) && !view {
+                return Some((
+                format!(
+                    "a materialized view reads {what}, which depends on it: there cannot be two of \
+                     that, and computing the view anew would keep everybody waiting"
+                ),
+                "drop the materialized view in an earlier migration and make it again in a later \
+                 one; to have one all the time, make one of another name without the column first"
+                    .to_owned(),
+            ));
+            }
+            let (why, help) = match dependent.obstacles.first()? {
             Obstacle::Owner => (
                 "belongs to a role that this one is no member of",
                 "GRANT the role of its owner to the one that runs pgshift".to_owned(),
@@ -60,6 +114,11 @@ pub fn refusal(dependents: &[Dependent]) -> Option<(String, String)> {
             Obstacle::Schema => (
                 "is in a schema in which this role may not create anything",
                 "GRANT CREATE ON SCHEMA to it".to_owned(),
+            ),
+            Obstacle::Fixed => (
+                "the server gives no other expression to a virtual column that is NOT NULL, in a \
+                 table with a CHECK, or in a publication",
+                help,
             ),
             Obstacle::Extension => ("belongs to an extension", help),
             Obstacle::Label => ("has a security label, which would be lost", help),
@@ -75,8 +134,8 @@ pub fn refusal(dependents: &[Dependent]) -> Option<(String, String)> {
             ),
             Obstacle::Circle => ("depends on itself by way of others", help),
         };
-        Some((format!("{what} depends on it, and {why}"), help))
-    })
+            Some((format!("{what} depends on it, and {why}"), help))
+        })
 }
 
 /// The search path in which what depends on a table is written down to be made again over a
@@ -91,7 +150,8 @@ pub fn rehearsal_path(table: &Table, dependents: &[Dependent]) -> Option<String>
         if !schemas.contains(&relation.schema.as_str()) {
             schemas.push(&relation.schema);
         }
-        if dependent.kind == DependentKind::View {
+        let named = [DependentKind::View, DependentKind::MaterializedView];
+        if named.contains(&dependent.kind) {
             if names.contains(&relation.name.as_str()) {
                 return None;
             }
@@ -100,6 +160,20 @@ pub fn rehearsal_path(table: &Table, dependents: &[Dependent]) -> Option<String>
     }
     let schemas: Vec<String> = schemas.into_iter().map(crate::sql::quote::ident).collect();
     Some(schemas.join(", "))
+}
+
+/// What gives a virtual generated column of a table no expression, and its own again, each upon a
+/// table of the given name.
+pub fn regenerated(dependent: &Dependent, table: &str) -> Option<(String, String)> {
+    if dependent.kind != DependentKind::Generated {
+        return None;
+    }
+    let (_, column) = dependent.create.first()?.split_once(" ALTER COLUMN ")?;
+    let (name, _) = column.split_once(" SET EXPRESSION AS (")?;
+    Some((
+        format!("ALTER TABLE {table} ALTER COLUMN {name} SET EXPRESSION AS (NULL)"),
+        format!("ALTER TABLE {table} ALTER COLUMN {column}"),
+    ))
 }
 
 /// Functions whose text names a column, which see its new type from contract on.
@@ -158,28 +232,37 @@ pub fn changed(relies: &Relies, now: &[Dependent]) -> Option<String> {
     })
 }
 
+/// All waits for the locks of this many relations beside a table are together no longer than one try.
+fn share_lock_timeout(others: usize) -> String {
+    format!(
+        "SELECT set_config('lock_timeout', greatest(setting::bigint * 9 / {}, 1) || 'ms', true) \
+         FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'",
+        (others + 1) * 10
+    )
+}
+
 impl<'d> Swapped<'d> {
     /// Drops what depends on the columns, the last first, so that views are locked in the order in
     /// which a query locks them, and before the table. All waits for locks together are no longer
     /// than one try.
-    pub(super) fn drop_dependents(self) -> Vec<String> {
+    ///
+    /// Before that, `to` is the side to whose materialized views it may go over.
+    pub(super) fn drop_dependents(self, to: Side) -> Vec<String> {
         let mut sql = Vec::new();
         let others = self.dependents_locks().len();
         if others > 0 {
-            sql.push(format!(
-                "SELECT set_config('lock_timeout', greatest(setting::bigint * 9 / {}, 1) || 'ms', \
-                 true) FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'",
-                (others + 1) * 10
-            ));
+            sql.push(share_lock_timeout(others));
         }
-        sql.extend(self.answer.dependents.iter().rev().map(|d| d.drop.clone()));
+        sql.extend(self.check_beside(to));
+        let all = self.answer.dependents.iter().rev();
+        sql.extend(all.filter(|d| !d.drop.is_empty()).map(|d| d.drop.clone()));
         sql
     }
 
-    /// Makes it again.
-    pub(super) fn make_dependents(self) -> impl Iterator<Item = String> + use<'d> {
+    /// Makes it again, or gives its place to what was made beside.
+    pub(super) fn make_dependents(self, to: Side) -> impl Iterator<Item = String> + use<'d> {
         let all = self.answer.dependents.iter();
-        all.flat_map(|d| d.create.iter().cloned())
+        all.flat_map(move |d| self.take_over(to, d).unwrap_or_else(|| d.create.clone()))
     }
 
     /// Locks on relations other than the table that this takes.
@@ -198,21 +281,43 @@ impl<'d> Swapped<'d> {
         all
     }
 
-    /// What is dropped and made again, for people.
-    pub(super) fn dependents_note(self) -> Option<String> {
-        let names: Vec<&str> = self
-            .answer
-            .dependents
-            .iter()
-            .map(|d| d.what.as_str())
-            .collect();
-        (!names.is_empty()).then(|| {
-            format!(
-                "dropped and made again in the same transaction, with owner, rights, comments and \
-                 options: {}",
-                names.join("; ")
+    /// What is dropped and made again, exchanged, or computed from the other column, for people.
+    pub(super) fn dependents_note(self) -> Vec<String> {
+        let named = |kinds: &dyn Fn(DependentKind) -> bool, words: &str| {
+            let names: Vec<&str> = self
+                .answer
+                .dependents
+                .iter()
+                .filter(|d| kinds(d.kind))
+                .map(|d| d.what.as_str())
+                .collect();
+            (!names.is_empty()).then(|| format!("{words}: {}", names.join("; ")))
+        };
+        let special = |kind| {
+            matches!(
+                kind,
+                DependentKind::MaterializedView | DependentKind::Generated
             )
-        })
+        };
+        [
+            named(
+                &|kind| !special(kind),
+                "dropped and made again in the same transaction, with owner, rights, comments and \
+                 options",
+            ),
+            named(
+                &|kind| kind == DependentKind::MaterializedView,
+                "the one that was filled beside takes the place of the old one, and is filled again \
+                 before where that was refreshed meanwhile",
+            ),
+            named(
+                &|kind| kind == DependentKind::Generated,
+                "computed from the other column in the same transaction",
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// What the swap needs to be as it was in the plan: exactly, or by name alone where the server may

@@ -13,6 +13,8 @@ fn view(schema: &str, name: &str) -> Dependent {
         drop: format!("DROP VIEW {schema}.{name}"),
         create: vec![format!("CREATE VIEW {schema}.{name} AS SELECT 1")],
         obstacles: Vec::new(),
+        reads: Vec::new(),
+        stored: None,
     }
 }
 
@@ -24,7 +26,8 @@ fn orders() -> Table {
 
 #[test]
 fn what_cannot_follow_has_a_reason_and_a_way_out() {
-    assert_eq!(refusal(&[view("app", "v")]), None);
+    let table = orders();
+    assert_eq!(refusal(&table, &[view("app", "v")]), None);
     let mut all = vec![view("app", "v"), view("app", "w")];
     for (obstacle, word) in [
         (Obstacle::Owner, "no member of"),
@@ -34,20 +37,87 @@ fn what_cannot_follow_has_a_reason_and_a_way_out() {
         (Obstacle::Temporary, "of another session"),
         (Obstacle::PassedOn, "others than its owner"),
         (Obstacle::Circle, "on itself"),
+        (Obstacle::Fixed, "a CHECK"),
     ] {
         all[1].obstacles = vec![obstacle];
-        let (why, help) = refusal(&all).expect(word);
+        let (why, help) = refusal(&table, &all).expect(word);
         assert!(why.starts_with("view app.w depends on it, and "), "{why}");
         assert!(why.contains(word), "{why}");
         assert!(!help.is_empty());
     }
-    for (kind, word) in [
-        (DependentKind::MaterializedView, "computing it anew"),
-        (DependentKind::Other, "cannot follow"),
-    ] {
-        all[1].kind = kind;
-        assert!(refusal(&all).expect(word).0.contains(word));
-    }
+    all[1].kind = DependentKind::Other;
+    let (why, _) = refusal(&table, &all).expect("other");
+    assert!(why.contains("cannot follow"), "{why}");
+}
+
+#[test]
+fn materialized_views_are_made_beside_with_what_they_read() {
+    let mut table = orders();
+    let mut all: Vec<Dependent> = ["unread", "low", "high", "kept", "over"]
+        .map(|name| view("app", name))
+        .into();
+    all[3].kind = DependentKind::MaterializedView;
+    all[3].stored = Some(crate::catalog::dependents::Stored::default());
+    all[2].reads = vec![1];
+    all[3].reads = vec![2];
+    all[4].reads = vec![3, 0];
+    let places: Vec<usize> = beside::made_beside(&all).into_iter().collect();
+    assert_eq!(places, [1, 2, 3]);
+    assert_eq!(refusal(&table, &all), None);
+
+    all[1].kind = DependentKind::Function;
+    let (why, help) = refusal(&table, &all).expect("a function cannot be there twice");
+    assert!(
+        why.starts_with("a materialized view reads view app.low"),
+        "{why}"
+    );
+    assert!(help.contains("later one"), "{help}");
+    all[2].reads.clear();
+    assert_eq!(refusal(&table, &all), None);
+    table.kind = RelKind::Partitioned;
+    let (why, _) = refusal(&table, &all).expect("a partitioned table");
+    assert!(why.contains("partitioned table"), "{why}");
+}
+
+#[test]
+fn a_materialized_view_is_another_with_another_index() {
+    let index = |text: &str| crate::catalog::details::Definition {
+        kind: crate::catalog::details::DefinitionKind::Index,
+        name: "i".into(),
+        text: text.into(),
+        comment: None,
+        tablespace: None,
+        clustered: false,
+        replica_identity: false,
+    };
+    let with = |indexes: Vec<_>, bytes| Dependent {
+        stored: Some(crate::catalog::dependents::Stored {
+            definitions: indexes,
+            statistics: Vec::new(),
+            bytes,
+        }),
+        ..view("app", "m")
+    };
+    let one = with(vec![index("a")], 1).fingerprint();
+    assert_ne!(one, with(vec![index("b")], 1).fingerprint());
+    assert_ne!(one, with(Vec::new(), 1).fingerprint());
+    assert_eq!(one, with(vec![index("a")], 2).fingerprint(), "it may grow");
+}
+
+#[test]
+fn the_expression_of_a_virtual_column() {
+    let mut column = view("app", "t");
+    column.create =
+        vec!["ALTER TABLE app.t ALTER COLUMN \"G g\" SET EXPRESSION AS ((n + 1))".into()];
+    assert_eq!(regenerated(&column, "c"), None);
+    column.kind = DependentKind::Generated;
+    assert_eq!(
+        regenerated(&column, "pg_temp.c"),
+        Some((
+            "ALTER TABLE pg_temp.c ALTER COLUMN \"G g\" SET EXPRESSION AS (NULL)".into(),
+            "ALTER TABLE pg_temp.c ALTER COLUMN \"G g\" SET EXPRESSION AS ((n + 1))".into()
+        ))
+    );
 }
 
 #[test]
@@ -58,10 +128,17 @@ fn only_what_the_server_would_refuse_is_refused_at_once() {
         "partition key of table t",
         "policy p",
     ];
+    let mut table = orders();
+    let all = all.map(str::to_owned);
     assert_eq!(
-        refused_at_once(&all.map(str::to_owned)),
+        refused_at_once(&table, &all),
         ["generated column g of table t", "partition key of table t"]
     );
+    // PostgreSQL 18 gives a virtual one another expression.
+    table.columns[0].name = "g".into();
+    table.columns[0].generated = true;
+    table.columns[0].is_virtual = true;
+    assert_eq!(refused_at_once(&table, &all), ["partition key of table t"]);
 }
 
 #[test]

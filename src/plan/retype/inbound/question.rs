@@ -10,7 +10,7 @@ use crate::plan::draft::Draft;
 use crate::plan::retype::Retype;
 use crate::plan::retype::dress::Side;
 use crate::sql::ddl::{Action, AlterOpKind, understand};
-use crate::sql::quote::{ident, qname};
+use crate::sql::quote::{dollar, ident, literal, qname};
 
 /// What a foreign key cannot be taken over for.
 pub(in crate::plan::retype) fn check(
@@ -135,7 +135,7 @@ pub(in crate::plan) fn questions(
             .collect();
         names.join(", ")
     };
-    inbound(draft)
+    let mut all: Vec<Question> = inbound(draft)
         .into_iter()
         .enumerate()
         .filter_map(|(number, key)| {
@@ -175,5 +175,89 @@ pub(in crate::plan) fn questions(
                 ),
             })
         })
-        .collect()
+        .collect();
+    all.extend(outbound(draft, copies));
+    all
+}
+
+/// The questions about foreign keys of columns that change to columns that stay as they are.
+fn outbound(draft: &Draft<'_>, copies: &BTreeMap<QName, String>) -> Vec<Question> {
+    let mut all = Vec::new();
+    for (table, columns) in &draft.retypes {
+        let Some(own) = copies.get(table) else {
+            continue;
+        };
+        let table = &draft.catalog.tables[table];
+        for key in &table.constraints {
+            let Some(to) = key.references.as_ref() else {
+                continue;
+            };
+            let changed = columns.iter().find(|r| key.columns.contains(&r.column));
+            let Some(changed) = changed else {
+                continue;
+            };
+            let theirs = draft.retypes.get(to).map_or(&[][..], Vec::as_slice);
+            if references(key, theirs) || has_word(&key.definition, &["PERIOD"]) {
+                continue;
+            }
+            let copy = format!("pgshift_to_{}_{}", own, all.len() + 1);
+            let names: Vec<String> = key
+                .columns
+                .iter()
+                .map(|n| Inbound::name_of(columns, Side::New, n).unwrap_or_else(|| n.clone()))
+                .map(|n| ident(&n))
+                .collect();
+            let referenced = referenced(&key.definition);
+            let list: Vec<String> = referenced.iter().map(|n| ident(n)).collect();
+            let list = list.join(", ");
+            all.push(Question {
+                table: table.name.clone(),
+                oid: table.oid,
+                name: key.name.clone(),
+                statements: vec![
+                    columns_of(&copy, to, &referenced),
+                    format!("ALTER TABLE pg_temp.{} ADD UNIQUE ({list})", ident(&copy)),
+                    format!(
+                        "ALTER TABLE pg_temp.{} ADD FOREIGN KEY ({}) REFERENCES pg_temp.{} ({list})",
+                        ident(own),
+                        names.join(", "),
+                        ident(&copy),
+                    ),
+                ],
+                span: changed.span,
+                why: format!(
+                    "foreign key {} of {} cannot lead from the new type to {} of {to}",
+                    key.name,
+                    table.name,
+                    referenced.join(", ")
+                ),
+                help: format!(
+                    "change the type of {} of {to} with `-- pgshift: option cascade=true`, which \
+                     takes {} along, or both in one file; or drop the foreign key in an earlier \
+                     migration",
+                    referenced.join(", "),
+                    changed.column
+                ),
+            });
+        }
+    }
+    all
+}
+
+/// Makes a temporary table of these columns of another one, which needs no right to read that.
+fn columns_of(copy: &str, of: &QName, columns: &[String]) -> String {
+    let names: Vec<String> = columns.iter().map(|name| literal(name)).collect();
+    let body = format!(
+        "\nBEGIN\n  EXECUTE (SELECT format('CREATE TEMP TABLE %I (%s)', {}, string_agg(format(\
+         '%I %s%s', a.attname, format_type(a.atttypid, a.atttypmod), (SELECT format(\
+         ' COLLATE %I.%I', n.nspname, c.collname) FROM pg_catalog.pg_collation c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace WHERE c.oid = a.attcollation \
+         AND c.collname <> 'default')), ', '))\n    \
+         FROM pg_catalog.pg_attribute a\n    \
+         WHERE a.attrelid = {}::regclass AND a.attname IN ({}) AND NOT a.attisdropped);\nEND\n",
+        literal(copy),
+        literal(&qname(of)),
+        names.join(", ")
+    );
+    format!("DO {}", dollar(&body))
 }

@@ -172,6 +172,7 @@ fn merge(mut one: Step, other: Step) -> Step {
             add_lock(&mut one.locks, lock);
         }
         one.relies.extend(other.relies);
+        one.before_try.extend(other.before_try);
         for note in other.notes {
             if !one.notes.contains(&note) {
                 one.notes.push(note);
