@@ -136,6 +136,12 @@ pub enum Event {
         /// Its size in blocks now.
         blocks: i64,
     },
+    /// A snapshot older than a whole pass keeps the dead rows of a striped backfill from being
+    /// pruned: while that is so, its blocks are done in one pass.
+    PruningHeld {
+        /// The relation.
+        relation: String,
+    },
     /// A verify ended.
     Verified {
         /// The table.
@@ -336,6 +342,7 @@ impl Event {
             Self::ChunkRetried { .. } => "chunk_retried",
             Self::RowFailed { .. } => "row_failed",
             Self::ScanRestarted { .. } => "scan_restarted",
+            Self::PruningHeld { .. } => "pruning_held",
             Self::Verified { .. } => "verified",
             Self::VerifyResumed { .. } => "verify_resumed",
             Self::Sampled { .. } => "sampled",

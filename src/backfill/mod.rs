@@ -6,12 +6,14 @@ pub mod ranges;
 pub mod sample;
 pub mod sizer;
 pub mod spec;
+pub mod stripes;
 pub mod verify;
 
 pub use pace::Pace;
 pub use ranges::{BlockRange, split_blocks, watermark};
 pub use sizer::{CHUNK_TARGET, ChunkSizer};
 pub use spec::{BackfillSpec, KeyColumn, Strategy, Verb};
+pub use stripes::{Horizon, Stripe, Stripes, Window};
 pub use verify::{Side, VerifySpec};
 
 use std::time::Duration;

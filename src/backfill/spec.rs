@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Stripes;
 use crate::catalog::QName;
 use crate::sql::quote::{ident, qname};
 
@@ -62,6 +63,9 @@ pub struct BackfillSpec {
     pub need: Option<String>,
     /// How the rows are walked.
     pub strategy: Strategy,
+    /// The passes over each part of the table; one where `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stripes: Option<Stripes>,
     /// Rows a chunk, fixed by the author; adaptive where `None`.
     pub batch: Option<u32>,
     /// Concurrent workers, by the author.
@@ -76,7 +80,10 @@ pub struct BackfillSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bounds {
     /// Blocks: `$1` and `$2` are the TIDs `(lo,0)` and `(hi,0)` as text.
-    Blocks,
+    Blocks {
+        /// Of these the rows of one stripe: `$3` is the mask and `$4` the number, as text.
+        striped: bool,
+    },
     /// One row version: `$1` is its TID as text.
     Row,
     /// Keys: after the key in the first parameters, if `after`; up to the key in the last ones, if
@@ -127,11 +134,17 @@ impl BackfillSpec {
     fn bounds(&self, bounds: Bounds) -> Vec<String> {
         let ctid = format!("{}.ctid", ident(&self.alias));
         match bounds {
-            Bounds::Blocks => {
-                vec![
+            Bounds::Blocks { striped } => {
+                let mut all = vec![
                     format!("{ctid} >= $1::text::tid"),
                     format!("{ctid} < $2::text::tid"),
-                ]
+                ];
+                if striped {
+                    all.push(format!(
+                        "(pg_catalog.hashtid({ctid}) & $3::text::int4) = $4::text::int4"
+                    ));
+                }
+                all
             }
             Bounds::Row => vec![format!("{ctid} = $1::text::tid")],
             Bounds::Keys { after, upto } => {
@@ -179,7 +192,9 @@ impl BackfillSpec {
     /// The bounds of a whole scan's chunks, for showing the statement in a plan.
     pub fn shown_bounds(&self) -> Bounds {
         match self.strategy {
-            Strategy::Ctid => Bounds::Blocks,
+            Strategy::Ctid => Bounds::Blocks {
+                striped: self.stripes.is_some(),
+            },
             Strategy::Keyset { .. } => Bounds::Keys {
                 after: true,
                 upto: true,
@@ -272,6 +287,7 @@ mod tests {
             condition: Some("total > 0 -- paid".into()),
             need: Some("total_cents IS NULL".into()),
             strategy,
+            stripes: None,
             batch: None,
             workers: None,
             search_path: "\"public\"".into(),
@@ -297,10 +313,24 @@ mod tests {
     #[test]
     fn a_ctid_chunk_keeps_the_authors_text_and_bounds_it() {
         let spec = spec(Strategy::Ctid);
-        insta::assert_snapshot!(spec.chunk_sql(&spec.table, Bounds::Blocks), @r#"
+        insta::assert_snapshot!(spec.chunk_sql(&spec.table, Bounds::Blocks { striped: false }), @r#"
         UPDATE ONLY "public"."orders" AS "orders" SET total_cents = round(total * 100)::bigint
          WHERE (total > 0 -- paid
         ) AND (total_cents IS NULL) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid
+        "#);
+    }
+
+    #[test]
+    fn a_striped_chunk_takes_the_rows_of_one_hash() {
+        let mut spec = spec(Strategy::Ctid);
+        spec.condition = None;
+        spec.stripes = Some(Stripes {
+            count: 4,
+            window: 100,
+        });
+        insta::assert_snapshot!(spec.chunk_sql(&spec.table, spec.shown_bounds()), @r#"
+        UPDATE ONLY "public"."orders" AS "orders" SET total_cents = round(total * 100)::bigint
+         WHERE (total_cents IS NULL) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid AND (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4
         "#);
     }
 

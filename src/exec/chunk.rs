@@ -9,9 +9,9 @@ use tokio_postgres::types::ToSql;
 
 use super::session::Session;
 use crate::backfill::sizer::server_time;
-use crate::backfill::spec::Bounds;
+use crate::backfill::spec::{Bounds, tid};
 use crate::backfill::{
-    BackfillSpec, CHUNK_IDLE_TIMEOUT, CHUNK_LOCK_TIMEOUT, ChunkFailure, judge_chunk_failure,
+    BackfillSpec, CHUNK_IDLE_TIMEOUT, CHUNK_LOCK_TIMEOUT, ChunkFailure, Stripe, judge_chunk_failure,
 };
 use crate::catalog::QName;
 use crate::error::{Error, Result};
@@ -29,8 +29,16 @@ pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Which rows a chunk covers and how the checkpoint moves when it commits.
 #[derive(Debug, Clone)]
 pub(super) enum Span {
-    /// Blocks `lo..hi` of a range; `last` where the range ends there.
-    Blocks { lo: i64, hi: i64, last: bool },
+    /// Blocks `lo..hi` of a range, or one stripe of them.
+    Blocks {
+        lo: i64,
+        hi: i64,
+        stripe: Option<Stripe>,
+        /// The first block that is not done when it commits.
+        next: i64,
+        /// Then the range is done.
+        last: bool,
+    },
     /// Keys after `after` up to `upto`; the last chunk has no upper key.
     Keys {
         after: Option<Vec<String>>,
@@ -41,7 +49,9 @@ pub(super) enum Span {
 impl Span {
     fn bounds(&self) -> Bounds {
         match self {
-            Self::Blocks { .. } => Bounds::Blocks,
+            Self::Blocks { stripe, .. } => Bounds::Blocks {
+                striped: stripe.is_some(),
+            },
             Self::Keys { after, upto } => Bounds::Keys {
                 after: after.is_some(),
                 upto: upto.is_some(),
@@ -51,11 +61,10 @@ impl Span {
 
     fn params(&self) -> Vec<String> {
         match self {
-            Self::Blocks { lo, hi, .. } => {
-                vec![
-                    crate::backfill::spec::tid(*lo),
-                    crate::backfill::spec::tid(*hi),
-                ]
+            Self::Blocks { lo, hi, stripe, .. } => {
+                let mut params = vec![tid(*lo), tid(*hi)];
+                params.extend(stripe.iter().flat_map(|stripe| stripe.params()));
+                params
             }
             Self::Keys { after, upto } => after.iter().chain(upto).flatten().cloned().collect(),
         }
@@ -243,13 +252,20 @@ async fn commit(
     let (run, ordinal, rows) = (place.session.run_id(), place.ordinal as i32, rows as i64);
     let worked_ms = worked.as_secs_f64() * 1000.0;
     let advanced = match span {
-        Span::Blocks { hi, last, .. } => {
+        Span::Blocks { next, last, .. } => {
             let advance = client
                 .prepare_cached(ADVANCE_BLOCKS_SQL)
                 .await
                 .map_err(from_pg)?;
-            let params: [&(dyn ToSql + Sync); 7] =
-                [&run, &ordinal, &place.range_no, hi, last, &rows, &worked_ms];
+            let params: [&(dyn ToSql + Sync); 7] = [
+                &run,
+                &ordinal,
+                &place.range_no,
+                next,
+                last,
+                &rows,
+                &worked_ms,
+            ];
             fault::around(Write::Chunk, advance_and_commit(client, &advance, &params)).await?
         }
         Span::Keys { upto, .. } => {

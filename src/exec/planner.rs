@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lint::rules;
 use crate::migration::Migration;
 use crate::pg::catalog::{Wanted, load, load_objects};
+use crate::pg::probes::shared_buffers;
 use crate::plan::{self, Draft, PLAN_FORMAT, Plan};
 
 /// Loads the part of the catalog that a migration names.
@@ -64,6 +65,7 @@ pub async fn plan_with(
     let draft = Draft::new(migration, &catalog)?;
     let mut probed = probe::ask(client, &draft).await?;
     probed.duty = Some(settings.limits.duty);
+    probed.shared_buffers = Some(shared_buffers(client).await?);
     let mut plan = plan::build(&draft, &probed)?;
     if let Some(unknown) = unknown {
         plan.warnings.push(sizes_warning(&unknown));

@@ -159,6 +159,9 @@ pub struct BackfillOptions {
     pub strategy: Option<Strategy>,
     /// Whether triggers keep old and new columns in step.
     pub sync: Option<bool>,
+    /// Passes over each part of the table: a power of two.
+    #[serde(default)]
+    pub stripes: Option<u16>,
 }
 
 /// Options of a whole file.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::directive::Arg;
 use super::{BackfillOptions, FileOptions, Strategy};
+use crate::backfill::stripes::MOST_STRIPES;
 use crate::sql::{Diagnostic, Span};
 use crate::throttle::limits::{KEYS, Key, Limits};
 
@@ -56,6 +57,15 @@ pub(super) const BACKFILL: &[Known<BackfillOptions>] = &[
                 _ => None,
             };
             o.sync.is_some()
+        },
+    },
+    Known {
+        name: "stripes",
+        expects: "a power of two from 1 (off) to 64, for example stripes=4",
+        set: |o, v| {
+            let able = |n: &u16| n.is_power_of_two() && *n <= MOST_STRIPES;
+            o.stripes = v.parse().ok().filter(able);
+            o.stripes.is_some()
         },
     },
 ];

@@ -23,6 +23,7 @@ pub use pgbouncer::{Console, Queues};
 pub use sessions::{Blocked, Blocker, blocked_by, blockers_of, would_block};
 
 use super::read::{failed, get, seconds};
+use crate::backfill::Horizon;
 use crate::error::{Error, Result};
 
 async fn query(
@@ -188,6 +189,34 @@ pub async fn oldest_snapshot_age(client: &Client) -> Result<Option<OldestSnapsho
     }))
 }
 
+/// A session holds dead rows by its snapshot, and by its transaction's id between statements too.
+/// Both are shown to every role. VACUUM holds back nothing; sessions without a database are
+/// walsenders, whose xmin (`hot_standby_feedback`) holds back every database.
+const HORIZON: &str = "
+SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next,
+       greatest(
+           (SELECT max(greatest(age(a.backend_xmin), age(a.backend_xid))) FROM pg_stat_activity a
+            WHERE a.pid <> pg_backend_pid() AND coalesce(a.datname = current_database(), true)
+              AND a.pid NOT IN (SELECT v.pid FROM pg_stat_progress_vacuum v)),
+           (SELECT max(age(p.transaction)) FROM pg_prepared_xacts p
+            WHERE p.database = current_database()),
+           (SELECT max(age(s.xmin)) FROM pg_replication_slots s), 0)::bigint AS age";
+
+/// How far back this database's sessions, prepared transactions and slots keep dead rows from
+/// being pruned.
+///
+/// # Errors
+/// A lost connection.
+pub async fn horizon(client: &Client) -> Result<Horizon> {
+    let row = query_one(client, "pg_stat_activity", HORIZON, &[]).await?;
+    let next: i64 = get(&row, "next")?;
+    let age: i64 = get(&row, "age")?;
+    Ok(Horizon {
+        next,
+        oldest: next - age,
+    })
+}
+
 /// The storage of a relation at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RelationState {
@@ -217,6 +246,19 @@ pub async fn relation_state(client: &Client, oid: u32) -> Result<Option<Relation
     Ok(get::<Option<u32>>(&row, "filenode")?
         .zip(get::<Option<i64>>(&row, "blocks")?)
         .map(|(filenode, blocks)| RelationState { filenode, blocks }))
+}
+
+/// `shared_buffers` in blocks.
+///
+/// # Errors
+/// A lost connection.
+pub async fn shared_buffers(client: &Client) -> Result<i64> {
+    let sql = "SELECT pg_size_bytes(current_setting('shared_buffers'))
+                      / current_setting('block_size')::bigint AS blocks";
+    get(
+        &query_one(client, "shared_buffers", sql, &[]).await?,
+        "blocks",
+    )
 }
 
 /// The server's clock.

@@ -105,6 +105,8 @@ pub struct Probed {
     pub retypes: BTreeMap<QName, retype::question::Answer>,
     /// Comments of foreign keys that reference such columns, by table and name.
     pub key_comments: BTreeMap<(QName, String), String>,
+    /// `shared_buffers` in blocks; `None` where it was not asked for.
+    pub shared_buffers: Option<i64>,
     /// The checks ran on the server; false where the role may not make temporary tables.
     pub checked: bool,
 }

@@ -270,7 +270,13 @@ fn runs(work: &Work) -> String {
 
 fn runs_backfill(spec: &BackfillSpec) -> String {
     let walk = match &spec.strategy {
-        Strategy::Ctid => "over the table's blocks in order".to_owned(),
+        Strategy::Ctid => match spec.stripes {
+            Some(stripes) => format!(
+                "over the table's blocks in order, in {} stripes",
+                stripes.count
+            ),
+            None => "over the table's blocks in order".to_owned(),
+        },
         Strategy::Keyset { key } => {
             let key: Vec<_> = key.iter().map(|k| line(&k.name)).collect();
             format!("over the key ({}) in order", key.join(", "))

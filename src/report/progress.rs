@@ -113,6 +113,11 @@ pub fn describe(event: &Event) -> Option<String> {
             line(relation),
             counted(*blocks, "block")
         ),
+        Event::PruningHeld { relation } => format!(
+            "an old snapshot keeps dead rows of {} from being pruned: while it lasts, blocks are \
+             done in one pass, and the table grows as by a plain UPDATE",
+            line(relation)
+        ),
         Event::Verified {
             table, wrong: 0, ..
         } => format!("verified {}: every row is right", line(table)),

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::Object;
 
 use super::Job;
-use crate::backfill::{ChunkFailure, ChunkSizer};
+use crate::backfill::{ChunkFailure, ChunkSizer, Horizon, Window};
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::exec::chunk::{self, Done, Outcome, Place, RowByRow, Span};
+use crate::exec::control::Seat;
 use crate::exec::lock;
+use crate::pg::probes;
 use crate::store::checkpoints::{self, Checkpoint};
 
 /// WAL that a chunk should not exceed: an application's COMMIT behind it flushes it too.
@@ -29,6 +31,20 @@ const CUT_SHORT: u32 = 4;
 const CUT_EARLIEST: Duration = Duration::from_millis(80);
 /// SQLSTATE `query_canceled`, of a `statement_timeout` for one.
 const TIMED_OUT: &str = "57014";
+
+/// The walk of one worker over a range of blocks.
+struct Walk<'a> {
+    client: &'a Object,
+    range: &'a Checkpoint,
+    begun: Instant,
+    seat: Seat<'a>,
+    /// Sizes of chunks that take all rows of their blocks, and of those that take one stripe: a
+    /// block costs far less there.
+    of_all: ChunkSizer,
+    of_stripe: ChunkSizer,
+    /// The working time of the chunk before.
+    worked: Duration,
+}
 
 impl Job<'_> {
     fn place<'p>(&'p self, range: &'p Checkpoint) -> Place<'p> {
@@ -49,43 +65,103 @@ impl Job<'_> {
         range: &Checkpoint,
         begun: Instant,
     ) -> Result<()> {
-        let place = self.place(range);
-        let seat = self.control.seat();
         let target = self.session.ctx.settings.chunk_target;
         let fixed = self.spec.batch.map(|rows| self.blocks_for(range, rows));
-        let mut sizer = sizer(fixed, FIRST_BLOCKS, MOST_BLOCKS, target);
+        let sizer = |times: u64| {
+            let fixed = fixed.map(|blocks| blocks * times);
+            sizer(fixed, FIRST_BLOCKS * times, MOST_BLOCKS, target)
+        };
+        let stripes = self.spec.stripes;
+        let mut walk = Walk {
+            client,
+            range,
+            begun,
+            seat: self.control.seat(),
+            of_all: sizer(1),
+            of_stripe: sizer(stripes.map_or(1, |s| s.count.into())),
+            worked: Duration::ZERO,
+        };
         let mut next = range.blocks.next;
-        let hi = range.blocks.hi;
-        let mut worked = Duration::ZERO;
-        while next < hi {
-            let part = seat.gate(worked).await?;
+        let (mut held, mut told) = (false, false);
+        let mut before = self.horizon(client).await?;
+        while next < range.blocks.hi {
+            let mut window = Window::new(stripes, next, range.blocks.hi, held);
+            let mut counted = 0;
+            loop {
+                if !self.pass(&mut walk, window, &mut counted).await? {
+                    return Ok(());
+                }
+                let now = self.horizon(client).await?;
+                held = now
+                    .zip(before)
+                    .is_some_and(|(now, before)| now.holds_back_since(before));
+                before = now;
+                if held && !told {
+                    let relation = range.name.to_string();
+                    self.session.event(&Event::PruningHeld { relation }).await?;
+                    told = true;
+                }
+                if !window.advance(held) {
+                    break;
+                }
+            }
+            next = window.hi;
+        }
+        Ok(())
+    }
+
+    /// Where transaction ids stand, which matters to a striped scan only.
+    async fn horizon(&self, client: &Object) -> Result<Option<Horizon>> {
+        match self.spec.stripes {
+            Some(_) => probes::horizon(client).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// One pass over a window, of which `counted` blocks are in the tally; false where the workers
+    /// are to put their ranges down.
+    async fn pass(&self, walk: &mut Walk<'_>, window: Window, counted: &mut i64) -> Result<bool> {
+        let place = self.place(walk.range);
+        let target = self.session.ctx.settings.chunk_target;
+        let stripe = window.stripe();
+        let sizer = match stripe {
+            Some(_) => &mut walk.of_stripe,
+            None => &mut walk.of_all,
+        };
+        let mut next = window.lo;
+        while next < window.hi {
+            let part = walk.seat.gate(walk.worked).await?;
             sizer.aim(target.mul_f64(part));
             if self.regroup.load(Ordering::Relaxed) {
-                return Ok(());
+                return Ok(false);
             }
-            let end = (next + i64::try_from(sizer.size()).unwrap_or(1)).min(hi);
+            let end = (next + i64::try_from(sizer.size()).unwrap_or(1)).min(window.hi);
             let units = (end - next) as u64;
             let span = Span::Blocks {
                 lo: next,
                 hi: end,
-                last: end == hi,
+                stripe,
+                next: window.done_below(end),
+                last: window.done_below(end) == walk.range.blocks.hi,
             };
             match self
-                .attempt(client, &place, &span, units, &mut sizer)
+                .attempt(walk.client, &place, &span, units, sizer)
                 .await?
             {
                 Some(done) => {
+                    let covered = window.covered(end);
                     self.tally
                         .blocks_done
-                        .fetch_add(end - next, Ordering::Relaxed);
-                    self.learn(done, units, &mut sizer, begun);
-                    worked = done.worked;
+                        .fetch_add(covered - *counted, Ordering::Relaxed);
+                    *counted = covered;
+                    self.learn(done, units, sizer, walk.begun);
+                    walk.worked = done.worked;
                     next = end;
                 }
-                None => worked = Duration::ZERO,
+                None => walk.worked = Duration::ZERO,
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     pub(super) async fn keys(

@@ -3,11 +3,12 @@
 mod checks;
 mod predicates;
 mod strategy;
+mod stripes;
 
 use std::collections::BTreeMap;
 
 use crate::backfill::verify::{Assigned, Back};
-use crate::backfill::{BackfillSpec, Verb, VerifySpec, spec::paren};
+use crate::backfill::{BackfillSpec, Strategy, Verb, VerifySpec, spec::paren};
 use crate::catalog::{QName, Table};
 use crate::error::{Error, Result};
 use crate::sql::Span;
@@ -343,6 +344,18 @@ impl Decider<'_, '_> {
                     .to_owned(),
             );
         }
+        let choice = stripes::choose(&stripes::Facts {
+            table,
+            buffers: self.probed.shared_buffers,
+            workers: statement.options.workers.unwrap_or(1),
+            able: strategy == Strategy::Ctid && need.is_some() && !statement.delete,
+            wanted: statement.options.stripes,
+        });
+        let choice = choice.map_err(|(why, way)| {
+            let why = format!("{}: {why}", table.name);
+            self.draft.refused(span, why, way)
+        })?;
+        notes.extend(choice.reason);
         let spec = BackfillSpec {
             table: statement.table.clone(),
             alias: statement.alias.clone(),
@@ -366,6 +379,7 @@ impl Decider<'_, '_> {
             condition: condition.clone(),
             need,
             strategy,
+            stripes: choice.stripes,
             batch: statement.options.batch,
             workers: statement.options.workers,
             search_path: search_path(self.draft),

@@ -524,6 +524,7 @@ pub(super) fn swapped<'d>(
         answer: answer(draft, probed, table, columns)?,
         all: &draft.retypes,
         major: draft.catalog.major(),
+        role: &draft.catalog.role,
         migration: &draft.migration.id,
         line,
     })

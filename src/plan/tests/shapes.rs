@@ -38,7 +38,7 @@ sync | create the sync trigger of public.orders
     DROP FUNCTION IF EXISTS "pgshift"."sync_orders_32b6ff37"()
 backfill | backfill public.orders
   UPDATE ONLY "public"."orders" AS "orders" SET "cents" = round(total * 100)::bigint
-     WHERE ("orders"."cents" IS NULL AND ((round(total * 100)::bigint) IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid
+     WHERE ("orders"."cents" IS NULL AND ((round(total * 100)::bigint) IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid AND (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4
 validate | create index by_cents on orders
   (alone) CREATE INDEX CONCURRENTLY by_cents ON orders (cents)
   < drop index public.by_cents
@@ -128,7 +128,7 @@ sync | create the sync trigger of public.orders
     DROP FUNCTION IF EXISTS "pgshift"."sync_orders_32b6ff37"()
 backfill | backfill public.orders
   UPDATE ONLY "public"."orders" AS "orders" SET "slug" = lower(email)
-     WHERE ("orders"."slug" IS NULL AND ((lower(email)) IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid
+     WHERE ("orders"."slug" IS NULL AND ((lower(email)) IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid AND (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4
 backfill | delete from public.users
   DELETE FROM ONLY "public"."users" AS "users" WHERE (name IS NULL) AND ("users"."id") > ($1::text::bigint) AND ("users"."id") <= ($2::text::bigint)
   no way back: deleted rows are not kept
@@ -226,10 +226,10 @@ sync | create the sync trigger of public.orders
     DROP FUNCTION IF EXISTS "pgshift"."sync_orders_32b6ff37"()
 backfill | backfill public.orders
   UPDATE ONLY "public"."orders" AS "orders" SET "size" = 'big'
-     WHERE (total > 100 OR note = 'big') AND ("orders"."size" IS NULL AND (('big') IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid
+     WHERE (total > 100 OR note = 'big') AND ("orders"."size" IS NULL AND (('big') IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid AND (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4
 backfill | backfill public.orders
   UPDATE ONLY "public"."orders" AS "orders" SET "size" = 'small'
-     WHERE ("orders"."size" IS NULL AND (('small') IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid
+     WHERE ("orders"."size" IS NULL AND (('small') IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid AND (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4
 verify | verify every row of public.orders
   (("orders"."size" IS NOT DISTINCT FROM CAST(('big') AS text)) OR ((('big') IS NOT NULL) IS NOT TRUE AND ("orders"."size" IS NOT DISTINCT FROM CAST(('small') AS text)))) IS NOT TRUE of total > 100 OR note = 'big'
 verify | verify every row of public.orders
@@ -277,7 +277,7 @@ sync | create the sync trigger of public.orders
     DROP FUNCTION IF EXISTS "pgshift"."sync_orders_32b6ff37"()
 backfill | backfill public.orders
   UPDATE ONLY "public"."orders" AS "orders" SET "cents" = total
-     WHERE ("orders"."cents" IS NULL AND ((total) IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid
+     WHERE ("orders"."cents" IS NULL AND ((total) IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid AND (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4
 verify | verify every row of public.orders
   (("orders"."cents" IS NOT DISTINCT FROM CAST((total) AS bigint)) OR (("orders"."cents" IS NOT NULL) AND EXISTS (SELECT 1 FROM (SELECT "orders"."cents" AS "cents", "orders"."total" AS "total") AS "orders" WHERE "orders"."total" IS NOT DISTINCT FROM CAST((cents) AS numeric(10,2))))) IS NOT TRUE of all
 contract | verify every row of public.orders

@@ -187,6 +187,7 @@ impl State {
             }
             Event::TookOver { .. }
             | Event::BlockersCancelled { .. }
+            | Event::PruningHeld { .. }
             | Event::VerifyResumed { .. }
             | Event::Sampled { .. }
             | Event::Repaired { .. }

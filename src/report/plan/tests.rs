@@ -63,6 +63,7 @@ fn backfill(strategy: Strategy) -> BackfillSpec {
         condition: None,
         need: Some("total_cents IS NULL".into()),
         strategy,
+        stripes: None,
         batch: None,
         workers: None,
         search_path: "\"public\"".into(),

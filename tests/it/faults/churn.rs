@@ -40,7 +40,8 @@ impl Vacuum {
 /// Runs a backfill under writes, with these statements in the middle of it, one after the other.
 async fn survives(name: &str, options: &[&str], faults: &[&str], restarts: bool) {
     let setup = format!("{}; {}", orders(ROWS), audit("orders"));
-    let scene = Scene::new(name, &setup, TOTAL_CENTS).await;
+    let striped = TOTAL_CENTS.replace("-- pgshift: backfill", "-- pgshift: backfill stripes=4");
+    let scene = Scene::new(name, &setup, &striped).await;
     let load = scene.old_application(120, u64::from(ROWS));
     let vacuum = Vacuum::start(&scene).await;
     let apply = scene.spawn(&[&["apply", "--duty", "0.15"], options].concat());

@@ -23,6 +23,7 @@ mod signals;
 mod slots;
 mod standbys;
 mod storm;
+mod striped;
 mod timeouts;
 
 use std::time::{Duration, Instant};
