@@ -372,7 +372,10 @@ async fn what_cannot_be_done_is_refused() {
             g int GENERATED ALWAYS AS (n + 1) STORED, r int4range, seen int, p point,
             EXCLUDE USING gist (r WITH &&));
         CREATE MATERIALIZED VIEW v AS SELECT seen FROM t;
-        CREATE TABLE ps (u int REFERENCES users) PARTITION BY RANGE (u);";
+        CREATE TABLE ps (u int REFERENCES users) PARTITION BY RANGE (u);
+        CREATE TABLE off (id int PRIMARY KEY);
+        CREATE TABLE unchecked (off int CONSTRAINT of_off REFERENCES off);
+        ALTER TABLE unchecked DISABLE TRIGGER ALL;";
     for (name, file, words) in [
         (
             "generated",
@@ -397,6 +400,16 @@ async fn what_cannot_be_done_is_refused() {
                 "is partitioned",
                 ":1:19",
             ],
+        ),
+        (
+            "disabled",
+            "ALTER TABLE off ALTER id TYPE bigint;",
+            &["triggers of foreign key of_off of unchecked are disabled"],
+        ),
+        (
+            "disabled2",
+            "ALTER TABLE unchecked ALTER off TYPE bigint;",
+            &["triggers of foreign key of_off of unchecked are disabled"],
         ),
         (
             "zone",

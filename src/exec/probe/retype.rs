@@ -20,6 +20,18 @@ use crate::sql::quote::ident;
 /// The answer about one table, in the transaction of all questions.
 pub(super) async fn ask(client: &Client, draft: &Draft<'_>, question: &Question) -> Result<Answer> {
     let table = &draft.catalog.tables[&question.table];
+    let names: Vec<&str> = question.columns.iter().map(|c| c.column.as_str()).collect();
+    if let Some((key, of)) = details::disabled_key(client, table.oid, &names).await? {
+        return Err(draft.refused(
+            question.span(),
+            format!(
+                "triggers of foreign key {key} of {of} are disabled, or fire by the role of \
+                 replication: those of a new key would not be"
+            ),
+            "ALTER TABLE … ENABLE TRIGGER ALL first, on both tables, or drop that foreign key in an \
+             earlier migration and add it again in a later one",
+        ));
+    }
     let mut answer = copied(client, draft, question, table.oid).await?;
     if table.kind == RelKind::Partitioned {
         answer.nodes = ask_partitions(client, draft, question, table, &answer).await?;

@@ -247,6 +247,37 @@ pub async fn conversion(
     })
 }
 
+/// A foreign key of these columns of a table, or to them, of which a trigger is disabled or fires in
+/// other roles of replication, and the table that has it.
+///
+/// # Errors
+/// What the server or the connection gave.
+pub async fn disabled_key(
+    client: &Client,
+    table: u32,
+    columns: &[&str],
+) -> Result<Option<(String, String)>> {
+    const DISABLED: &str = "
+        SELECT k.conname::text AS name, k.conrelid::regclass::text AS table_name
+        FROM pg_trigger t
+        JOIN pg_constraint k ON k.oid = t.tgconstraint AND k.contype = 'f'
+        JOIN pg_attribute a ON a.attrelid = $1 AND a.attname = ANY ($2::text[])
+         AND ((k.conrelid = $1 AND a.attnum = ANY (k.conkey))
+              OR (k.confrelid = $1 AND a.attnum = ANY (k.confkey)))
+        WHERE t.tgisinternal AND t.tgenabled <> 'O'
+        ORDER BY 2, 1 LIMIT 1";
+    let of: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+        [(&table, Type::OID), (&columns, Type::TEXT_ARRAY)];
+    let rows = client
+        .query_typed(DISABLED, &of)
+        .await
+        .map_err(|e| failed("cannot read the triggers of foreign keys", e))?;
+    let key = rows
+        .first()
+        .map(|row| Ok((get(row, "name")?, get(row, "table_name")?)));
+    key.transpose()
+}
+
 /// The comment of a constraint.
 ///
 /// # Errors
