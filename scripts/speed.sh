@@ -44,6 +44,7 @@ if [[ $(id -u) == 0 ]]; then
     server=(setpriv --reuid="$user" --regid="$(id -g "$user")" --clear-groups --)
     chown "$user" "$work/server"
 fi
+# shellcheck disable=SC2317  # the trap calls it
 stop() {
     (cd "$work/server" && "${server[@]}" "$bin/pg_ctl" -D "$work/server/data" -m immediate -w stop) >/dev/null 2>&1 || true
     rm -rf "$work"
