@@ -160,12 +160,10 @@ impl<'d> Swapped<'d> {
         format!("{}.{}", ident(&self.table.name.schema), ident(name))
     }
 
-    fn there(self) -> Vec<String> {
-        if self.is_tree() {
-            return self.tree_there();
-        }
+    /// Drops the constraints, indexes and statistics that name the columns.
+    pub(super) fn drop_definitions(self) -> Vec<String> {
         let head = self.head();
-        let mut sql = vec![self.lock_sql()];
+        let mut sql = Vec::new();
         for kind in [
             ConstraintKind::ForeignKey,
             ConstraintKind::Check,
@@ -183,6 +181,15 @@ impl<'d> Swapped<'d> {
             sql.push(format!("DROP INDEX {}", self.index_name(&index.name)));
         }
         sql.extend(self.drop_statistics());
+        sql
+    }
+
+    fn there(self) -> Vec<String> {
+        if self.is_tree() {
+            return self.tree_there();
+        }
+        let mut sql = vec![self.lock_sql()];
+        sql.extend(self.drop_definitions());
         sql.extend(self.columns_there());
         sql.extend(self.take_place(Side::New));
         sql.extend(self.index_columns(str::to_owned, |r| (&r.shadow, &r.column)));

@@ -101,24 +101,7 @@ impl<'d> Swapped<'d> {
     /// Drops what a partition alone has on the old column.
     fn let_own_go(self) -> Vec<String> {
         let head = self.head();
-        let mut sql = Vec::new();
-        for kind in [
-            ConstraintKind::ForeignKey,
-            ConstraintKind::Check,
-            ConstraintKind::PrimaryKey,
-            ConstraintKind::Unique,
-        ] {
-            for constraint in self.constraints(kind) {
-                sql.push(format!(
-                    "{head} DROP CONSTRAINT {}",
-                    ident(&constraint.name)
-                ));
-            }
-        }
-        for index in self.plain_indexes() {
-            sql.push(format!("DROP INDEX {}", self.index_name(&index.name)));
-        }
-        sql.extend(self.drop_statistics());
+        let mut sql = self.drop_definitions();
         for retype in self.columns {
             if self.has_not_null(retype) {
                 let column = ident(&retype.column);
