@@ -208,8 +208,8 @@ async fn a_tree_that_others_reference() {
             CREATE POLICY who ON days USING (id > 0);
             DO $$ BEGIN
                 IF current_setting('server_version_num')::int >= 150000 THEN
-                    CREATE PUBLICATION of_days FOR TABLE days (id, day) WHERE (id > 3)
-                        WITH (publish_via_partition_root);
+                    EXECUTE 'CREATE PUBLICATION of_days FOR TABLE days (id, day) WHERE (id > 3)
+                        WITH (publish_via_partition_root)';
                 END IF;
             END $$;",
         file: "ALTER TABLE days ALTER COLUMN id TYPE bigint;",
@@ -230,7 +230,7 @@ async fn a_tree_that_others_reference() {
             CREATE POLICY who ON days USING (id > 0);
             DO $$ BEGIN
                 IF current_setting('server_version_num')::int >= 150000 THEN
-                    ALTER PUBLICATION of_days ADD TABLE days (id, day) WHERE (id > 3);
+                    EXECUTE 'ALTER PUBLICATION of_days ADD TABLE days (id, day) WHERE (id > 3)';
                 END IF;
             END $$;",
         traffic: |n| {

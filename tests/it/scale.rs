@@ -212,8 +212,18 @@ async fn a_long_backfill_leaves_few_rows_of_state() {
     assert!(size < 1 << 20, "{size} bytes of checkpoints");
 }
 
-/// Sessions and transactions of a command, by the database's own account.
+/// Sessions and transactions of a command, by the database's own account: the least of three, as
+/// an autovacuum worker that comes along counts too.
 async fn cost(db: &Db, cli: &Cli, args: &[&str]) -> (i64, i64) {
+    let mut least = (i64::MAX, i64::MAX);
+    for _ in 0..3 {
+        let (sessions, transactions) = cost_once(db, cli, args).await;
+        least = (least.0.min(sessions), least.1.min(transactions));
+    }
+    least
+}
+
+async fn cost_once(db: &Db, cli: &Cli, args: &[&str]) -> (i64, i64) {
     let account = "SELECT ARRAY[sessions, xact_commit + xact_rollback]
                    FROM pg_stat_database WHERE datname = $$NAME$$"
         .replace("NAME", db.name());
