@@ -120,7 +120,7 @@ async fn no_statement_waits_long_for_a_lock_of_a_backfill() {
     let migration = TOTAL_CENTS.replace("-- pgshift: backfill", "-- pgshift: backfill stripes=1");
     let scene = Scene::new("latency", &orders(ROWS), &migration).await;
     scene.done(&["init"]).await;
-    let load = application(&scene, ROWS, 3_000);
+    let load = application(&scene, ROWS, 600);
     let apply = scene.spawn(&["apply"]);
     // Steps before it may queue for longer, see `blockers`.
     scene.backfilling().await;
