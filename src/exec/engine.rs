@@ -360,9 +360,14 @@ impl Engine {
             Err(error) if paused && error.kind() == ErrorKind::Refused => return Ok(None),
             Err(error) => return Err(error),
         };
-        // Whoever had the lease until now may have finished it.
+        // Whoever had the lease until now may have finished it, let go by us or before.
         if store::runs::open_run(&*lease.client, id).await?.is_none() {
-            return Err(nothing_to_resume(id, self.state(id).await?));
+            let state = self.state(id).await?;
+            return if paused {
+                Ok(Some(state))
+            } else {
+                Err(nothing_to_resume(id, state))
+            };
         }
         session::execute(ctx, id, Some(lease)).await?;
         self.state(id).await.map(Some)
