@@ -142,6 +142,15 @@ pub enum Event {
         /// The relation.
         relation: String,
     },
+    /// The table was vacuumed between two chunks.
+    Vacuumed {
+        /// The relation.
+        relation: String,
+        /// Time taken.
+        elapsed_ms: f64,
+        /// False where it was ended before, as somebody waited for its lock or the throttle held.
+        done: bool,
+    },
     /// A verify ended.
     Verified {
         /// The table.
@@ -316,6 +325,7 @@ impl Event {
                 | Self::ChunkDone { .. }
                 | Self::ChunkRetried { .. }
                 | Self::LockTried { .. }
+                | Self::Vacuumed { .. }
         )
     }
 
@@ -343,6 +353,7 @@ impl Event {
             Self::RowFailed { .. } => "row_failed",
             Self::ScanRestarted { .. } => "scan_restarted",
             Self::PruningHeld { .. } => "pruning_held",
+            Self::Vacuumed { .. } => "vacuumed",
             Self::Verified { .. } => "verified",
             Self::VerifyResumed { .. } => "verify_resumed",
             Self::Sampled { .. } => "sampled",

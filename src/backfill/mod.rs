@@ -7,6 +7,7 @@ pub mod sample;
 pub mod sizer;
 pub mod spec;
 pub mod stripes;
+pub mod vacuum;
 pub mod verify;
 
 pub use pace::Pace;
@@ -14,6 +15,7 @@ pub use ranges::{BlockRange, split_blocks, watermark};
 pub use sizer::{CHUNK_TARGET, ChunkSizer};
 pub use spec::{BackfillSpec, KeyColumn, Strategy, Verb};
 pub use stripes::{Horizon, Stripe, Stripes, Window};
+pub use vacuum::Vacuum;
 pub use verify::{Side, VerifySpec};
 
 use std::time::Duration;

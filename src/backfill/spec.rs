@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Stripes;
+use super::{Stripes, Vacuum};
 use crate::catalog::QName;
 use crate::sql::quote::{ident, qname};
 
@@ -66,6 +66,9 @@ pub struct BackfillSpec {
     /// The passes over each part of the table; one where `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stripes: Option<Stripes>,
+    /// How often the table is vacuumed on the way; not at all where `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vacuum: Option<Vacuum>,
     /// Rows a chunk, fixed by the author; adaptive where `None`.
     pub batch: Option<u32>,
     /// Concurrent workers, by the author.
@@ -288,6 +291,7 @@ mod tests {
             need: Some("total_cents IS NULL".into()),
             strategy,
             stripes: None,
+            vacuum: None,
             batch: None,
             workers: None,
             search_path: "\"public\"".into(),

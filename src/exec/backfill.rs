@@ -1,8 +1,9 @@
 //! A backfill step: ranges, workers, restarts of a scan, progress.
 
+mod vacuum;
 mod walk;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use super::ddl::cancel_on_stop;
 use super::session::{Session, done_event, record_done};
 use super::tally::Tally;
 use super::{commit, lock};
+use crate::backfill::vacuum::Extent;
 use crate::backfill::{BackfillSpec, BlockRange, Strategy, split_blocks};
 use crate::catalog::Leaf;
 use crate::error::{Error, Result};
@@ -45,6 +47,12 @@ struct Job<'a> {
     rewritten: Mutex<BTreeSet<u32>>,
     /// The workers are to put their ranges down.
     regroup: AtomicBool,
+    /// Sizes of the leaves (by oid).
+    extents: Mutex<BTreeMap<u32, Extent>>,
+    /// Held while a VACUUM is under way.
+    vacuuming: tokio::sync::Mutex<()>,
+    /// It was said that dead rows cannot be removed.
+    told_held: AtomicBool,
     tally: Tally,
 }
 
@@ -76,6 +84,9 @@ pub(super) async fn run(
         queue: Mutex::default(),
         rewritten: Mutex::default(),
         regroup: AtomicBool::new(false),
+        extents: Mutex::default(),
+        vacuuming: tokio::sync::Mutex::default(),
+        told_held: AtomicBool::new(false),
         tally: Tally {
             rows_before: before.iter().map(|c| c.rows).sum(),
             chunks_before: before.iter().map(|c| c.chunks).sum(),
@@ -136,6 +147,11 @@ impl Job<'_> {
         self.control
             .watch(table.leaves.iter().map(|l| l.oid).collect());
         self.tally.rows_total.store(table.rows, Ordering::Relaxed);
+        let extent = |leaf: &Leaf| Extent {
+            blocks: leaf.blocks,
+            rows: leaf.rows,
+        };
+        *lock(&self.extents) = table.leaves.iter().map(|l| (l.oid, extent(l))).collect();
         let mut known = checkpoints::list(client, self.session.run_id(), self.ordinal).await?;
         // A partition that was detached or dropped takes its rows with it.
         let present: BTreeSet<u32> = table.leaves.iter().map(|l| l.oid).collect();

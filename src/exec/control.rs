@@ -32,6 +32,8 @@ pub(super) struct Control {
 struct State {
     throttle: Throttle,
     holding: Option<(Hold, Instant)>,
+    /// What is done instead of chunks.
+    busy: Option<String>,
     ticked_at: Option<Instant>,
     /// Workers present.
     seats: BTreeSet<u32>,
@@ -47,6 +49,7 @@ impl Control {
             state: Mutex::new(State {
                 throttle: Throttle::new(limits),
                 holding: None,
+                busy: None,
                 ticked_at: None,
                 seats: BTreeSet::new(),
             }),
@@ -171,6 +174,11 @@ impl Control {
         (decision, news)
     }
 
+    /// Says what is done instead of chunks, until it is nothing any more.
+    pub(super) fn busy(&self, what: Option<String>) {
+        self.state().busy = what;
+    }
+
     /// The limits in force.
     pub(super) fn limits(&self) -> Limits {
         self.sampled.limits()
@@ -205,7 +213,8 @@ impl Control {
             held: hold.map(|hold| hold.cause.clone()),
             lost_ms: self.session.ledger.total(),
         };
-        (signals, hold.map(|hold| hold.reason.clone()))
+        let waiting = hold.map(|hold| hold.reason.clone());
+        (signals, waiting.or_else(|| state.busy.clone()))
     }
 
     /// Tells where a backfill or verify stands, with what the throttle has to say of it.

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lint::rules;
 use crate::migration::Migration;
 use crate::pg::catalog::{Wanted, load, load_objects};
-use crate::pg::probes::shared_buffers;
+use crate::pg::probes::{not_vacuumed, shared_buffers};
 use crate::plan::{self, Draft, PLAN_FORMAT, Plan};
 
 /// Loads the part of the catalog that a migration names.
@@ -66,6 +66,13 @@ pub async fn plan_with(
     let mut probed = probe::ask(client, &draft).await?;
     probed.duty = Some(settings.limits.duty);
     probed.shared_buffers = Some(shared_buffers(client).await?);
+    let backfilled = draft.backfills.iter().map(|statement| &statement.table);
+    for table in backfilled.filter_map(|name| catalog.tables.get(name)) {
+        let leaves: Vec<u32> = table.leaves.iter().map(|leaf| leaf.oid).collect();
+        if not_vacuumed(client, &leaves).await? {
+            probed.not_vacuumed.insert(table.name.clone());
+        }
+    }
     let mut plan = plan::build(&draft, &probed)?;
     if let Some(unknown) = unknown {
         plan.warnings.push(sizes_warning(&unknown));

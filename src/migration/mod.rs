@@ -162,6 +162,9 @@ pub struct BackfillOptions {
     /// Passes over each part of the table: a power of two.
     #[serde(default)]
     pub stripes: Option<u16>,
+    /// A VACUUM after each such part of the table, in percent; 0 for none.
+    #[serde(default)]
+    pub vacuum: Option<u8>,
 }
 
 /// Options of a whole file.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::directive::Arg;
 use super::{BackfillOptions, FileOptions, Strategy};
 use crate::backfill::stripes::MOST_STRIPES;
+use crate::backfill::vacuum::MOST_PERCENT;
 use crate::sql::{Diagnostic, Span};
 use crate::throttle::limits::{KEYS, Key, Limits};
 
@@ -66,6 +67,18 @@ pub(super) const BACKFILL: &[Known<BackfillOptions>] = &[
             let able = |n: &u16| n.is_power_of_two() && *n <= MOST_STRIPES;
             o.stripes = v.parse().ok().filter(able);
             o.stripes.is_some()
+        },
+    },
+    Known {
+        name: "vacuum",
+        expects: "off or a percentage from 1% to 50%, for example vacuum=5%",
+        set: |o, v| {
+            let percent = |v: &str| {
+                let percent = v.strip_suffix('%')?.parse().ok()?;
+                (1..=MOST_PERCENT).contains(&percent).then_some(percent)
+            };
+            o.vacuum = if v == "off" { Some(0) } else { percent(v) };
+            o.vacuum.is_some()
         },
     },
 ];

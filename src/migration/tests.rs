@@ -155,7 +155,7 @@ CREATE VIEW v AS SELECT 1
 
 #[test]
 fn reads_options() {
-    let text = "-- pgshift: option lock_timeout=1m30s\n-- pgshift: backfill batch=100 workers=2 strategy=keyset sync=off stripes=1\nUPDATE t SET a = 1;";
+    let text = "-- pgshift: option lock_timeout=1m30s\n-- pgshift: backfill batch=100 workers=2 strategy=keyset sync=off stripes=1 vacuum=5%\nUPDATE t SET a = 1;";
     let migration = read(text).expect("parses");
     assert_eq!(
         migration.options.lock_timeout,
@@ -169,6 +169,7 @@ fn reads_options() {
             strategy: Some(super::Strategy::Keyset),
             sync: Some(false),
             stripes: Some(1),
+            vacuum: Some(5),
         }
     );
     let plain = read("-- pgshift: backfill sync=on\nDELETE FROM t").expect("parses");
@@ -238,7 +239,7 @@ fn refuses_unknown_words() {
 3:4 `pgshift:` this directive says nothing
   help: the directives are expand, backfill, reverse, verify, contract, revert, allow, option
 "#);
-    insta::assert_snapshot!(errors("-- pgshift: backfill btach=1 batch=0 workers=many strategy=rows sync=no batch=5 sync stripes=3\nUPDATE t SET a = 1;"), @r#"
+    insta::assert_snapshot!(errors("-- pgshift: backfill btach=1 batch=0 workers=many strategy=rows sync=no batch=5 sync stripes=3 vacuum=60%\nUPDATE t SET a = 1;"), @r#"
 1:22 `btach` backfill has no option `btach`
   help: did you mean `batch`?
 1:36 `0` `0` is not a value of batch
@@ -257,6 +258,8 @@ fn refuses_unknown_words() {
   help: keep one of them
 1:94 `3` `3` is not a value of stripes
   help: stripes must be a power of two from 1 (off) to 64, for example stripes=4
+1:103 `60%` `60%` is not a value of vacuum
+  help: vacuum must be off or a percentage from 1% to 50%, for example vacuum=5%
 "#);
     insta::assert_snapshot!(errors("-- pgshift: option lock_timout=2s lock_timeout=2 lock_timeout=\"0s\"\nSELECT 1;"), @r#"
 1:20 `lock_timout` the file has no option `lock_timout`

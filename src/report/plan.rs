@@ -289,7 +289,10 @@ fn runs_backfill(spec: &BackfillSpec) -> String {
     let workers = spec.workers.map_or_else(String::new, |n| {
         format!(", {}", counted(i64::from(n), "worker"))
     });
-    format!("a transaction for each chunk, {walk}, {size}{workers}")
+    let vacuum = spec.vacuum.map_or_else(String::new, |v| {
+        format!(", with a VACUUM after each {} % of the table", v.percent)
+    });
+    format!("a transaction for each chunk, {walk}, {size}{workers}{vacuum}")
 }
 
 /// `1.0 GiB, at most 2.0 GiB`

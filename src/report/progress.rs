@@ -118,6 +118,18 @@ pub fn describe(event: &Event) -> Option<String> {
              done in one pass, and the table grows as by a plain UPDATE",
             line(relation)
         ),
+        Event::Vacuumed {
+            relation,
+            elapsed_ms,
+            done,
+        } => {
+            let (table, took) = (line(relation), millis(*elapsed_ms as u64));
+            if *done {
+                format!("vacuumed {table} in {took}")
+            } else {
+                format!("a VACUUM of {table} gave way after {took}: the next one does the rest")
+            }
+        }
         Event::Verified {
             table, wrong: 0, ..
         } => format!("verified {}: every row is right", line(table)),

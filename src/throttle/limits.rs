@@ -152,7 +152,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "max-vacuums",
-        about: "hold while this many VACUUMs work on the table",
+        about: "hold while this many VACUUMs of others work on the table",
         set: |l, v| optional(v, number).map(|n| l.max_vacuums = n),
         get: |l| show(l.max_vacuums),
     },

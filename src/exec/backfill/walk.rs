@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::Object;
 
 use super::Job;
+use super::vacuum::Vacuums;
 use crate::backfill::{ChunkFailure, ChunkSizer, Horizon, Window};
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -44,6 +45,7 @@ struct Walk<'a> {
     of_stripe: ChunkSizer,
     /// The working time of the chunk before.
     worked: Duration,
+    vacuums: Vacuums,
 }
 
 impl Job<'_> {
@@ -80,9 +82,10 @@ impl Job<'_> {
             of_all: sizer(1),
             of_stripe: sizer(stripes.map_or(1, |s| s.count.into())),
             worked: Duration::ZERO,
+            vacuums: self.vacuums(range).await?,
         };
         let mut next = range.blocks.next;
-        let (mut held, mut told) = (false, false);
+        let mut held = false;
         let mut before = self.horizon(client).await?;
         while next < range.blocks.hi {
             let mut window = Window::new(stripes, next, range.blocks.hi, held);
@@ -96,10 +99,8 @@ impl Job<'_> {
                     .zip(before)
                     .is_some_and(|(now, before)| now.holds_back_since(before));
                 before = now;
-                if held && !told {
-                    let relation = range.name.to_string();
-                    self.session.event(&Event::PruningHeld { relation }).await?;
-                    told = true;
+                if held {
+                    self.pruning_held(&range.name).await?;
                 }
                 if !window.advance(held) {
                     break;
@@ -150,13 +151,19 @@ impl Job<'_> {
             {
                 Some(done) => {
                     let covered = window.covered(end);
-                    self.tally
-                        .blocks_done
-                        .fetch_add(covered - *counted, Ordering::Relaxed);
+                    let more = covered - *counted;
+                    self.tally.blocks_done.fetch_add(more, Ordering::Relaxed);
                     *counted = covered;
                     self.learn(done, units, sizer, walk.begun);
                     walk.worked = done.worked;
                     next = end;
+                    let vacuums = &mut walk.vacuums;
+                    // At the end nothing comes that could take the room.
+                    if window.done_below(end) < walk.range.blocks.hi
+                        && self.vacuum_if_due(vacuums, &walk.range.name, more).await?
+                    {
+                        walk.worked = Duration::ZERO;
+                    }
                 }
                 None => walk.worked = Duration::ZERO,
             }
@@ -177,6 +184,7 @@ impl Job<'_> {
         let mut sizer = sizer(fixed, FIRST_ROWS, MOST_ROWS, target);
         let mut cursor = range.cursor.clone();
         let mut worked = Duration::ZERO;
+        let mut vacuums = self.vacuums(range).await?;
         loop {
             let part = seat.gate(worked).await?;
             sizer.aim(target.mul_f64(part));
@@ -198,6 +206,10 @@ impl Job<'_> {
                         return Ok(());
                     }
                     cursor = upto;
+                    let rows = i64::try_from(done.rows).unwrap_or(i64::MAX);
+                    if self.vacuum_if_due(&mut vacuums, &range.name, rows).await? {
+                        worked = Duration::ZERO;
+                    }
                 }
                 None => worked = Duration::ZERO,
             }

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 use tokio_postgres::Client;
-use tokio_postgres::types::{PgLsn, Type};
+use tokio_postgres::types::{PgLsn, ToSql, Type};
 
 use super::super::read::get;
 use super::{query, query_one};
@@ -132,10 +132,47 @@ pub async fn wal_insert_lsn(client: &Client) -> Result<u64> {
     Ok(lsn.into())
 }
 
-/// VACUUMs at work on these relations (oids), automatic or by hand.
+/// True where the role may not vacuum one of these relations (oids): it takes their owner's
+/// rights, the database's owner's, or MAINTAIN (PostgreSQL 17; PostgreSQL docs, VACUUM, "Notes").
+pub async fn not_vacuumed(client: &Client, relations: &[u32]) -> Result<bool> {
+    let sql = "
+        SELECT EXISTS (
+            SELECT FROM pg_class c, pg_database d
+            WHERE c.oid = ANY ($1::oid[]) AND d.datname = current_database()
+              AND NOT pg_has_role(c.relowner, 'USAGE') AND NOT pg_has_role(d.datdba, 'USAGE')
+              AND NOT CASE WHEN current_setting('server_version_num')::int >= 170000
+                           THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE false END) AS barred";
+    let relations: (&(dyn ToSql + Sync), Type) = (&relations, Type::OID_ARRAY);
+    let row = query_one(client, "rights on the table", sql, &[relations]).await?;
+    get(&row, "barred")
+}
+
+/// Gets a session ready for a VACUUM, and gives its server process. Unless it may go at `full`
+/// speed it keeps to the pace of autovacuum (`autovacuum_vacuum_cost_delay`, `…_limit`; -1 stands
+/// for the settings of a VACUUM by hand).
+pub async fn prepare_vacuum(client: &Client, full: bool) -> Result<i32> {
+    let sql = "
+        SELECT set_config('vacuum_cost_delay', CASE
+                   WHEN $1 THEN '0'
+                   WHEN current_setting('autovacuum_vacuum_cost_delay') = '-1'
+                   THEN (SELECT reset_val FROM pg_settings WHERE name = 'vacuum_cost_delay')
+                   ELSE current_setting('autovacuum_vacuum_cost_delay') END, false),
+               set_config('vacuum_cost_limit', CASE
+                   WHEN current_setting('autovacuum_vacuum_cost_limit') = '-1'
+                   THEN (SELECT reset_val FROM pg_settings WHERE name = 'vacuum_cost_limit')
+                   ELSE current_setting('autovacuum_vacuum_cost_limit') END, false),
+               set_config('statement_timeout', '0', false), pg_backend_pid() AS pid";
+    let row = query_one(client, "VACUUM's pace", sql, &[(&full, Type::BOOL)]).await?;
+    get(&row, "pid")
+}
+
+/// VACUUMs of others at work on these relations (oids), automatic or by hand.
 pub async fn vacuums(client: &Client, relations: &[u32]) -> Result<i64> {
-    let sql =
-        "SELECT count(*) AS running FROM pg_stat_progress_vacuum WHERE relid = ANY ($1::oid[])";
+    let sql = "
+        SELECT count(*) AS running FROM pg_stat_progress_vacuum v
+        WHERE v.relid = ANY ($1::oid[]) AND NOT EXISTS (
+            SELECT FROM pg_stat_activity a WHERE a.pid = v.pid
+              AND a.application_name = 'pgshift' AND a.usename = current_user)";
     let row = query_one(
         client,
         "pg_stat_progress_vacuum",

@@ -4,6 +4,7 @@ mod checks;
 mod predicates;
 mod strategy;
 mod stripes;
+mod vacuum;
 
 use std::collections::BTreeMap;
 
@@ -356,6 +357,14 @@ impl Decider<'_, '_> {
             self.draft.refused(span, why, way)
         })?;
         notes.extend(choice.reason);
+        let vacuum = vacuum::choose(&vacuum::Facts {
+            table,
+            striped: choice.stripes.is_some(),
+            deletes: statement.delete,
+            allowed: !self.probed.not_vacuumed.contains(&statement.table),
+            wanted: statement.options.vacuum,
+        });
+        notes.extend(vacuum.reason);
         let spec = BackfillSpec {
             table: statement.table.clone(),
             alias: statement.alias.clone(),
@@ -380,6 +389,7 @@ impl Decider<'_, '_> {
             need,
             strategy,
             stripes: choice.stripes,
+            vacuum: vacuum.vacuum,
             batch: statement.options.batch,
             workers: statement.options.workers,
             search_path: search_path(self.draft),

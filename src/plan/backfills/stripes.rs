@@ -4,9 +4,9 @@ use crate::backfill::Stripes;
 use crate::catalog::Table;
 
 /// A smaller table is not worth more than one pass: 8 MiB.
-const SMALL: i64 = 1024;
+pub(super) const SMALL: i64 = 1024;
 /// A fillfactor up to which each block has room for new versions of all its rows.
-const ROOMY: i64 = 50;
+pub(super) const ROOMY: i64 = 50;
 /// Blocks of a window: enough that the transactions of a busy database are over between two
 /// passes, few enough to stay in memory and to be read again after a stop.
 const LEAST_WINDOW: i64 = 256;
@@ -113,7 +113,7 @@ fn power_below(n: i64) -> u16 {
 }
 
 /// The table's own `fillfactor`; partitions are taken to be as usual.
-fn fillfactor(table: &Table) -> i64 {
+pub(super) fn fillfactor(table: &Table) -> i64 {
     let options = table.settings.options.iter();
     let mut values = options.filter_map(|o| o.strip_prefix("fillfactor="));
     values.next().and_then(|v| v.parse().ok()).unwrap_or(100)

@@ -188,6 +188,7 @@ impl State {
             Event::TookOver { .. }
             | Event::BlockersCancelled { .. }
             | Event::PruningHeld { .. }
+            | Event::Vacuumed { .. }
             | Event::VerifyResumed { .. }
             | Event::Sampled { .. }
             | Event::Repaired { .. }

@@ -64,6 +64,7 @@ fn backfill(strategy: Strategy) -> BackfillSpec {
         need: Some("total_cents IS NULL".into()),
         strategy,
         stripes: None,
+        vacuum: None,
         batch: None,
         workers: None,
         search_path: "\"public\"".into(),

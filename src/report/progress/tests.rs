@@ -155,6 +155,16 @@ fn one_of_each() -> Vec<Event> {
         Event::PruningHeld {
             relation: "public.orders".into(),
         },
+        Event::Vacuumed {
+            relation: "public.orders".into(),
+            elapsed_ms: 1_234.0,
+            done: true,
+        },
+        Event::Vacuumed {
+            relation: "public.orders".into(),
+            elapsed_ms: 250.0,
+            done: false,
+        },
         Event::Verified {
             table: "public.orders".into(),
             rows: 3000,
@@ -211,6 +221,8 @@ fn events_in_words() {
     a row fails: public.orders id=42: bigint out of range (SQLSTATE 22003)
     public.orders was rewritten by someone; its scan begins again (12,000 blocks), rows that are done are not done again
     an old snapshot keeps dead rows of public.orders from being pruned: while it lasts, blocks are done in one pass, and the table grows as by a plain UPDATE
+    vacuumed public.orders in 1s 200ms
+    a VACUUM of public.orders gave way after 250ms: the next one does the rest
     verified public.orders: every row is right
     verified public.orders: 7 wrong rows: id=1; id=2; id=3; id=4; id=5; and 2 more
     the connection was lost (no postgres://u:***@h/d); connects again and reads where it stands

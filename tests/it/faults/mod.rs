@@ -25,6 +25,7 @@ mod standbys;
 mod storm;
 mod striped;
 mod timeouts;
+mod vacuum;
 
 use std::time::{Duration, Instant};
 

@@ -5,7 +5,7 @@ use super::{Scene, TOTAL_CENTS, audit, orders};
 
 const ROWS: u32 = 200_000;
 
-fn with_options(options: &str) -> String {
+pub(super) fn with_options(options: &str) -> String {
     TOTAL_CENTS.replace(
         "-- pgshift: backfill",
         &format!("-- pgshift: backfill {options}"),
@@ -19,7 +19,7 @@ async fn blocks(scene: &Scene) -> i64 {
 }
 
 /// Backfills a table in these stripes; gives its size before and after, in blocks.
-async fn grown(scene: &Scene) -> [i64; 2] {
+pub(super) async fn grown(scene: &Scene) -> [i64; 2] {
     let before = blocks(scene).await;
     scene.done(&["apply", "--duty", "100%"]).await;
     assert_eq!(scene.wrong_orders().await, 0);
@@ -29,7 +29,7 @@ async fn grown(scene: &Scene) -> [i64; 2] {
 }
 
 /// Autovacuum would make the table small in its own way.
-fn quiet_orders() -> String {
+pub(super) fn quiet_orders() -> String {
     format!(
         "{}; ALTER TABLE orders SET (autovacuum_enabled = off)",
         orders(ROWS)
@@ -40,7 +40,7 @@ fn quiet_orders() -> String {
 async fn stripes_keep_the_table_small() {
     let mut after = Vec::new();
     for (name, options) in [
-        ("striped_plain", "stripes=1"),
+        ("striped_plain", "stripes=1 vacuum=off"),
         ("striped_four", "stripes=4"),
         ("striped_batch", "stripes=8 batch=5000"),
         ("striped_chosen", ""),

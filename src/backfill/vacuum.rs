@@ -1,0 +1,164 @@
+//! VACUUM between chunks: how often, and when one that is under way gives way.
+//!
+//! A walk in one pass leaves a dead version of each row where the row was, and writes the new one
+//! at the end of the file. VACUUM gives the room of the dead ones to those that come after, so a
+//! table that it visits after every 5 % grows by about that, not to twice its size (PostgreSQL
+//! docs, "Recovering Disk Space"). What it costs: it reads the indexes whole each time.
+
+use serde::{Deserialize, Serialize};
+
+/// No longer distance is taken: the table would have grown by as much already.
+pub const MOST_PERCENT: u8 = 50;
+/// Blocks between two VACUUMs at least: fewer are not worth the reading of the indexes.
+const LEAST_BLOCKS: i64 = 64;
+
+/// How often a backfill has its table vacuumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vacuum {
+    /// After this part of the table, in percent, from 1 to [`MOST_PERCENT`].
+    pub percent: u8,
+}
+
+/// Storage of a relation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Size of the main fork in blocks.
+    pub blocks: i64,
+    /// Rows by the last ANALYZE or VACUUM; not above 0 where there was none.
+    pub rows: i64,
+}
+
+impl Vacuum {
+    /// Blocks between two VACUUMs of a relation of `blocks` blocks.
+    fn blocks(self, blocks: i64) -> i64 {
+        (blocks / 100 * i64::from(self.percent)).max(LEAST_BLOCKS)
+    }
+
+    /// Counts the blocks that a walk has done.
+    pub fn by_blocks(self, of: Extent) -> Rhythm {
+        Rhythm::new(self.blocks(of.blocks))
+    }
+
+    /// Counts the rows that a walk has changed; `None` where it is not known how many there are.
+    pub fn by_rows(self, of: Extent) -> Option<Rhythm> {
+        let density = of.rows / of.blocks.max(1);
+        (of.rows > 0).then(|| Rhythm::new(self.blocks(of.blocks).saturating_mul(density.max(1))))
+    }
+}
+
+/// Tells when the next VACUUM is due, in the unit that the walk counts in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rhythm {
+    every: i64,
+    since: i64,
+}
+
+impl Rhythm {
+    fn new(every: i64) -> Self {
+        Self { every, since: 0 }
+    }
+
+    /// Counts what was done since it was asked last; true where a VACUUM is due now.
+    pub fn due(&mut self, done: i64) -> bool {
+        self.since += done.max(0);
+        let due = self.since >= self.every;
+        if due {
+            self.since = 0;
+        }
+        due
+    }
+
+    /// What was due could not be done now: it is due again after a quarter of the distance.
+    pub fn postpone(&mut self) {
+        self.since = self.every - self.every / 4;
+    }
+}
+
+/// What is seen while a VACUUM is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scene {
+    /// Sessions that wait for its lock, or behind one that does.
+    pub waiting: usize,
+    /// The throttle holds, or a person does.
+    pub held: bool,
+}
+
+impl Scene {
+    /// True where the VACUUM is to be ended: what it has done is kept, and the next one does the
+    /// rest. Autovacuum gives way to locks in the same manner; a VACUUM by hand does not by itself.
+    pub fn gives_way(self) -> bool {
+        self.waiting > 0 || self.held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: Extent = Extent {
+        blocks: 100_000,
+        rows: 5_000_000,
+    };
+
+    fn times(mut rhythm: Rhythm, steps: i64, step: i64) -> usize {
+        (0..steps).filter(|_| rhythm.due(step)).count()
+    }
+
+    #[test]
+    fn as_often_as_the_part_goes_into_the_whole() {
+        for (percent, wanted) in [(5, 20), (10, 10), (50, 2)] {
+            let vacuum = Vacuum { percent };
+            assert_eq!(times(vacuum.by_blocks(TABLE), 100_000, 1), wanted);
+            let by_rows = vacuum.by_rows(TABLE).expect("rows are known");
+            assert_eq!(times(by_rows, 5_000, 1_000), wanted);
+        }
+    }
+
+    #[test]
+    fn what_is_put_off_comes_soon() {
+        let mut rhythm = Vacuum { percent: 5 }.by_blocks(TABLE);
+        assert!(rhythm.due(5_000));
+        rhythm.postpone();
+        assert!(!rhythm.due(1_249));
+        assert!(rhythm.due(1));
+        assert!(!rhythm.due(4_999));
+    }
+
+    #[test]
+    fn not_for_a_handful_of_blocks() {
+        let small = Extent {
+            blocks: 1000,
+            ..TABLE
+        };
+        assert_eq!(times(Vacuum { percent: 1 }.by_blocks(small), 1000, 1), 15);
+    }
+
+    #[test]
+    fn not_by_rows_that_nobody_has_counted() {
+        let vacuum = Vacuum { percent: 5 };
+        assert_eq!(vacuum.by_rows(Extent { rows: -1, ..TABLE }), None);
+    }
+
+    #[test]
+    fn gives_way_to_others_and_to_a_hold() {
+        let alone = Scene {
+            waiting: 0,
+            held: false,
+        };
+        assert!(!alone.gives_way());
+        assert!(
+            Scene {
+                waiting: 1,
+                ..alone
+            }
+            .gives_way()
+        );
+        assert!(
+            Scene {
+                held: true,
+                ..alone
+            }
+            .gives_way()
+        );
+    }
+}
