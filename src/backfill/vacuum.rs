@@ -74,21 +74,11 @@ impl Rhythm {
     }
 }
 
-/// What is seen while a VACUUM is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Scene {
-    /// Sessions that wait for its lock, or behind one that does.
-    pub waiting: usize,
-    /// The throttle holds, or a person does.
-    pub held: bool,
-}
-
-impl Scene {
-    /// True where the VACUUM is to be ended: what it has done is kept, and the next one does the
-    /// rest. Autovacuum gives way to locks in the same manner; a VACUUM by hand does not by itself.
-    pub fn gives_way(self) -> bool {
-        self.waiting > 0 || self.held
-    }
+/// True where a VACUUM under way is to be ended: `waiting` sessions want its lock, or are behind one
+/// that does, or the throttle or a person holds. What it has done is kept, and the next one does the
+/// rest. Autovacuum gives way to locks in the same manner; a VACUUM by hand does not by itself.
+pub fn gives_way(waiting: usize, held: bool) -> bool {
+    waiting > 0 || held
 }
 
 #[cfg(test)]
@@ -141,24 +131,8 @@ mod tests {
 
     #[test]
     fn gives_way_to_others_and_to_a_hold() {
-        let alone = Scene {
-            waiting: 0,
-            held: false,
-        };
-        assert!(!alone.gives_way());
-        assert!(
-            Scene {
-                waiting: 1,
-                ..alone
-            }
-            .gives_way()
-        );
-        assert!(
-            Scene {
-                held: true,
-                ..alone
-            }
-            .gives_way()
-        );
+        assert!(!gives_way(0, false));
+        assert!(gives_way(1, false));
+        assert!(gives_way(0, true));
     }
 }

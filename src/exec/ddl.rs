@@ -391,15 +391,35 @@ pub(super) async fn cancel_on_stop<T>(
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let mut stop = session.ctx.stop.clone();
+    let asked = async {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let (result, asked) = cancel_when(session, work, asked).await;
+    result.map_err(|error| {
+        if asked.is_some() && error.sqlstate() == Some(CANCELED) {
+            session.ctx.stopped()
+        } else {
+            error
+        }
+    })
+}
+
+/// SQLSTATE `query_canceled`.
+pub(super) const CANCELED: &str = "57014";
+
+/// Runs statements on the session's own connection, which are cancelled on the server as soon as
+/// there is a reason. It may be done by then; if it is, its result counts.
+pub(super) async fn cancel_when<T, R>(
+    session: &Session,
+    work: impl Future<Output = Result<T>>,
+    reason: impl Future<Output = R>,
+) -> (Result<T>, Option<R>) {
     tokio::pin!(work);
     tokio::select! {
-        result = &mut work => result,
-        _ = stop.wait_for(|stop| *stop) => {
-            // It may be done by now; if it is, its result counts.
+        result = &mut work => (result, None),
+        reason = reason => {
             let _ = session.ctx.target.cancel(&session.work.cancel_token()).await;
-            work.await.map_err(|error| {
-                if error.sqlstate() == Some("57014") { session.ctx.stopped() } else { error }
-            })
+            (work.await, Some(reason))
         }
     }
 }

@@ -67,11 +67,12 @@ pub async fn plan_with(
     probed.duty = Some(settings.limits.duty);
     probed.shared_buffers = Some(shared_buffers(client).await?);
     let backfilled = draft.backfills.iter().map(|statement| &statement.table);
-    for table in backfilled.filter_map(|name| catalog.tables.get(name)) {
-        let leaves: Vec<u32> = table.leaves.iter().map(|leaf| leaf.oid).collect();
-        if not_vacuumed(client, &leaves).await? {
-            probed.not_vacuumed.insert(table.name.clone());
-        }
+    let tables = backfilled.filter_map(|name| catalog.tables.get(name));
+    let leaves: Vec<u32> = tables
+        .flat_map(|table| table.leaves.iter().map(|leaf| leaf.oid))
+        .collect();
+    if !leaves.is_empty() {
+        probed.not_vacuumed = not_vacuumed(client, &leaves).await?;
     }
     let mut plan = plan::build(&draft, &probed)?;
     if let Some(unknown) = unknown {

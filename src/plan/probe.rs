@@ -107,8 +107,8 @@ pub struct Probed {
     pub key_comments: BTreeMap<(QName, String), String>,
     /// `shared_buffers` in blocks; `None` where it was not asked for.
     pub shared_buffers: Option<i64>,
-    /// Tables with a leaf that the role may not vacuum.
-    pub not_vacuumed: BTreeSet<QName>,
+    /// Leaves of backfilled tables (oids) that the role may not vacuum.
+    pub not_vacuumed: BTreeSet<u32>,
     /// The checks ran on the server; false where the role may not make temporary tables.
     pub checked: bool,
 }

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::Job;
-use crate::backfill::vacuum::{Rhythm, Scene};
+use crate::backfill::vacuum::{Rhythm, gives_way};
 use crate::backfill::{Horizon, Strategy};
 use crate::catalog::QName;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::Event;
+use crate::exec::ddl::{CANCELED, cancel_when};
 use crate::exec::lock;
 use crate::pg::error::from_pg;
 use crate::pg::probes;
@@ -18,62 +19,65 @@ use crate::store::checkpoints::Checkpoint;
 const LOOK: Duration = Duration::from_millis(500);
 /// The throttle holds where the gate has not let go for this time.
 const HELD: Duration = Duration::from_millis(300);
-/// SQLSTATE `query_canceled`.
-const CANCELED: &str = "57014";
 
 /// The VACUUMs of one walk.
 pub(super) struct Vacuums {
-    rhythm: Option<Rhythm>,
+    rhythm: Rhythm,
     /// Where transaction ids stood after the last one.
-    since: Option<Horizon>,
+    since: Horizon,
     /// What held back the one that was due last, by its transaction id.
     held_by: Option<i64>,
 }
 
 impl Job<'_> {
     /// Those of a walk over this range, if there are to be any.
-    pub(super) async fn vacuums(&self, range: &Checkpoint) -> Result<Vacuums> {
-        let mut all = Vacuums {
-            rhythm: None,
-            since: None,
-            held_by: None,
+    pub(super) async fn vacuums(&self, range: &Checkpoint) -> Result<Option<Vacuums>> {
+        let extent = lock(&self.extents).get(&range.relation).copied();
+        let rhythm =
+            self.spec
+                .vacuum
+                .zip(extent)
+                .and_then(|(vacuum, extent)| match self.spec.strategy {
+                    Strategy::Ctid => Some(vacuum.by_blocks(extent)),
+                    Strategy::Keyset { .. } => vacuum.by_rows(extent),
+                });
+        let Some(rhythm) = rhythm else {
+            return Ok(None);
         };
         let client = &self.session.lease;
-        let extent = lock(&self.extents).get(&range.relation).copied();
-        if let (Some(vacuum), Some(extent)) = (self.spec.vacuum, extent)
-            && !probes::not_vacuumed(client, &[range.relation]).await?
-        {
-            all.rhythm = match self.spec.strategy {
-                Strategy::Ctid => Some(vacuum.by_blocks(extent)),
-                Strategy::Keyset { .. } => vacuum.by_rows(extent),
-            };
-            all.since = Some(probes::horizon(client).await?);
+        let barred = probes::not_vacuumed(client, &[range.relation]).await?;
+        if !barred.is_empty() {
+            return Ok(None);
         }
-        Ok(all)
+        Ok(Some(Vacuums {
+            rhythm,
+            since: probes::horizon(client).await?,
+            held_by: None,
+        }))
     }
 
     /// Counts what was done, and has the relation vacuumed where that is due. Gives true where it
     /// was, so that the time counts as no work of chunks.
     pub(super) async fn vacuum_if_due(
         &self,
-        all: &mut Vacuums,
+        all: &mut Option<Vacuums>,
         relation: &QName,
         done: i64,
     ) -> Result<bool> {
-        let Some(rhythm) = &mut all.rhythm else {
+        let Some(all) = all else {
             return Ok(false);
         };
-        if !rhythm.due(done) {
+        if !all.rhythm.due(done) {
             return Ok(false);
         }
         // One at a time: the server has one at a time of a table, and the connection is one.
         let Ok(_alone) = self.vacuuming.try_lock() else {
-            rhythm.postpone();
+            all.rhythm.postpone();
             return Ok(false);
         };
         let now = probes::horizon(&self.session.lease).await?;
-        if all.since.is_some_and(|since| now.holds_back_since(since)) {
-            rhythm.postpone();
+        if now.holds_back_since(all.since) {
+            all.rhythm.postpone();
             // Another worker's chunk may do so for a moment; what does so for longer is told.
             if all.held_by.replace(now.oldest) == Some(now.oldest) {
                 self.pruning_held(relation).await?;
@@ -82,20 +86,8 @@ impl Job<'_> {
         }
         all.held_by = None;
         self.vacuum(relation).await?;
-        all.since = Some(probes::horizon(&self.session.lease).await?);
+        all.since = probes::horizon(&self.session.lease).await?;
         Ok(true)
-    }
-
-    /// Says once that dead rows cannot be removed.
-    pub(super) async fn pruning_held(&self, relation: &QName) -> Result<()> {
-        if self
-            .told_held
-            .swap(true, std::sync::atomic::Ordering::Relaxed)
-        {
-            return Ok(());
-        }
-        let relation = relation.to_string();
-        self.session.event(&Event::PruningHeld { relation }).await
     }
 
     async fn vacuum(&self, relation: &QName) -> Result<()> {
@@ -121,26 +113,19 @@ impl Job<'_> {
         let pid = probes::prepare_vacuum(client, whole).await?;
         // It takes no ACCESS EXCLUSIVE lock to cut off the end, and does not wait for a lock.
         let sql = format!("VACUUM (TRUNCATE FALSE, SKIP_LOCKED) {}", qname(relation));
-        let work = client.batch_execute(&sql);
-        tokio::pin!(work);
-        let reason = tokio::select! {
-            result = &mut work => return result.map(|()| true).map_err(from_pg),
-            reason = self.until_it_gives_way(pid) => reason,
-        };
-        // It may be done by now.
-        let _ = self.session.ctx.target.cancel(&client.cancel_token()).await;
-        let ended = work.await.map_err(from_pg);
-        reason?;
+        let work = async { client.batch_execute(&sql).await.map_err(from_pg) };
+        let (ended, reason) = cancel_when(self.session, work, self.until_it_gives_way(pid)).await;
+        let cancelled = reason.transpose()?.is_some();
         match ended {
             Ok(()) => Ok(true),
-            Err(error) if error.sqlstate() == Some(CANCELED) => Ok(false),
+            Err(error) if cancelled && error.sqlstate() == Some(CANCELED) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
     /// Until the VACUUM of the server process `pid` is to be ended. An error is a stop, or a lost
     /// connection.
-    async fn until_it_gives_way(&self, pid: i32) -> Result<(), Error> {
+    async fn until_it_gives_way(&self, pid: i32) -> Result<()> {
         loop {
             self.session.ctx.sleep(LOOK).await;
             let gate = self.control.gate(Duration::ZERO);
@@ -152,7 +137,7 @@ impl Job<'_> {
                 Err(_) => true,
             };
             let waiting = probes::blocked_by(&self.session.lease, &[pid]).await?.len();
-            if (Scene { waiting, held }).gives_way() {
+            if gives_way(waiting, held) {
                 return Ok(());
             }
         }

@@ -9,6 +9,7 @@ use deadpool_postgres::Object;
 use super::Job;
 use super::vacuum::Vacuums;
 use crate::backfill::{ChunkFailure, ChunkSizer, Horizon, Window};
+use crate::catalog::QName;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::exec::chunk::{self, Done, Outcome, Place, RowByRow, Span};
@@ -45,7 +46,7 @@ struct Walk<'a> {
     of_stripe: ChunkSizer,
     /// The working time of the chunk before.
     worked: Duration,
-    vacuums: Vacuums,
+    vacuums: Option<Vacuums>,
 }
 
 impl Job<'_> {
@@ -117,6 +118,15 @@ impl Job<'_> {
             Some(_) => probes::horizon(client).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Says once that dead rows cannot be removed.
+    pub(super) async fn pruning_held(&self, relation: &QName) -> Result<()> {
+        if self.told_held.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let relation = relation.to_string();
+        self.session.event(&Event::PruningHeld { relation }).await
     }
 
     /// One pass over a window, of which `counted` blocks are in the tally; false where the workers

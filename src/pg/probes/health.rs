@@ -1,6 +1,8 @@
 //! Probes of the server's health beside replication: slots, connections, sessions that wait for
 //! us, the archiver, VACUUM.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use tokio_postgres::Client;
 use tokio_postgres::types::{PgLsn, ToSql, Type};
@@ -132,19 +134,17 @@ pub async fn wal_insert_lsn(client: &Client) -> Result<u64> {
     Ok(lsn.into())
 }
 
-/// True where the role may not vacuum one of these relations (oids): it takes their owner's
-/// rights, the database's owner's, or MAINTAIN (PostgreSQL 17; PostgreSQL docs, VACUUM, "Notes").
-pub async fn not_vacuumed(client: &Client, relations: &[u32]) -> Result<bool> {
+/// Those of these relations (oids) that the role may not vacuum: it takes their owner's rights, the database's owner's, or MAINTAIN (PostgreSQL 17; PostgreSQL docs, VACUUM, "Notes").
+pub async fn not_vacuumed(client: &Client, relations: &[u32]) -> Result<BTreeSet<u32>> {
     let sql = "
-        SELECT EXISTS (
-            SELECT FROM pg_class c, pg_database d
-            WHERE c.oid = ANY ($1::oid[]) AND d.datname = current_database()
-              AND NOT pg_has_role(c.relowner, 'USAGE') AND NOT pg_has_role(d.datdba, 'USAGE')
-              AND NOT CASE WHEN current_setting('server_version_num')::int >= 170000
-                           THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE false END) AS barred";
+        SELECT c.oid FROM pg_class c, pg_database d
+        WHERE c.oid = ANY ($1::oid[]) AND d.datname = current_database()
+          AND NOT pg_has_role(c.relowner, 'USAGE') AND NOT pg_has_role(d.datdba, 'USAGE')
+          AND NOT CASE WHEN current_setting('server_version_num')::int >= 170000
+                       THEN has_table_privilege(c.oid, 'MAINTAIN') ELSE false END";
     let relations: (&(dyn ToSql + Sync), Type) = (&relations, Type::OID_ARRAY);
-    let row = query_one(client, "rights on the table", sql, &[relations]).await?;
-    get(&row, "barred")
+    let rows = query(client, "rights on the table", sql, &[relations]).await?;
+    rows.iter().map(|row| get(row, "oid")).collect()
 }
 
 /// Gets a session ready for a VACUUM, and gives its server process. Unless it may go at `full`

@@ -361,7 +361,7 @@ impl Decider<'_, '_> {
             table,
             striped: choice.stripes.is_some(),
             deletes: statement.delete,
-            allowed: !self.probed.not_vacuumed.contains(&statement.table),
+            barred: &self.probed.not_vacuumed,
             wanted: statement.options.vacuum,
         });
         notes.extend(vacuum.reason);

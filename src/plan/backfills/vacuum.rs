@@ -1,5 +1,7 @@
 //! Whether a backfill has its table vacuumed on the way, and how often: a function of facts.
 
+use std::collections::BTreeSet;
+
 use super::stripes::{ROOMY, SMALL, fillfactor};
 use crate::backfill::vacuum::Vacuum;
 use crate::catalog::Table;
@@ -16,8 +18,8 @@ pub(super) struct Facts<'a> {
     pub(super) striped: bool,
     /// A DELETE writes nothing that could take the room.
     pub(super) deletes: bool,
-    /// The role may vacuum all of the table's leaves.
-    pub(super) allowed: bool,
+    /// Leaves (oids) that the role may not vacuum.
+    pub(super) barred: &'a BTreeSet<u32>,
     /// The author's word: a percentage, or 0 for none.
     pub(super) wanted: Option<u8>,
 }
@@ -30,6 +32,8 @@ pub(super) struct Choice {
 }
 
 pub(super) fn choose(facts: &Facts<'_>) -> Choice {
+    let leaves = &facts.table.leaves;
+    let allowed = leaves.iter().all(|leaf| !facts.barred.contains(&leaf.oid));
     let every = |percent, why: &str| Choice {
         vacuum: Some(Vacuum { percent }),
         reason: Some(format!(
@@ -44,11 +48,11 @@ pub(super) fn choose(facts: &Facts<'_>) -> Choice {
                   whoever has MAINTAIN)";
     match facts.wanted {
         Some(0) => return none(Some("as the file says")),
-        Some(_) if !facts.allowed => return none(Some(barred)),
+        Some(_) if !allowed => return none(Some(barred)),
         Some(percent) => return every(percent, "as the file says"),
         None => {}
     }
-    let largest = facts.table.leaves.iter().map(|l| l.blocks).max();
+    let largest = leaves.iter().map(|l| l.blocks).max();
     if facts.striped
         || facts.deletes
         || largest.unwrap_or(0) < SMALL
@@ -56,7 +60,7 @@ pub(super) fn choose(facts: &Facts<'_>) -> Choice {
     {
         return none(None);
     }
-    if !facts.allowed {
+    if !allowed {
         return none(Some(barred));
     }
     match facts.table.indexes.len() {
@@ -73,12 +77,14 @@ mod tests {
     use super::*;
     use crate::plan::testing::{column, index, table};
 
+    static NONE: BTreeSet<u32> = BTreeSet::new();
+
     fn facts(table: &Table) -> Facts<'_> {
         Facts {
             table,
             striped: false,
             deletes: false,
-            allowed: true,
+            barred: &NONE,
             wanted: None,
         }
     }
@@ -128,9 +134,10 @@ mod tests {
     #[test]
     fn not_without_the_right() {
         let orders = table("orders", vec![column("id", "bigint")]);
+        let barred = BTreeSet::from([orders.leaves[0].oid]);
         for wanted in [None, Some(5)] {
             let barred = Facts {
-                allowed: false,
+                barred: &barred,
                 wanted,
                 ..facts(&orders)
             };
