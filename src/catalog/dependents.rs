@@ -26,7 +26,7 @@ pub enum DependentKind {
     /// A function or procedure in SQL whose body is kept parsed (`BEGIN ATOMIC`), or of the type of
     /// a view's rows.
     Function,
-    /// A virtual generated column of the table.
+    /// A generated column of the table.
     Generated,
     /// Anything else.
     Other,
@@ -40,7 +40,8 @@ pub enum Obstacle {
     /// The current role may not create in its schema.
     Schema,
     /// The server changes no expression there: of a virtual generated column that is NOT NULL, in a
-    /// table with a CHECK, or in a publication.
+    /// table with a CHECK, or in a publication. Up to PostgreSQL 16, of a stored one in a foreign key,
+    /// or in an index, a constraint or statistics together with a column that changes.
     Fixed,
     /// It belongs to an extension.
     Extension,
@@ -65,8 +66,10 @@ pub struct Dependent {
     pub what: String,
     /// The relation that dropping it locks: the view itself, or the table of a trigger.
     pub relation: Option<QName>,
-    /// Drops it; empty where nothing needs to be: the kinds [`DependentKind::Generated`] and
-    /// [`DependentKind::Other`].
+    /// The generated column's name.
+    pub column: Option<String>,
+    /// Drops it; empty where nothing needs to be: the kind [`DependentKind::Other`], and from
+    /// PostgreSQL 17 on [`DependentKind::Generated`].
     pub drop: String,
     /// Makes it, and gives it all that it had: owner, rights, comments, state.
     pub create: Vec<String>,

@@ -4,6 +4,7 @@
 mod dependents;
 mod keys;
 mod matviews;
+mod small;
 
 use crate::lifecycle::{Life, Project, assert_same};
 use crate::support::Db;
@@ -369,8 +370,7 @@ async fn what_cannot_be_done_is_refused() {
     let setup = "
         CREATE TABLE users (id int PRIMARY KEY, parent int REFERENCES users);
         CREATE TABLE t (id int PRIMARY KEY, n int, at timestamptz, b boolean, u int REFERENCES users,
-            g int GENERATED ALWAYS AS (n + 1) STORED, r int4range, seen int, p point,
-            EXCLUDE USING gist (r WITH &&));
+            g int GENERATED ALWAYS AS (n + 1) STORED, seen int, p point);
         CREATE MATERIALIZED VIEW v AS SELECT seen FROM t;
         CREATE TABLE ps (u int REFERENCES users) PARTITION BY RANGE (u);
         CREATE TABLE off (id int PRIMARY KEY);
@@ -378,19 +378,9 @@ async fn what_cannot_be_done_is_refused() {
         ALTER TABLE unchecked DISABLE TRIGGER ALL;";
     for (name, file, words) in [
         (
-            "generated",
-            "ALTER TABLE t ALTER n TYPE bigint;",
-            &["generated", "depend on column n"][..],
-        ),
-        (
             "generated2",
             "ALTER TABLE t ALTER g TYPE bigint;",
-            &["g is a generated column"],
-        ),
-        (
-            "exclusion",
-            "ALTER TABLE t ALTER r TYPE int8range USING int8range(lower(r), upper(r));",
-            &["constraint t_r_excl on r"],
+            &["g is a generated column"][..],
         ),
         (
             "inbound",

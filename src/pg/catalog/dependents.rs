@@ -12,7 +12,7 @@ use crate::catalog::details::DefinitionKind;
 use crate::error::Result;
 use sql::{
     FOUND, FUNCTION, GENERATED, MATERIALIZED_VIEW, POLICY, PUBLICATION, READS, REHEARSALS, RULE,
-    STATISTICS, TRIGGER, VIEW,
+    STATISTICS, STORED, TRIGGER, VIEW,
 };
 
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -50,7 +50,7 @@ fn kind_of(row: &Row) -> Result<DependentKind> {
             ("pg_policy", ..) => DependentKind::Policy,
             ("pg_publication_rel", ..) => DependentKind::Publication,
             ("pg_proc", ..) => DependentKind::Function,
-            ("pg_attrdef", Some("v"), _) => DependentKind::Generated,
+            ("pg_attrdef", Some("v" | "s"), _) => DependentKind::Generated,
             _ => DependentKind::Other,
         },
     )
@@ -68,7 +68,7 @@ pub async fn dependents(client: &Client, table: u32, columns: &[&str]) -> Result
     let of: [Param<'_>; 2] = [(&table, Type::OID), (&columns, Type::TEXT_ARRAY)];
     let found = query(client, FOUND, &of).await?;
     for row in &found {
-        all.push(dependent(client, row).await?);
+        all.push(dependent(client, row, columns).await?);
     }
     if all.iter().any(|d| d.stored.is_some()) {
         reads(client, &found, &mut all).await?;
@@ -109,13 +109,14 @@ pub async fn of_table(client: &Client, table: &QName, columns: &[&str]) -> Resul
     }
 }
 
-async fn dependent(client: &Client, found: &Row) -> Result<Dependent> {
+async fn dependent(client: &Client, found: &Row, columns: &[&str]) -> Result<Dependent> {
     let oid: u32 = get(found, "oid")?;
     let mut dependent = Dependent {
         kind: kind_of(found)?,
         oid,
         what: get(found, "what")?,
         relation: None,
+        column: get(found, "generated")?,
         drop: String::new(),
         create: Vec::new(),
         obstacles: Vec::new(),
@@ -130,10 +131,15 @@ async fn dependent(client: &Client, found: &Row) -> Result<Dependent> {
         DependentKind::Publication => PUBLICATION,
         DependentKind::Function => FUNCTION,
         DependentKind::MaterializedView => MATERIALIZED_VIEW,
+        DependentKind::Generated if get(found, "added_again")? => STORED,
         DependentKind::Generated => GENERATED,
         DependentKind::Other => return Ok(dependent),
     };
-    let rows = query(client, sql, &[(&oid, Type::OID)]).await?;
+    let mut of: Vec<Param<'_>> = vec![(&oid, Type::OID)];
+    if sql == STORED {
+        of.push((&columns, Type::TEXT_ARRAY));
+    }
+    let rows = query(client, sql, &of).await?;
     let Some(row) = rows.first() else {
         dependent.kind = DependentKind::Other;
         return Ok(dependent);

@@ -40,22 +40,38 @@ pub(super) fn index_tail(definition: &str) -> Option<&str> {
 
 /// The tail with a tablespace, which stands before WHERE.
 pub(super) fn with_tablespace(tail: &str, tablespace: Option<&str>) -> String {
-    let Some(tablespace) = tablespace else {
-        return tail.to_owned();
+    with_clause(tail, tablespace.map(|t| format!("TABLESPACE {}", ident(t))))
+}
+
+/// An exclusion constraint with its index's tablespace.
+pub(super) fn exclusion(definition: &str, tablespace: Option<&str>) -> String {
+    let clause = tablespace.map(|t| format!("USING INDEX TABLESPACE {}", ident(t)));
+    with_clause(definition, clause)
+}
+
+/// The text with a clause before its WHERE and DEFERRABLE.
+fn with_clause(text: &str, clause: Option<String>) -> String {
+    let Some(clause) = clause else {
+        return text.to_owned();
     };
     let mut depth = 0_usize;
-    for token in lex_code(tail) {
+    for token in lex_code(text) {
+        let ends = || {
+            ["WHERE", "DEFERRABLE"]
+                .iter()
+                .any(|w| is_keyword(token, text, w))
+        };
         match token.kind {
             TokenKind::LParen => depth += 1,
             TokenKind::RParen => depth = depth.saturating_sub(1),
-            _ if depth == 0 && is_keyword(token, tail, "WHERE") => {
-                let (before, after) = tail.split_at(token.span.start);
-                return format!("{before}TABLESPACE {} {after}", ident(tablespace));
+            _ if depth == 0 && ends() => {
+                let (before, after) = text.split_at(token.span.start);
+                return format!("{before}{clause} {after}");
             }
             _ => {}
         }
     }
-    format!("{tail} TABLESPACE {}", ident(tablespace))
+    format!("{text} {clause}")
 }
 
 /// A foreign key of other columns: names are replaced in `FOREIGN KEY (…)` and in
@@ -150,6 +166,14 @@ mod tests {
             "USING btree (a) TABLESPACE \"x\""
         );
         assert_eq!(with_tablespace(tail, None), tail);
+        assert_eq!(
+            exclusion(
+                "EXCLUDE USING gist (\"WHERE\" WITH =, b WITH &&) DEFERRABLE",
+                Some("fast")
+            ),
+            "EXCLUDE USING gist (\"WHERE\" WITH =, b WITH &&) USING INDEX TABLESPACE \"fast\" \
+             DEFERRABLE"
+        );
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::Retype;
 use super::definition::{as_valid, deferrable, foreign_key, index_tail, with_tablespace};
 use super::inbound;
-use super::question::{Answer, IndexForm};
+use super::question::{Answer, ConstraintForm, IndexForm};
+use super::small::{self, Allowed};
 use crate::catalog::details::{Grant, OwnedSequence};
 use crate::catalog::{Constraint, ConstraintKind, QName};
 use crate::lock::{LockMode, LockOn};
@@ -42,6 +43,8 @@ pub(in crate::plan) struct Swapped<'d> {
     pub(in crate::plan) columns: &'d [Retype],
     /// What the server said of it.
     pub(in crate::plan) answer: &'d Answer,
+    /// What the author takes on.
+    pub(in crate::plan) allowed: Allowed,
     /// The columns that change of every table.
     pub(in crate::plan) all: &'d BTreeMap<QName, Vec<Retype>>,
     /// The server's major version.
@@ -87,7 +90,9 @@ impl<'d> Swapped<'d> {
                         self.answer.checks.iter().any(|check| check.name == c.name)
                     }
                     // INCLUDE is in the index only.
-                    ConstraintKind::PrimaryKey | ConstraintKind::Unique => {
+                    ConstraintKind::PrimaryKey
+                    | ConstraintKind::Unique
+                    | ConstraintKind::Exclusion => {
                         self.answer.indexes.iter().any(|i| i.name == c.name)
                     }
                     _ => {
@@ -138,14 +143,16 @@ impl<'d> Swapped<'d> {
         if self.is_tree() {
             return self.dress_tree(side);
         }
+        let excludes =
+            |index: &&IndexForm| self.answer.exclusions.iter().any(|e| e.name == index.name);
         let mut steps: Vec<Step> = self
             .answer
             .indexes
             .iter()
+            .filter(|index| !excludes(index))
             .map(|index| self.index(side, index))
             .collect();
-        if !self.answer.indexes.is_empty()
-            && side == Side::New
+        if side == Side::New
             && let Some(first) = steps.first_mut()
         {
             first
@@ -157,6 +164,9 @@ impl<'d> Swapped<'d> {
         }
         for unique in self.constraints(ConstraintKind::Unique) {
             steps.push(self.unique(side, unique));
+        }
+        for form in &self.answer.exclusions {
+            steps.push(self.exclusion(side, form));
         }
         steps.extend(self.checks(side));
         for key in self.constraints(ConstraintKind::ForeignKey) {
@@ -309,17 +319,35 @@ impl<'d> Swapped<'d> {
         let aid = ident(&self.aid(side, &constraint.name));
         let deferrable = deferrable(&constraint.definition);
         let space = if deferrable.is_empty() { "" } else { " " };
+        let definition = format!("UNIQUE USING INDEX {aid}{space}{deferrable}");
+        self.constrain(side, &constraint.name, &definition, None)
+    }
+
+    /// An exclusion constraint, whose index the server builds and checks under the lock.
+    fn exclusion(self, side: Side, form: &ConstraintForm) -> Step {
+        let definition = match side {
+            Side::New => &form.new,
+            Side::Old => &form.old,
+        };
+        let what = format!("the index of exclusion constraint {} is built", form.name);
+        let guard = (!self.allowed.exclusion).then(|| small::guard(self.table, &what));
+        let mut step = self.constrain(side, &form.name, definition, guard);
+        step.estimate.rows = Some(self.table.rows);
+        step.estimate.bytes = Some(self.table.bytes);
+        step.estimate.basis = Some("builds an index".to_owned());
+        step.note("nobody can use the table while its index is built: there is no other form")
+    }
+
+    fn constrain(self, side: Side, name: &str, definition: &str, before: Option<String>) -> Step {
+        let aid = ident(&self.aid(side, name));
         let head = self.head();
-        let add =
-            format!("{head} ADD CONSTRAINT {aid} UNIQUE USING INDEX {aid}{space}{deferrable}");
+        let mut sql: Vec<String> = before.into_iter().collect();
+        sql.push(format!("{head} ADD CONSTRAINT {aid} {definition}"));
         let step = self
             .step(
                 side,
-                format!(
-                    "{}: add constraint {} anew",
-                    self.table.name, constraint.name
-                ),
-                vec![add],
+                format!("{}: add constraint {name} anew", self.table.name),
+                sql,
             )
             .locks(vec![self.lock(LockMode::AccessExclusive)]);
         if side == Side::Old {
@@ -458,6 +486,7 @@ impl<'d> Swapped<'d> {
         }
         let constraints = [
             ConstraintKind::Unique,
+            ConstraintKind::Exclusion,
             ConstraintKind::Check,
             ConstraintKind::ForeignKey,
         ];

@@ -15,6 +15,7 @@ mod dress;
 pub mod inbound;
 pub mod partitions;
 pub mod question;
+mod small;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ use super::probe::Probed;
 use super::sections::Known;
 use super::sync;
 use super::work::{Work, constrained_domain, op_work};
-use crate::catalog::{Column, ConstraintKind, LinkKind, QName, RelKind, Table};
+use crate::catalog::{Column, LinkKind, QName, RelKind, Table};
 use crate::error::Result;
 use crate::migration::{BackfillOptions, SectionKind, Statement};
 use crate::sql::Span;
@@ -65,10 +66,6 @@ pub struct Retype {
 }
 
 const OF_ITS_OWN: &str = "put it into a migration of its own, before or after this one";
-
-/// How to do by hand what is refused here.
-const BY_HAND: &str = "or add a column of the new type in expand, fill it in backfill, map it back \
-                       in reverse, and drop the old one in contract";
 
 /// Finds the changes of type that go by way of another column, and the backfill of each.
 pub(super) fn collect<'a>(
@@ -450,10 +447,11 @@ fn check_column(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()>
         return refuse(why, help);
     }
     let dependents = table.dependents.get(name).map_or(&[][..], Vec::as_slice);
+    let stored = dependents::stored(table, dependents);
     let dependents = if table.kind == RelKind::Partitioned {
         partitions::refused_at_once(dependents)
     } else {
-        dependents::refused_at_once(table, dependents)
+        dependents::refused_at_once(dependents)
     };
     if !dependents.is_empty() {
         return refuse(
@@ -465,24 +463,7 @@ fn check_column(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()>
             "drop them in an earlier migration and make them again in a later one".to_owned(),
         );
     }
-    let of_column = |kind: ConstraintKind| {
-        let with = move |c: &&crate::catalog::Constraint| {
-            c.kind == kind && c.columns.iter().any(|c| c == name)
-        };
-        table.constraints.iter().filter(with)
-    };
-    if let Some(constraint) = of_column(ConstraintKind::Exclusion)
-        .chain(of_column(ConstraintKind::Other))
-        .next()
-    {
-        return refuse(
-            format!(
-                "constraint {} on {name} has an index that cannot be built CONCURRENTLY",
-                constraint.name
-            ),
-            format!("drop it in an earlier migration, {BY_HAND}"),
-        );
-    }
+    small::check(draft, table, retype, &stored)?;
     inbound::check(draft, table, retype)
 }
 
@@ -522,6 +503,7 @@ pub(super) fn swapped<'d>(
         table: &draft.catalog.tables[table],
         columns,
         answer: answer(draft, probed, table, columns)?,
+        allowed: small::Allowed::of(draft, columns),
         all: &draft.retypes,
         major: draft.catalog.major(),
         role: &draft.catalog.role,

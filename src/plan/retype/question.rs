@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::Retype;
-use super::definition::{as_valid, index_tail};
+use super::definition::{as_valid, exclusion, index_tail};
 use super::dependents::statistics::{StatisticsForm, forms};
 use crate::catalog::dependents::{Dependent, StatisticsDetails};
 use crate::catalog::details::{ColumnDetails, Conversion, Definition, DefinitionKind};
@@ -141,9 +141,9 @@ pub struct IndexForm {
     pub definition: Definition,
 }
 
-/// A CHECK of a column, for the old and for the new one.
+/// A CHECK or EXCLUDE of a column, for the old and for the new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckForm {
+pub struct ConstraintForm {
     /// Name.
     pub name: String,
     /// With the old column's name of after contract.
@@ -158,7 +158,9 @@ pub struct Answer {
     /// Indexes of the columns, those of constraints too.
     pub indexes: Vec<IndexForm>,
     /// CHECKs of the columns.
-    pub checks: Vec<CheckForm>,
+    pub checks: Vec<ConstraintForm>,
+    /// Exclusion constraints of the columns; their indexes are among the indexes.
+    pub exclusions: Vec<ConstraintForm>,
     /// Comments of constraints.
     pub comments: BTreeMap<String, String>,
     /// By column: the default as it is with the new type.
@@ -221,6 +223,22 @@ impl Told {
             if old == before {
                 continue;
             }
+            let excludes = self.table.iter().any(|d| {
+                d.kind == DefinitionKind::Constraint
+                    && d.name == index.name
+                    && d.text.starts_with("EXCLUDE ")
+            });
+            if excludes {
+                let form = |all: &[Definition]| {
+                    let text = named(all, DefinitionKind::Constraint, &copy.name)?;
+                    Ok::<_, String>(exclusion(&text, index.tablespace.as_deref()))
+                };
+                answer.exclusions.push(ConstraintForm {
+                    name: index.name.clone(),
+                    old: form(&self.old)?,
+                    new: form(&self.new)?,
+                });
+            }
             answer.indexes.push(IndexForm {
                 name: index.name.clone(),
                 unique: index.text.starts_with("CREATE UNIQUE"),
@@ -245,7 +263,7 @@ impl Told {
                 return Err(format!("constraint {} is not enforced", check.name));
             }
             let new = named(&self.new, DefinitionKind::Constraint, &check.name)?;
-            answer.checks.push(CheckForm {
+            answer.checks.push(ConstraintForm {
                 old: as_valid(&old).to_owned(),
                 new: as_valid(&new).to_owned(),
                 name: check.name,

@@ -52,11 +52,13 @@ pub(in crate::plan) fn swap(
             ]
         })
         .collect();
-    let mut there = table.drop_dependents(Side::New);
+    let mut there = table.guard_stored();
+    there.extend(table.drop_dependents(Side::New));
     there.extend(table.there());
     there.extend(table.make_dependents(Side::New));
     there.extend(group.replace_function(Form::ReverseOnly, &renamed));
-    let mut back = table.drop_dependents(Side::Old);
+    let mut back = table.guard_stored();
+    back.extend(table.drop_dependents(Side::Old));
     back.extend(table.back());
     back.extend(table.make_dependents(Side::Old));
     back.extend(group.replace_function(Form::Both, &[]));
@@ -115,6 +117,11 @@ pub(in crate::plan) fn swap(
          hold makes it null, and a revert stops while there is one",
     );
     step.notes.extend(table.dependents_note());
+    if table.writes_anew() {
+        step.estimate.rows = Some(table.table.rows);
+        step.estimate.bytes = Some(table.table.bytes);
+        step.estimate.basis = Some("rewrites the table".to_owned());
+    }
     step.notes.extend(table.tree_note());
     for retype in table.columns {
         for sequence in table.sequences(retype) {
@@ -169,6 +176,7 @@ impl<'d> Swapped<'d> {
             ConstraintKind::Check,
             ConstraintKind::PrimaryKey,
             ConstraintKind::Unique,
+            ConstraintKind::Exclusion,
         ] {
             for constraint in self.constraints(kind) {
                 sql.push(format!(
@@ -251,6 +259,7 @@ impl<'d> Swapped<'d> {
             ConstraintKind::ForeignKey,
             ConstraintKind::Check,
             ConstraintKind::Unique,
+            ConstraintKind::Exclusion,
         ] {
             for constraint in self.constraints(kind) {
                 let aid = self.aid(Side::New, &constraint.name);
@@ -384,6 +393,7 @@ impl<'d> Swapped<'d> {
         }
         for kind in [
             ConstraintKind::Unique,
+            ConstraintKind::Exclusion,
             ConstraintKind::Check,
             ConstraintKind::ForeignKey,
         ] {

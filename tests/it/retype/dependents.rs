@@ -206,12 +206,6 @@ async fn what_cannot_follow_is_refused() {
             &["generated column upper of table w depend on column name of public.w"],
         ),
         (
-            "stored",
-            "ALTER TABLE t ADD m int GENERATED ALWAYS AS (n + 1) STORED;",
-            "ALTER TABLE t ALTER n TYPE bigint;",
-            &["generated column m of table t", "earlier migration"],
-        ),
-        (
             "key_to",
             "CREATE TABLE u (id int PRIMARY KEY, \"A b\" varchar(9) COLLATE \"C\" UNIQUE);
              ALTER TABLE t ADD FOREIGN KEY (n) REFERENCES u;",

@@ -6,8 +6,26 @@ use crate::catalog::dependents::DependentKind;
 /// length of the longest way to it. A view depends through its rule. Left out is what the table's
 /// own indexes and constraints are, statistics, a column's own default and sequence, and what is a
 /// part of a view.
+///
+/// A stored generated column is added again where its expression cannot be changed, up to
+/// PostgreSQL 16: what depends on it is found too, and it comes before that. In PostgreSQL 14 the
+/// column depends on what it reads, later its entry in `pg_attrdef` does.
 pub(super) const FOUND: &str = "
-WITH RECURSIVE found(classid, objid, depth) AS (
+WITH RECURSIVE generated AS (
+    SELECT DISTINCT f.oid, g.attnum, g.attname, g.attgenerated,
+           g.attgenerated = 's' AND current_setting('server_version_num')::int < 170000 AS again
+    FROM pg_attribute a
+    JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
+                    AND d.refobjsubid = a.attnum
+    JOIN pg_attrdef f ON f.adrelid = a.attrelid
+                     AND (d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid
+                          OR d.classid = 'pg_class'::regclass AND d.objid = a.attrelid
+                             AND d.objsubid = f.adnum)
+    JOIN pg_attribute g ON g.attrelid = a.attrelid AND g.attnum = f.adnum AND g.attgenerated <> ''
+    WHERE a.attrelid = $1 AND a.attname = ANY ($2::text[]) AND NOT a.attisdropped),
+found(classid, objid, depth) AS (
+    SELECT 'pg_attrdef'::regclass::oid, oid, 1 FROM generated
+    UNION
     SELECT k.classid, k.objid, 1
     FROM pg_attribute a
     JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
@@ -19,8 +37,10 @@ WITH RECURSIVE found(classid, objid, depth) AS (
     CROSS JOIN LATERAL (SELECT CASE WHEN r.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END
                                    AS classid,
                                coalesce(r.ev_class, d.objid) AS objid) AS k
-    WHERE a.attrelid = $1 AND a.attname = ANY ($2::text[]) AND NOT a.attisdropped
+    WHERE a.attrelid = $1 AND NOT a.attisdropped
+      AND (a.attname = ANY ($2::text[]) OR a.attnum IN (SELECT attnum FROM generated WHERE again))
       AND d.classid NOT IN ('pg_constraint'::regclass, 'pg_statistic_ext'::regclass)
+      AND NOT (d.classid = 'pg_class'::regclass AND d.objid = a.attrelid)
       AND (f.oid IS NULL OR f.adrelid <> a.attrelid OR f.adnum <> a.attnum)
       AND (o.oid IS NULL OR o.relkind NOT IN ('i', 'I', 'S'))
     UNION
@@ -51,7 +71,8 @@ WITH RECURSIVE found(classid, objid, depth) AS (
            OR NOT EXISTS (SELECT FROM pg_statistic_ext s
                           WHERE s.oid = d.objid AND s.stxrelid = found.objid)))
 SELECT found.classid::regclass::text AS class, found.classid::oid AS classid, found.objid AS oid, max(found.depth) >= 50 AS circle,
-       coalesce('generated ' || pg_describe_object('pg_class'::regclass, g.attrelid, g.attnum),
+       g.attname::text AS generated, coalesce(g.again, false) AS added_again,
+       coalesce('generated ' || pg_describe_object('pg_class'::regclass, $1, g.attnum),
                 pg_describe_object(found.classid, found.objid, 0)) AS what,
        coalesce(c.relkind::text, g.attgenerated::text) AS kind, v.relkind::text AS rule_on,
        EXISTS (SELECT FROM pg_depend e WHERE e.classid = found.classid AND e.objid = found.objid
@@ -62,12 +83,11 @@ FROM found
 LEFT JOIN pg_class c ON found.classid = 'pg_class'::regclass AND c.oid = found.objid
 LEFT JOIN pg_rewrite r ON found.classid = 'pg_rewrite'::regclass AND r.oid = found.objid
 LEFT JOIN pg_class v ON v.oid = r.ev_class
-LEFT JOIN pg_attrdef f ON found.classid = 'pg_attrdef'::regclass AND f.oid = found.objid
-LEFT JOIN pg_attribute g ON g.attrelid = f.adrelid AND g.attnum = f.adnum AND g.attgenerated = 'v'
-                        AND g.attrelid = $1
-GROUP BY found.classid, found.objid, c.relkind, v.relkind, g.attrelid, g.attnum, g.attgenerated
+LEFT JOIN generated g ON found.classid = 'pg_attrdef'::regclass AND g.oid = found.objid
+GROUP BY found.classid, found.objid, c.relkind, v.relkind, g.attnum, g.attname, g.attgenerated,
+         g.again
 HAVING pg_describe_object(found.classid, found.objid, 0) IS NOT NULL
-ORDER BY max(found.depth), found.objid";
+ORDER BY coalesce(g.again, false) DESC, max(found.depth), found.objid";
 
 /// A view. What ALTER DEFAULT PRIVILEGES gives to whoever is taken away first.
 pub(super) const VIEW: &str = "
@@ -220,16 +240,17 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (SELECT format('%I.%I', n.nspname, c.relname) AS name) AS v
 WHERE c.oid = $1";
 
-/// A virtual generated column, from PostgreSQL 18: another expression takes its place, so nothing is
-/// dropped. The server has that (`ATExecSetExpression`) neither with a CHECK nor in a publication,
-/// and reads every row of one that is NOT NULL.
+/// A generated column, from PostgreSQL 17: another expression takes its place, so nothing is
+/// dropped. Of a virtual one (18) the server has that (`ATExecSetExpression`) neither with a CHECK nor
+/// in a publication, and reads every row of one that is NOT NULL.
 pub(super) const GENERATED: &str = "
 SELECT n.nspname::text AS schema, c.relname::text AS name,
        pg_has_role(current_user, c.relowner, 'USAGE') AS owned, false AS temporary,
        true AS creates, false AS passed_on,
-       a.attnotnull
-       OR EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c')
-       OR EXISTS (SELECT FROM pg_publication_rel p WHERE p.prrelid = c.oid) AS fixed,
+       a.attgenerated = 'v' AND (
+           a.attnotnull
+           OR EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c')
+           OR EXISTS (SELECT FROM pg_publication_rel p WHERE p.prrelid = c.oid)) AS fixed,
        '' AS drop,
        ARRAY[format('ALTER TABLE %I.%I ALTER COLUMN %I SET EXPRESSION AS (%s)', n.nspname, c.relname,
                     a.attname, pg_get_expr(f.adbin, f.adrelid))] AS create
@@ -237,6 +258,122 @@ FROM pg_attrdef f
 JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
 JOIN pg_class c ON c.oid = f.adrelid
 JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE f.oid = $1";
+
+/// A stored generated column up to PostgreSQL 16, with what it has of its own: settings, comment,
+/// rights, indexes, constraints, extended statistics. `$2`: the columns that change.
+pub(super) const STORED: &str = "
+WITH own AS (
+    SELECT DISTINCT d.classid, d.objid
+    FROM pg_attrdef f
+    JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = f.adrelid
+                    AND d.refobjsubid = f.adnum
+    LEFT JOIN pg_index x ON d.classid = 'pg_class'::regclass AND x.indexrelid = d.objid
+                        AND x.indrelid = f.adrelid
+    LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+                             AND k.conrelid = f.adrelid AND k.contype IN ('p', 'u', 'x', 'c')
+    LEFT JOIN pg_statistic_ext s ON d.classid = 'pg_statistic_ext'::regclass AND s.oid = d.objid
+                                AND s.stxrelid = f.adrelid
+    WHERE f.oid = $1 AND coalesce(x.indexrelid, k.oid, s.oid) IS NOT NULL)
+SELECT n.nspname::text AS schema, c.relname::text AS name,
+       pg_has_role(current_user, c.relowner, 'USAGE') AS owned, false AS temporary,
+       true AS creates,
+       EXISTS (SELECT FROM aclexplode(a.attacl) e WHERE e.grantor <> c.relowner) AS passed_on,
+       EXISTS (SELECT FROM pg_constraint k
+               WHERE k.contype = 'f' AND (k.conrelid = c.oid AND a.attnum = ANY (k.conkey)
+                                          OR k.confrelid = c.oid AND a.attnum = ANY (k.confkey)))
+       OR EXISTS (SELECT FROM pg_depend d
+                  JOIN pg_attribute o ON o.attrelid = c.oid AND o.attnum = d.refobjsubid
+                  WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+                    AND o.attname = ANY ($2::text[])
+                    AND (d.classid, d.objid) IN (SELECT classid, objid FROM own))
+           AS fixed,
+       format('ALTER TABLE %s DROP COLUMN %I', t.name, a.attname) AS drop,
+       ARRAY[format('ALTER TABLE %s ADD COLUMN %I %s%s GENERATED ALWAYS AS (%s) STORED%s', t.name,
+                    a.attname, format_type(a.atttypid, a.atttypmod),
+                    (SELECT format(' COLLATE %I.%I', s.nspname, o.collname)
+                     FROM pg_collation o JOIN pg_namespace s ON s.oid = o.collnamespace
+                     JOIN pg_type y ON y.oid = a.atttypid
+                     WHERE o.oid = a.attcollation AND y.typcollation <> a.attcollation),
+                    pg_get_expr(f.adbin, f.adrelid),
+                    CASE WHEN a.attnotnull THEN ' NOT NULL' END)]
+       || ARRAY(SELECT format('ALTER TABLE %s ALTER COLUMN %I %s', t.name, a.attname, o.setting)
+                FROM pg_type y
+                CROSS JOIN LATERAL (VALUES
+                    ('SET STATISTICS ' || nullif(a.attstattarget, -1)),
+                    (CASE WHEN a.attstorage <> y.typstorage THEN 'SET STORAGE '
+                        || CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL'
+                                WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END END),
+                    ('SET COMPRESSION ' || CASE a.attcompression WHEN 'p' THEN 'pglz'
+                                                WHEN 'l' THEN 'lz4' END),
+                    ('SET (' || array_to_string(a.attoptions, ', ') || ')')) AS o(setting)
+                WHERE y.oid = a.atttypid AND o.setting IS NOT NULL
+                ORDER BY o.setting)
+       || ARRAY(SELECT format('COMMENT ON COLUMN %s.%I IS %L', t.name, a.attname, o)
+                FROM col_description(c.oid, a.attnum) AS o WHERE o IS NOT NULL)
+       || ARRAY(SELECT format('GRANT %s (%I) ON %s TO %s%s', e.privilege_type, a.attname, t.name,
+                              CASE e.grantee WHEN 0 THEN 'PUBLIC'
+                                   ELSE quote_ident(pg_get_userbyid(e.grantee)) END,
+                              CASE WHEN e.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+                FROM aclexplode(a.attacl) e ORDER BY e.grantee, e.privilege_type)
+       || ARRAY(SELECT s.sql
+                FROM own
+                LEFT JOIN pg_constraint k ON own.classid = 'pg_constraint'::regclass
+                                         AND k.oid = own.objid
+                LEFT JOIN pg_class i ON i.oid = CASE WHEN k.oid IS NULL THEN own.objid
+                                                ELSE nullif(k.conindid, 0) END
+                LEFT JOIN pg_index x ON x.indexrelid = i.oid
+                CROSS JOIN LATERAL (SELECT format('%I.%I', n.nspname, i.relname) AS name) AS q
+                CROSS JOIN LATERAL (
+                    SELECT 1, pg_get_indexdef(x.indexrelid) WHERE k.oid IS NULL
+                    UNION ALL
+                    SELECT 1, format('ALTER TABLE %s ADD CONSTRAINT %I %s', t.name, k.conname,
+                                     pg_get_constraintdef(k.oid)) WHERE k.oid IS NOT NULL
+                    UNION ALL
+                    SELECT 2, format('COMMENT ON CONSTRAINT %I ON %s IS %L', k.conname, t.name, o)
+                    FROM obj_description(k.oid, 'pg_constraint') AS o WHERE o IS NOT NULL
+                    UNION ALL
+                    SELECT 3, format('ALTER INDEX %s SET TABLESPACE %I', q.name, spcname)
+                    FROM pg_tablespace WHERE oid = i.reltablespace AND x.indexrelid IS NOT NULL
+                    UNION ALL
+                    SELECT 4, format('COMMENT ON INDEX %s IS %L', q.name, o)
+                    FROM obj_description(x.indexrelid, 'pg_class') AS o WHERE o IS NOT NULL
+                    UNION ALL
+                    SELECT 5, format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', q.name,
+                                     attnum, attstattarget)
+                    FROM pg_attribute WHERE attrelid = x.indexrelid AND attstattarget >= 0
+                    UNION ALL
+                    SELECT 6, format('ALTER TABLE %s CLUSTER ON %I', t.name, i.relname)
+                    WHERE x.indisclustered
+                    UNION ALL
+                    SELECT 7, format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I', t.name,
+                                     i.relname)
+                    WHERE x.indisreplident) AS s(place, sql)
+                WHERE own.classid <> 'pg_statistic_ext'::regclass
+                ORDER BY own.objid, s.place, s.sql)
+       || ARRAY(SELECT q.sql
+                FROM own JOIN pg_statistic_ext s ON s.oid = own.objid
+                JOIN pg_namespace m ON m.oid = s.stxnamespace
+                CROSS JOIN LATERAL (SELECT format('%I.%I', m.nspname, s.stxname) AS name) AS v
+                CROSS JOIN LATERAL (
+                    SELECT 1, pg_get_statisticsobjdef(s.oid)
+                    UNION ALL
+                    SELECT 2, format('ALTER STATISTICS %s SET STATISTICS %s', v.name,
+                                     s.stxstattarget) WHERE s.stxstattarget >= 0
+                    UNION ALL
+                    SELECT 3, format('COMMENT ON STATISTICS %s IS %L', v.name, o)
+                    FROM obj_description(s.oid, 'pg_statistic_ext') AS o WHERE o IS NOT NULL
+                    UNION ALL
+                    SELECT 4, format('ALTER STATISTICS %s OWNER TO %I', v.name,
+                                     pg_get_userbyid(s.stxowner))
+                    WHERE pg_get_userbyid(s.stxowner) <> current_user) AS q(place, sql)
+                WHERE own.classid = 'pg_statistic_ext'::regclass
+                ORDER BY s.oid, q.place) AS create
+FROM pg_attrdef f
+JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+JOIN pg_class c ON c.oid = f.adrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (SELECT format('%I.%I', n.nspname, c.relname) AS name) AS t
 WHERE f.oid = $1";
 
 /// Which of these objects (`$1` class, `$2` oid) reads which itself, by their places from 1. A view

@@ -11,6 +11,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use super::dress::{Side, Swapped};
+use super::small;
 use crate::catalog::dependents::{Dependent, DependentKind, Obstacle};
 use crate::catalog::{QName, RelKind, Table};
 use crate::error::Result;
@@ -19,23 +20,28 @@ use crate::plan::build::lock_on;
 use crate::plan::draft::Draft;
 use crate::plan::probe::Probed;
 use crate::plan::step::Relies;
+use crate::sql::lex::lex_code;
 
 /// The way out of most of it.
 const BEFORE_AND_AFTER: &str = "drop it in an earlier migration and make it again in a later one";
 
 /// Of what depends on a column, as the catalog describes it, what is refused without asking more:
 /// the server would not even change the type of an empty copy.
-pub(super) fn refused_at_once<'a>(table: &Table, dependents: &'a [String]) -> Vec<&'a str> {
+pub(super) fn refused_at_once(dependents: &[String]) -> Vec<&str> {
+    let key = |d: &&String| d.starts_with("partition key of");
+    dependents.iter().filter(key).map(String::as_str).collect()
+}
+
+/// Of what depends on a column, as the catalog describes it, the stored generated columns.
+pub(super) fn stored<'a>(table: &Table, dependents: &'a [String]) -> Vec<&'a str> {
     let is_virtual = |d: &str| {
         let mut all = table.columns.iter().filter(|c| c.generated && c.is_virtual);
         all.any(|c| d.starts_with(&format!("generated column {} of table ", c.name)))
     };
-    let generated = |d: &&String| {
-        d.starts_with("generated ") && !is_virtual(d) || d.starts_with("partition key of")
-    };
+    let stored = |d: &&String| d.starts_with("generated ") && !is_virtual(d);
     dependents
         .iter()
-        .filter(generated)
+        .filter(stored)
         .map(String::as_str)
         .collect()
 }
@@ -73,6 +79,21 @@ pub(in crate::plan) fn check_shared(draft: &Draft<'_>, probed: &Probed) -> Resul
 /// Why these cannot be dropped and made again in a moment, and the way out.
 pub fn refusal(table: &Table, dependents: &[Dependent]) -> Option<(String, String)> {
     let beside = beside::made_beside(dependents);
+    // One that is dropped and added again would take the materialized view with it.
+    let added = |d: &&Dependent| d.kind == DependentKind::Generated && !d.drop.is_empty();
+    if let Some(column) = dependents.iter().find(added)
+        && let Some(view) = dependents.iter().find(|d| d.stored.is_some())
+    {
+        return Some((
+            format!(
+                "{} is added again for the new type, which {} would not outlive",
+                column.what, view.what
+            ),
+            "drop the one or the other in an earlier migration and make it again in a later one; \
+             from PostgreSQL 17 on there is no need to"
+                .to_owned(),
+        ));
+    }
     dependents
         .iter()
         .enumerate()
@@ -115,9 +136,14 @@ pub fn refusal(table: &Table, dependents: &[Dependent]) -> Option<(String, Strin
                 "is in a schema in which this role may not create anything",
                 "GRANT CREATE ON SCHEMA to it".to_owned(),
             ),
-            Obstacle::Fixed => (
+            Obstacle::Fixed if dependent.drop.is_empty() => (
                 "the server gives no other expression to a virtual column that is NOT NULL, in a \
                  table with a CHECK, or in a publication",
+                help,
+            ),
+            Obstacle::Fixed => (
+                "up to PostgreSQL 16 cannot be added again where a foreign key has it, or an index, \
+                 a constraint or statistics have both",
                 help,
             ),
             Obstacle::Extension => ("belongs to an extension", help),
@@ -162,13 +188,27 @@ pub fn rehearsal_path(table: &Table, dependents: &[Dependent]) -> Option<String>
     Some(schemas.join(", "))
 }
 
-/// What gives a virtual generated column of a table no expression, and its own again, each upon a
-/// table of the given name.
+/// What gives a generated column of a table no expression, and its own again, each upon a
+/// table of the given name. Up to PostgreSQL 16 it is a plain column from then on, and another of its
+/// kind is tried.
 pub fn regenerated(dependent: &Dependent, table: &str) -> Option<(String, String)> {
     if dependent.kind != DependentKind::Generated {
         return None;
     }
-    let (_, column) = dependent.create.first()?.split_once(" ALTER COLUMN ")?;
+    let create = dependent.create.first()?;
+    if !dependent.drop.is_empty() {
+        let (_, column) = create.split_once(" ADD COLUMN ")?;
+        let name = lex_code(column).first()?.span;
+        let (name, definition) = (name.of(column), &column[name.end..]);
+        return Some((
+            format!("ALTER TABLE {table} ALTER COLUMN {name} DROP EXPRESSION"),
+            format!(
+                "ALTER TABLE {table} ADD COLUMN _pgshift_again{definition};
+                 ALTER TABLE {table} DROP COLUMN _pgshift_again"
+            ),
+        ));
+    }
+    let (_, column) = create.split_once(" ALTER COLUMN ")?;
     let (name, _) = column.split_once(" SET EXPRESSION AS (")?;
     Some((
         format!("ALTER TABLE {table} ALTER COLUMN {name} SET EXPRESSION AS (NULL)"),
@@ -312,12 +352,39 @@ impl<'d> Swapped<'d> {
             ),
             named(
                 &|kind| kind == DependentKind::Generated,
-                "computed from the other column in the same transaction",
+                if self.writes_anew() {
+                    "computed from the other column in the same transaction, for which the table is \
+                     written anew while nobody can use it"
+                } else {
+                    "computed from the other column in the same transaction"
+                },
             ),
         ]
         .into_iter()
         .flatten()
         .collect()
+    }
+
+    /// The server writes the table anew for generated columns that are stored.
+    pub(super) fn writes_anew(self) -> bool {
+        self.answer.dependents.iter().any(|d| {
+            let stored = |name: &str| {
+                let column = self.table.column(name);
+                column.is_some_and(|c| c.generated && !c.is_virtual)
+            };
+            d.kind == DependentKind::Generated && d.column.as_deref().is_some_and(stored)
+        })
+    }
+
+    /// Stops where the table is not small any more.
+    pub(super) fn guard_stored(self) -> Vec<String> {
+        if !self.writes_anew() || self.allowed.stored {
+            return Vec::new();
+        }
+        vec![small::guard(
+            self.table,
+            "its generated columns are computed",
+        )]
     }
 
     /// What the swap needs to be as it was in the plan: exactly, or by name alone where the server may

@@ -228,12 +228,32 @@ impl Generator {
                 self.sql("constraint comment", &[key], sql);
             }
         }
-        if self.seldom("exclusion") && !partitioned {
+        if self.chance() && !partitioned {
             let name = self.name("no_two");
+            let condition = self.condition();
+            let of = match self.pick(&[0, 1, 2, 3]) {
+                0 => "".to_owned(),
+                1 => " WITH (fillfactor = 80)".to_owned(),
+                2 => format!(" WHERE ({condition})"),
+                _ => " DEFERRABLE INITIALLY DEFERRED".to_owned(),
+            };
+            let mut needs = vec![];
+            let mut more = String::new();
+            if let Some((feature, other)) = self.other.clone()
+                && self.rng.bool()
+            {
+                needs.push(feature);
+                more = format!(", {other} WITH =");
+            }
             let sql = format!(
-                "ALTER TABLE {table} ADD CONSTRAINT {name} EXCLUDE USING btree ({column} WITH =)"
+                "ALTER TABLE {table} ADD CONSTRAINT {name} EXCLUDE USING btree ({column} WITH ={more}){of}"
             );
-            self.sql("exclusion", &[], sql);
+            let exclusion = self.sql("exclusion", &needs, sql);
+            if self.chance() {
+                let text = self.text();
+                let sql = format!("COMMENT ON CONSTRAINT {name} ON {table} IS {text}");
+                self.sql("exclusion comment", &[exclusion], sql);
+            }
         }
     }
 

@@ -89,11 +89,15 @@ impl Generator {
             && let Some(expression) = self.expression()
         {
             let name = self.name("computed");
+            let not_null = if self.nullable { "" } else { " NOT NULL" };
+            let not_null = self.pick(&["", not_null]);
+            let collate = self.pick(&["", " COLLATE \"C\""]);
             let sql = format!(
-                "ALTER TABLE {table} ADD COLUMN {name} text GENERATED ALWAYS AS (({expression})::text) STORED"
+                "ALTER TABLE {table} ADD COLUMN {name} text{collate} GENERATED ALWAYS AS (({expression})::text) STORED{not_null}"
             );
             if self.late {
-                self.late("generated column", &[], sql);
+                let generated = self.late("generated column", &[], sql);
+                self.on_generated(generated, &name);
             }
         }
         if self.chance()
@@ -112,6 +116,45 @@ impl Generator {
             );
             if self.late && self.chance() {
                 self.late("function with a body", &[], sql);
+            }
+        }
+    }
+
+    /// What a generated column has of its own.
+    fn on_generated(&mut self, generated: usize, name: &str) {
+        let (table, _) = self.here();
+        let index = self.name("of_computed");
+        let check = self.name("computed_check");
+        let (one, two) = (self.text(), self.text());
+        let schema = self.schema.clone();
+        for (kind, sql) in [
+            (
+                "generated column index",
+                format!(
+                    "CREATE INDEX {index} ON {table} (lower({name})); COMMENT ON INDEX {schema}.{index} IS {one}"
+                ),
+            ),
+            (
+                "generated column check",
+                format!("ALTER TABLE {table} ADD CONSTRAINT {check} CHECK ({name} <> 'never')"),
+            ),
+            (
+                "generated column comment",
+                format!("COMMENT ON COLUMN {table}.{name} IS {two}"),
+            ),
+            (
+                "generated column grant",
+                format!("GRANT SELECT ({name}) ON {table} TO {READER} WITH GRANT OPTION"),
+            ),
+            (
+                "generated column settings",
+                format!(
+                    "ALTER TABLE {table} ALTER COLUMN {name} SET STATISTICS 77, ALTER COLUMN {name} SET STORAGE EXTERNAL, ALTER COLUMN {name} SET (n_distinct = 5)"
+                ),
+            ),
+        ] {
+            if self.chance() {
+                self.late(kind, &[generated], sql);
             }
         }
     }
