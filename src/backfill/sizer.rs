@@ -11,6 +11,20 @@ use std::time::Duration;
 /// for nothing. `docs/architecture.md` has the measurements.
 pub const CHUNK_TARGET: Duration = Duration::from_millis(1);
 
+/// The same where the duty is 100 %: who asks for that wants the backfill to be done. A fifth of the
+/// time of chunks of 1 ms is the server's and ours for the chunk itself (`docs/benchmarks/`).
+pub const FULL_DUTY_TARGET: Duration = Duration::from_millis(20);
+
+/// The working time that a chunk aims at: what was set, else by the present duty, 0 to 1.
+pub fn chunk_target(set: Option<Duration>, duty: f64) -> Duration {
+    let by_duty = if duty >= 1.0 {
+        FULL_DUTY_TARGET
+    } else {
+        CHUNK_TARGET
+    };
+    set.unwrap_or(by_duty)
+}
+
 /// Chunks remembered for the p90.
 const MEMORY: usize = 20;
 /// A chunk of the first size is not made smaller while it works for less than this: the price of a
@@ -162,6 +176,15 @@ mod tests {
 
     fn sizer() -> ChunkSizer {
         ChunkSizer::adaptive(16, 100_000, TARGET, u64::MAX)
+    }
+
+    #[test]
+    fn what_was_set_wins_over_the_duty() {
+        assert_eq!(chunk_target(None, 0.5), CHUNK_TARGET);
+        assert_eq!(chunk_target(None, 0.99), CHUNK_TARGET);
+        assert_eq!(chunk_target(None, 1.0), FULL_DUTY_TARGET);
+        let set = Duration::from_millis(7);
+        assert_eq!(chunk_target(Some(set), 1.0), set);
     }
 
     #[test]

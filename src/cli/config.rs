@@ -167,7 +167,7 @@ impl Config {
             settings.batch = Some(batch.get());
         }
         if let Some(Time(target)) = b.chunk_target {
-            settings.chunk_target = target;
+            settings.chunk_target = Some(target);
         }
         if let Some(rows) = b.max_failed_rows {
             settings.max_failed_rows = rows;
@@ -233,7 +233,7 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. A migration fil
 [backfill]
 # workers = 1
 # batch = 5000           # default: as many rows as take the chunk target
-# chunk-target = "1ms"   # working time that a chunk aims at
+# chunk-target = "1ms"   # working time that a chunk aims at; 20ms at a duty of 100%
 # max-failed-rows = 0
 
 [locks]
@@ -256,6 +256,7 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. A migration fil
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backfill::CHUNK_TARGET;
 
     fn parse(text: &str) -> Result<Config> {
         Config::parse("pgshift.toml", text, &|_| None)
@@ -280,7 +281,7 @@ mod tests {
         let default = Settings::default();
         assert_eq!(settings.limits, default.limits);
         assert_eq!(settings.ladder, default.ladder);
-        assert_eq!(settings.chunk_target, default.chunk_target);
+        assert_eq!(settings.chunk_target, Some(CHUNK_TARGET));
         let names: Vec<&str> = settings.signals.iter().map(|s| s.name.as_str()).collect();
         assert_eq!(names, ["deploys", "p99", "queue"]);
     }

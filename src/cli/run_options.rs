@@ -37,7 +37,7 @@ pub(super) struct RunOptions {
     /// Rows of a batch [default: as many as take the chunk target]
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
-    /// Working time that a chunk aims at [default: 1ms]
+    /// Working time that a chunk aims at [default: 1ms, and 20ms at a duty of 100%]
     #[arg(long, value_name = "TIME")]
     chunk_target: Option<Time>,
     /// Rows that may fail before a backfill stops [default: 0]
@@ -117,7 +117,7 @@ impl RunOptions {
             add(settings, format!("gate {number}"), Asks::Gate { url })?;
         }
         if let Some(Time(target)) = self.chunk_target {
-            settings.chunk_target = target;
+            settings.chunk_target = Some(target);
         }
         if let Some(rows) = self.max_failed_rows {
             settings.max_failed_rows = rows;

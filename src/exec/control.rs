@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::lock;
 use super::sampler::{self, Shared};
 use super::session::Session;
+use crate::backfill::chunk_target;
 use crate::error::{Error, Result};
 use crate::event::{Event, Progress, Signals};
 use crate::plan::Step;
@@ -260,14 +261,15 @@ pub(super) struct Seat<'a> {
 
 impl Seat<'_> {
     /// [`Control::gate`], and rest while load advises fewer workers than there are before this
-    /// one. Gives the part of the working time that the next chunk should aim at.
-    pub(super) async fn gate(&self, worked: Duration) -> Result<f64> {
+    /// one. Gives the working time that the next chunk should aim at.
+    pub(super) async fn gate(&self, worked: Duration) -> Result<Duration> {
         let mut worked = worked;
         loop {
             self.control.gate(worked).await?;
-            let (advice, before) = self.look();
+            let (advice, duty, before) = self.look();
             if before < usize::from(advice.workers) {
-                return Ok(advice.chunk);
+                let set = self.control.session.ctx.settings.chunk_target;
+                return Ok(chunk_target(set, duty).mul_f64(advice.chunk));
             }
             let asleep = Instant::now();
             self.control.session.ctx.sleep(LOOK_AGAIN).await;
@@ -276,12 +278,16 @@ impl Seat<'_> {
         }
     }
 
-    /// The advice, and how many workers come before this one.
-    fn look(&self) -> (Advice, usize) {
+    /// The advice, the duty, and how many workers come before this one.
+    fn look(&self) -> (Advice, f64, usize) {
         let state = self.control.state();
         let workers = u16::try_from(state.seats.len()).unwrap_or(u16::MAX);
         let before = state.seats.range(..self.number).count();
-        (state.throttle.advice(workers), before)
+        (
+            state.throttle.advice(workers),
+            state.throttle.duty(),
+            before,
+        )
     }
 }
 

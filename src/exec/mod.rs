@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use tokio::sync::{OnceCell, watch};
 
-use crate::backfill::{BackfillSpec, CHUNK_TARGET};
+use crate::backfill::BackfillSpec;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::event::{Event, Sink};
@@ -61,8 +61,8 @@ pub struct Settings {
     pub batch: Option<u32>,
     /// What wins over the migration file: the command line.
     pub over: Over,
-    /// Working time that a chunk aims at.
-    pub chunk_target: Duration,
+    /// Working time that a chunk aims at; `None` goes by the duty.
+    pub chunk_target: Option<Duration>,
     /// Rows that may fail before a backfill stops.
     pub max_failed_rows: u64,
     /// Terminate sessions that are in the way of a step's locks.
@@ -201,7 +201,7 @@ impl Default for Settings {
             workers: 1,
             batch: None,
             over: Over::default(),
-            chunk_target: CHUNK_TARGET,
+            chunk_target: None,
             max_failed_rows: 0,
             cancel_blockers: false,
             lease_ttl: Duration::from_secs(15),

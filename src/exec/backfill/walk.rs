@@ -8,7 +8,7 @@ use deadpool_postgres::Object;
 
 use super::Job;
 use super::vacuum::Vacuums;
-use crate::backfill::{ChunkFailure, ChunkSizer, Horizon, Window};
+use crate::backfill::{CHUNK_TARGET, ChunkFailure, ChunkSizer, Horizon, Window};
 use crate::catalog::QName;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -68,11 +68,10 @@ impl Job<'_> {
         range: &Checkpoint,
         begun: Instant,
     ) -> Result<()> {
-        let target = self.session.ctx.settings.chunk_target;
         let fixed = self.spec.batch.map(|rows| self.blocks_for(range, rows));
         let sizer = |times: u64| {
             let fixed = fixed.map(|blocks| blocks * times);
-            sizer(fixed, FIRST_BLOCKS * times, MOST_BLOCKS, target)
+            sizer(fixed, FIRST_BLOCKS * times, MOST_BLOCKS)
         };
         let stripes = self.spec.stripes;
         let mut walk = Walk {
@@ -133,7 +132,6 @@ impl Job<'_> {
     /// are to put their ranges down.
     async fn pass(&self, walk: &mut Walk<'_>, window: Window, counted: &mut i64) -> Result<bool> {
         let place = self.place(walk.range);
-        let target = self.session.ctx.settings.chunk_target;
         let stripe = window.stripe();
         let sizer = match stripe {
             Some(_) => &mut walk.of_stripe,
@@ -141,8 +139,7 @@ impl Job<'_> {
         };
         let mut next = window.lo;
         while next < window.hi {
-            let part = walk.seat.gate(walk.worked).await?;
-            sizer.aim(target.mul_f64(part));
+            sizer.aim(walk.seat.gate(walk.worked).await?);
             if self.regroup.load(Ordering::Relaxed) {
                 return Ok(false);
             }
@@ -189,15 +186,13 @@ impl Job<'_> {
     ) -> Result<()> {
         let place = self.place(range);
         let seat = self.control.seat();
-        let target = self.session.ctx.settings.chunk_target;
         let fixed = self.spec.batch.map(u64::from);
-        let mut sizer = sizer(fixed, FIRST_ROWS, MOST_ROWS, target);
+        let mut sizer = sizer(fixed, FIRST_ROWS, MOST_ROWS);
         let mut cursor = range.cursor.clone();
         let mut worked = Duration::ZERO;
         let mut vacuums = self.vacuums(range).await?;
         loop {
-            let part = seat.gate(worked).await?;
-            sizer.aim(target.mul_f64(part));
+            sizer.aim(seat.gate(worked).await?);
             let units = sizer.size();
             let upto = chunk::upper_key(client, &place, cursor.as_ref(), units).await?;
             let last = upto.is_none();
@@ -254,8 +249,8 @@ impl Job<'_> {
         if units <= 1 || self.spec.batch.is_some() {
             return chunk::STATEMENT_TIMEOUT;
         }
-        let target = self.session.ctx.settings.chunk_target;
-        (target * CUT_SHORT).clamp(CUT_EARLIEST, chunk::STATEMENT_TIMEOUT)
+        let set = self.session.ctx.settings.chunk_target;
+        (set.unwrap_or(CHUNK_TARGET) * CUT_SHORT).clamp(CUT_EARLIEST, chunk::STATEMENT_TIMEOUT)
     }
 
     /// One try of a chunk; `None` where it was rolled back and is to be tried again.
@@ -397,9 +392,9 @@ impl Job<'_> {
 }
 
 /// Of the author's size, where the file says one; else it adapts.
-fn sizer(fixed: Option<u64>, first: u64, most: u64, target: Duration) -> ChunkSizer {
+fn sizer(fixed: Option<u64>, first: u64, most: u64) -> ChunkSizer {
     fixed.map_or_else(
-        || ChunkSizer::adaptive(first, most, target, CHUNK_WAL),
+        || ChunkSizer::adaptive(first, most, CHUNK_TARGET, CHUNK_WAL),
         ChunkSizer::fixed,
     )
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backfill::CHUNK_TARGET;
+use crate::backfill::chunk_target;
 
 pub(super) use index::build;
 pub use totals::Totals;
@@ -281,6 +281,7 @@ impl Facts {
     /// Chunks at the time that they aim at, or as large as the log of one may be.
     /// `seconds` is all of the server's work.
     fn chunks(&self, seconds: Option<f64>, wal: Bytes) -> Option<i64> {
+        let target = chunk_target(None, self.duty);
         let most = if self.by_blocks {
             self.blocks
         } else {
@@ -289,7 +290,7 @@ impl Facts {
         let wanted = match (self.batch, seconds) {
             (Some(batch), _) => self.all() / f64::from(batch.max(1)),
             (None, Some(seconds)) => {
-                let by_time = seconds / CHUNK_TARGET.as_secs_f64();
+                let by_time = seconds / target.as_secs_f64();
                 by_time.max(wal.likely as f64 / CHUNK_WAL)
             }
             (None, None) => return None,

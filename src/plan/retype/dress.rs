@@ -329,8 +329,8 @@ impl<'d> Swapped<'d> {
             Side::New => &form.new,
             Side::Old => &form.old,
         };
-        let what = format!("the index of exclusion constraint {} is built", form.name);
-        let guard = (!self.allowed.exclusion).then(|| small::guard(self.table, &what));
+        let guard = (!self.allowed.exclusion)
+            .then(|| small::guard_exclusion(self.table, &form.name, definition));
         let mut step = self.constrain(side, &form.name, definition, guard);
         step.estimate.rows = Some(self.table.rows);
         step.estimate.bytes = Some(self.table.bytes);

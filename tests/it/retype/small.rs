@@ -212,7 +212,7 @@ async fn a_table_that_has_grown_stops_the_swap() {
     project.to("apply", "ready").await;
     project
         .db
-        .execute("INSERT INTO t SELECT n, n, repeat('x', 1000) FROM generate_series(1001, 8000) n")
+        .execute("INSERT INTO t SELECT n, n, repeat('x', 1000) FROM generate_series(1001, 16000) n")
         .await;
     let stopped = project.command("contract", &[]).await;
     assert_ne!(stopped.code, Some(0));

@@ -271,6 +271,16 @@ async fn uses(case: &Case, db: &Db) -> Vec<String> {
             {
                 "a reference".into()
             }
+            // An index that is made anew is looked at last.
+            Err(e)
+                if [
+                    Some(&SqlState::UNIQUE_VIOLATION),
+                    Some(&SqlState::EXCLUSION_VIOLATION),
+                ]
+                .contains(&e.code()) =>
+            {
+                "a row like it".into()
+            }
             Err(e) => message(&e),
         };
         results.push(format!("{sql}: {result}"));

@@ -381,10 +381,7 @@ impl<'d> Swapped<'d> {
         if !self.writes_anew() || self.allowed.stored {
             return Vec::new();
         }
-        vec![small::guard(
-            self.table,
-            "its generated columns are computed",
-        )]
+        vec![small::guard_stored(self.table)]
     }
 
     /// What the swap needs to be as it was in the plan: exactly, or by name alone where the server may
