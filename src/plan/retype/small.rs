@@ -10,7 +10,7 @@ use crate::plan::draft::Draft;
 use crate::sql::quote::{dollar, literal, qname};
 
 /// Up to this many bytes with TOAST a table is small. 70,000 narrow rows in no order are 4 MB: an
-/// exclusion by btree takes 0.1 s, one by GiST 2 to 3.3 s, and writing the table anew as long as its
+/// exclusion by btree takes 0.1 s, one by `GiST` 2 to 3.3 s, and writing the table anew as long as its
 /// indexes take (measured on PostgreSQL 15, 2 cores). So a table with slow indexes is small up to a
 /// quarter of that.
 const SMALL: i64 = 4 << 20;

@@ -98,7 +98,7 @@ const DROP: &str = r#"
     DROP TRIGGER disabled ON orders; DROP TRIGGER replica ON orders; DROP TRIGGER always ON orders;
     DROP SCHEMA apart CASCADE; DROP VIEW summary; DROP VIEW codes;"#;
 
-async fn major() -> i32 {
+pub(super) async fn major() -> i32 {
     let db = Db::create("retype_dependents_version").await;
     db.one::<i32>("SELECT current_setting('server_version_num')::int")
         .await

@@ -2,7 +2,9 @@
 //! constraints and stored generated columns.
 
 use super::Case;
+use super::dependents::major;
 use crate::lifecycle::{Project, assert_same};
+use crate::support::Cli;
 
 #[tokio::test]
 async fn exclusion_constraints() {
@@ -201,7 +203,7 @@ async fn a_larger_table_is_refused_unless_taken_on() {
 /// A table that has grown since the plan stops the step, and nothing is lost.
 #[tokio::test]
 async fn a_table_that_has_grown_stops_the_swap() {
-    let project = Project::new(
+    let mut project = Project::new(
         "retype_grown",
         "CREATE TABLE t (id int PRIMARY KEY, n int, pad text,
              g int GENERATED ALWAYS AS (n + 1) STORED);
@@ -219,14 +221,43 @@ async fn a_table_that_has_grown_stops_the_swap() {
     for word in ["has grown to", "PGOPTIONS", "pgshift.small"] {
         assert!(stopped.stderr.contains(word), "{}", stopped.stderr);
     }
-    project
-        .db
-        .execute(
-            "ALTER DATABASE CURRENT_DATABASE SET pgshift.small = '1 GB'"
-                .replace("CURRENT_DATABASE", &project.db.name())
-                .as_str(),
-        )
-        .await;
-    project.to("contract", "complete").await;
+    let cli = std::mem::replace(&mut project.cli, Cli::offline());
+    project.cli = cli.env("PGOPTIONS", "-c pgshift.small=1GB");
+    project.to("resume", "complete").await;
     project.to("revert", "reverted").await;
+}
+
+/// Up to PostgreSQL 16 a generated column is dropped and added again.
+#[tokio::test]
+async fn what_would_go_with_a_generated_column_is_refused() {
+    if major().await >= 17 {
+        return;
+    }
+    for (name, more, word) in [
+        (
+            "index",
+            "CREATE INDEX ON t (n, g);",
+            "an index, a constraint or statistics have both",
+        ),
+        (
+            "key",
+            "ALTER TABLE t ADD UNIQUE (g); CREATE TABLE u (g int REFERENCES t (g));",
+            "where a foreign key has it",
+        ),
+        (
+            "matview",
+            "CREATE MATERIALIZED VIEW m AS SELECT g FROM t;",
+            "which materialized view public.m would not outlive",
+        ),
+    ] {
+        let setup = format!(
+            "CREATE TABLE t (id int PRIMARY KEY, n int, g int GENERATED ALWAYS AS (n + 1) STORED);
+             {more}"
+        );
+        let file = "ALTER TABLE t ALTER n TYPE bigint;";
+        let project = Project::new(&format!("retype_again_{name}"), &setup, file).await;
+        let plan = project.command("plan", &[]).await.expect(3);
+        let said: Vec<_> = plan.stderr.split_whitespace().collect();
+        assert!(said.join(" ").contains(word), "{name}: {}", plan.stderr);
+    }
 }

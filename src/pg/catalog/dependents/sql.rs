@@ -242,10 +242,15 @@ WHERE c.oid = $1";
 
 /// A generated column, from PostgreSQL 17: another expression takes its place, so nothing is
 /// dropped. Of a virtual one (18) the server has that (`ATExecSetExpression`) neither with a CHECK nor
-/// in a publication, and reads every row of one that is NOT NULL.
+/// in a publication, and reads every row of one that is NOT NULL. For a stored one it makes indexes and
+/// extended statistics anew, and forgets their targets; ours, not in place yet, have other names.
 pub(super) const GENERATED: &str = "
 SELECT n.nspname::text AS schema, c.relname::text AS name,
-       pg_has_role(current_user, c.relowner, 'USAGE') AS owned, false AS temporary,
+       pg_has_role(current_user, c.relowner, 'USAGE')
+       AND NOT EXISTS (SELECT FROM pg_statistic_ext s
+                       WHERE s.stxrelid = c.oid AND a.attgenerated = 's' AND s.stxstattarget >= 0
+                         AND NOT pg_has_role(current_user, s.stxowner, 'USAGE')) AS owned,
+       false AS temporary,
        true AS creates, false AS passed_on,
        a.attgenerated = 'v' AND (
            a.attnotnull
@@ -253,7 +258,25 @@ SELECT n.nspname::text AS schema, c.relname::text AS name,
            OR EXISTS (SELECT FROM pg_publication_rel p WHERE p.prrelid = c.oid)) AS fixed,
        '' AS drop,
        ARRAY[format('ALTER TABLE %I.%I ALTER COLUMN %I SET EXPRESSION AS (%s)', n.nspname, c.relname,
-                    a.attname, pg_get_expr(f.adbin, f.adrelid))] AS create
+                    a.attname, pg_get_expr(f.adbin, f.adrelid))]
+       || ARRAY(SELECT format('ALTER INDEX %I.%I ALTER COLUMN %s SET STATISTICS %s', n.nspname,
+                              i.relname, e.attnum, e.attstattarget)
+                FROM pg_index x
+                JOIN pg_class i ON i.oid = x.indexrelid
+                JOIN pg_attribute e ON e.attrelid = i.oid AND e.attstattarget >= 0
+                WHERE x.indrelid = c.oid AND a.attgenerated = 's'
+                  AND NOT starts_with(i.relname::text, '_pgshift_')
+                ORDER BY i.relname, e.attnum)
+       || ARRAY(SELECT format('ALTER STATISTICS %I.%I SET STATISTICS %s', m.nspname, s.stxname,
+                              s.stxstattarget)
+                FROM pg_statistic_ext s JOIN pg_namespace m ON m.oid = s.stxnamespace
+                WHERE s.stxrelid = c.oid AND a.attgenerated = 's' AND s.stxstattarget >= 0
+                  AND NOT starts_with(s.stxname::text, '_pgshift_')
+                  AND EXISTS (SELECT FROM pg_depend d
+                              WHERE d.classid = 'pg_statistic_ext'::regclass AND d.objid = s.oid
+                                AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+                                AND d.refobjsubid = a.attnum)
+                ORDER BY m.nspname, s.stxname) AS create
 FROM pg_attrdef f
 JOIN pg_attribute a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
 JOIN pg_class c ON c.oid = f.adrelid

@@ -232,7 +232,7 @@ impl Generator {
             let name = self.name("no_two");
             let condition = self.condition();
             let of = match self.pick(&[0, 1, 2, 3]) {
-                0 => "".to_owned(),
+                0 => String::new(),
                 1 => " WITH (fillfactor = 80)".to_owned(),
                 2 => format!(" WHERE ({condition})"),
                 _ => " DEFERRABLE INITIALLY DEFERRED".to_owned(),
