@@ -356,6 +356,26 @@ fn check_table(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()> 
             &format!("change the type of {column} of {root}"),
         );
     }
+    if table.kind == RelKind::Foreign {
+        return refuse(
+            format!(
+                "{} is a foreign table: its rows are another server's",
+                table.name
+            ),
+            "change the type there; here it takes a moment, as written: \
+             `-- pgshift: allow change-column-type reason=\"…\"`",
+        );
+    }
+    if table
+        .leaves
+        .iter()
+        .any(|leaf| leaf.kind == RelKind::Foreign)
+    {
+        return refuse(
+            format!("{} has a foreign table as a partition", table.name),
+            "its rows are another server's: detach it first, and attach it again with the new type",
+        );
+    }
     let ordinary = matches!(table.kind, RelKind::Table | RelKind::Partitioned);
     if !ordinary || table.inherited {
         return refuse(

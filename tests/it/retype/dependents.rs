@@ -396,3 +396,53 @@ async fn what_changed_meanwhile_stops_the_swap() {
     assert_same("data", first.data(), now.data());
     project.nothing_left().await;
 }
+
+/// Rows of foreign tables are another server's.
+#[tokio::test]
+async fn foreign_tables_are_refused() {
+    let foreign = "CREATE FOREIGN DATA WRAPPER nothing;
+         CREATE SERVER far FOREIGN DATA WRAPPER nothing;
+         CREATE FOREIGN TABLE f (id int, n int) SERVER far;
+         CREATE TABLE r (id int, n int) PARTITION BY LIST (id);
+         CREATE FOREIGN TABLE r1 PARTITION OF r FOR VALUES IN (1) SERVER far;";
+    for (name, file, words) in [
+        (
+            "table",
+            "ALTER TABLE f ALTER n TYPE bigint;",
+            ["public.f is a foreign table", "allow change-column-type"],
+        ),
+        (
+            "partition",
+            "ALTER TABLE r ALTER n TYPE bigint;",
+            [
+                "public.r has a foreign table as a partition",
+                "detach it first",
+            ],
+        ),
+    ] {
+        let project = Project::new(&format!("retype_foreign_{name}"), "", file).await;
+        project.db.execute(foreign).await;
+        let plan = project.command("plan", &[]).await.expect(3);
+        let said = plan.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        for word in words {
+            assert!(said.contains(word), "{name}: {word:?} is not in\n{said}");
+        }
+    }
+    let project = Project::new(
+        "retype_foreign_allowed",
+        "",
+        "-- pgshift: allow change-column-type reason=\"of no rows here\"
+         ALTER TABLE f ALTER n TYPE bigint;",
+    )
+    .await;
+    project.db.execute(foreign).await;
+    project.command("apply", &[]).await.expect(0);
+    let type_name: String = project
+        .db
+        .one(
+            "SELECT format_type(atttypid, NULL) FROM pg_attribute
+              WHERE attrelid = 'f'::regclass AND attname = 'n'",
+        )
+        .await;
+    assert_eq!(type_name, "bigint");
+}
