@@ -36,7 +36,7 @@ pub(super) async fn find(
              migration and make it again in a later one",
         ));
     }
-    match refusal(table, &found) {
+    match refusal(&found) {
         None => Ok(found),
         Some((why, help)) => Err(draft.refused(
             question.span(),

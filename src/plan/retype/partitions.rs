@@ -77,10 +77,9 @@ pub(super) fn refusal(table: &Table, column: &str) -> Option<(String, String)> {
     ))
 }
 
-/// Of what depends on a column of a partitioned table: another materialized view would have to be
-/// filled beside, and each partition has its generated column.
+/// Of what depends on a column of a partitioned table: each partition has its generated column.
 pub(super) fn refused_at_once(dependents: &[String]) -> Vec<&str> {
-    const REFUSED: &[&str] = &["generated ", "partition key of", "materialized view "];
+    const REFUSED: &[&str] = &["generated ", "partition key of"];
     let refused = |d: &&String| REFUSED.iter().any(|kind| d.starts_with(kind));
     let found = dependents.iter().filter(refused);
     found.map(String::as_str).collect()

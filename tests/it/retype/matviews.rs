@@ -54,10 +54,27 @@ const DROP: &str = r#"
 
 #[tokio::test]
 async fn materialized_views_and_what_stands_upon_them() {
+    there_and_back("retype_matviews", TABLE).await;
+}
+
+/// The same of a partitioned table.
+#[tokio::test]
+async fn materialized_views_of_a_partitioned_table() {
+    let tree = TABLE.replace(
+        "note text);",
+        "note text) PARTITION BY HASH (id);
+    CREATE TABLE orders_0 PARTITION OF orders FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+    CREATE TABLE orders_1 PARTITION OF orders FOR VALUES WITH (MODULUS 2, REMAINDER 1);",
+    );
+    assert_ne!(tree, TABLE);
+    there_and_back("retype_matviews_of_tree", &tree).await;
+}
+
+async fn there_and_back(name: &'static str, table: &str) {
     let file = "ALTER TABLE orders ALTER COLUMN code TYPE bigint;";
     Case {
-        name: "retype_matviews",
-        setup: format!("{TABLE}{VIEWS}").leak(),
+        name,
+        setup: format!("{table}{VIEWS}").leak(),
         file,
         direct: format!("{DROP}{file}{VIEWS}").leak(),
         traffic: |n| match n % 30 {

@@ -19,7 +19,7 @@ const DENSITIES: &[f32] = &[0.02, 0.04, 0.08, 0.15, 0.3];
 /// What is refused, as the documentation says: one is enough to refuse a table, so few have one.
 const SELDOM: &[&str] = &["rule", "inbound foreign key disabled"];
 /// The same of partitioned tables.
-const SELDOM_OF_A_TREE: &[&str] = &["materialized view", "generated column"];
+const SELDOM_OF_A_TREE: &[&str] = &["generated column"];
 
 /// The case of a seed on a server of this major version. `density`: the chance of each feature,
 /// then with few rows.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use super::dress::{Side, Swapped};
 use super::small;
 use crate::catalog::dependents::{Dependent, DependentKind, Obstacle};
-use crate::catalog::{QName, RelKind, Table};
+use crate::catalog::{QName, Table};
 use crate::error::Result;
 use crate::lock::{LockMode, LockOn};
 use crate::plan::build::lock_on;
@@ -77,7 +77,7 @@ pub(in crate::plan) fn check_shared(draft: &Draft<'_>, probed: &Probed) -> Resul
 }
 
 /// Why these cannot be dropped and made again in a moment, and the way out.
-pub fn refusal(table: &Table, dependents: &[Dependent]) -> Option<(String, String)> {
+pub fn refusal(dependents: &[Dependent]) -> Option<(String, String)> {
     let beside = beside::made_beside(dependents);
     // One that is dropped and added again would take the materialized view with it.
     let added = |d: &&Dependent| d.kind == DependentKind::Generated && !d.drop.is_empty();
@@ -103,12 +103,6 @@ pub fn refusal(table: &Table, dependents: &[Dependent]) -> Option<(String, Strin
             if dependent.kind == DependentKind::Other {
                 return Some((
                     format!("{what} depends on it, and cannot follow to another column"),
-                    help,
-                ));
-            }
-            if dependent.stored.is_some() && table.kind == RelKind::Partitioned {
-                return Some((
-                    format!("{what} depends on it, which is not made anew for a partitioned table"),
                     help,
                 ));
             }

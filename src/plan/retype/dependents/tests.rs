@@ -27,8 +27,7 @@ fn orders() -> Table {
 
 #[test]
 fn what_cannot_follow_has_a_reason_and_a_way_out() {
-    let table = orders();
-    assert_eq!(refusal(&table, &[view("app", "v")]), None);
+    assert_eq!(refusal(&[view("app", "v")]), None);
     let mut all = vec![view("app", "v"), view("app", "w")];
     for (obstacle, word) in [
         (Obstacle::Owner, "no member of"),
@@ -44,19 +43,18 @@ fn what_cannot_follow_has_a_reason_and_a_way_out() {
         if obstacle == Obstacle::Fixed {
             all[1].drop.clear();
         }
-        let (why, help) = refusal(&table, &all).expect(word);
+        let (why, help) = refusal(&all).expect(word);
         assert!(why.starts_with("view app.w depends on it, and "), "{why}");
         assert!(why.contains(word), "{why}");
         assert!(!help.is_empty());
     }
     all[1].kind = DependentKind::Other;
-    let (why, _) = refusal(&table, &all).expect("other");
+    let (why, _) = refusal(&all).expect("other");
     assert!(why.contains("cannot follow"), "{why}");
 }
 
 #[test]
 fn materialized_views_are_made_beside_with_what_they_read() {
-    let mut table = orders();
     let mut all: Vec<Dependent> = ["unread", "low", "high", "kept", "over"]
         .map(|name| view("app", name))
         .into();
@@ -67,20 +65,17 @@ fn materialized_views_are_made_beside_with_what_they_read() {
     all[4].reads = vec![3, 0];
     let places: Vec<usize> = beside::made_beside(&all).into_iter().collect();
     assert_eq!(places, [1, 2, 3]);
-    assert_eq!(refusal(&table, &all), None);
+    assert_eq!(refusal(&all), None);
 
     all[1].kind = DependentKind::Function;
-    let (why, help) = refusal(&table, &all).expect("a function cannot be there twice");
+    let (why, help) = refusal(&all).expect("a function cannot be there twice");
     assert!(
         why.starts_with("a materialized view reads view app.low"),
         "{why}"
     );
     assert!(help.contains("later one"), "{help}");
     all[2].reads.clear();
-    assert_eq!(refusal(&table, &all), None);
-    table.kind = RelKind::Partitioned;
-    let (why, _) = refusal(&table, &all).expect("a partitioned table");
-    assert!(why.contains("partitioned table"), "{why}");
+    assert_eq!(refusal(&all), None);
 }
 
 #[test]
@@ -145,12 +140,11 @@ fn a_stored_column_is_tried_beside_where_its_expression_is_fixed() {
         ),
         "{again}"
     );
-    let table = orders();
-    assert!(refusal(&table, std::slice::from_ref(&column)).is_none());
+    assert!(refusal(std::slice::from_ref(&column)).is_none());
     let mut kept = view("app", "m");
     kept.kind = DependentKind::MaterializedView;
     kept.stored = Some(crate::catalog::dependents::Stored::default());
-    let (why, help) = refusal(&table, &[column, kept]).expect("refused");
+    let (why, help) = refusal(&[column, kept]).expect("refused");
     assert!(why.contains("would not outlive"), "{why}");
     assert!(help.contains("17"), "{help}");
 }
