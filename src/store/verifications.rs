@@ -279,7 +279,8 @@ pub async fn wrong_rows(
 }
 
 /// Says what became of a wrong row, in the transaction that mended it: `mended`, `right` (it was
-/// by itself), `gone`, `failed` or `wrong`. A row without a key is at `tid` now.
+/// by itself), `gone`, `failed` or `wrong`. A row without a key is at `tid` now, where one that was
+/// listed there before may have been; one with a key is found by that and stays listed as it was.
 pub async fn set_row(
     client: &impl GenericClient,
     id: i64,
@@ -287,6 +288,18 @@ pub async fn set_row(
     state: &str,
     tid: &str,
 ) -> Result<()> {
+    let tid = if row.key.is_empty() { tid } else { &row.tid };
+    if tid != row.tid {
+        // Another listed row was there, so it is not any more.
+        client
+            .execute(
+                "DELETE FROM pgshift.wrong_row
+                 WHERE verification_id = $1 AND relation = $2 AND tid = $3",
+                &[&id, &row.relation, &tid],
+            )
+            .await
+            .map_err(from_pg)?;
+    }
     client
         .execute(
             "UPDATE pgshift.wrong_row SET state = $4, tid = $5
