@@ -58,10 +58,15 @@ impl Rhythm {
         Self { every, since: 0 }
     }
 
+    /// True where a VACUUM will be due when so much more is done.
+    pub fn is_due_after(&self, done: i64) -> bool {
+        self.since + done.max(0) >= self.every
+    }
+
     /// Counts what was done since it was asked last; true where a VACUUM is due now.
     pub fn due(&mut self, done: i64) -> bool {
+        let due = self.is_due_after(done);
         self.since += done.max(0);
-        let due = self.since >= self.every;
         if due {
             self.since = 0;
         }
@@ -109,6 +114,8 @@ mod tests {
         let mut rhythm = Vacuum { percent: 5 }.by_blocks(TABLE);
         assert!(rhythm.due(5_000));
         rhythm.postpone();
+        assert!(!rhythm.is_due_after(1_249));
+        assert!(rhythm.is_due_after(1_250));
         assert!(!rhythm.due(1_249));
         assert!(rhythm.due(1));
         assert!(!rhythm.due(4_999));

@@ -1,12 +1,16 @@
 //! One chunk: one transaction with guards, fence, the UPDATE, the check of the relation's file,
 //! and the checkpoint.
 
+mod keys;
+mod rows;
+
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
 
+use super::ddl::CANCELED;
 use super::session::Session;
 use crate::backfill::sizer::server_time;
 use crate::backfill::spec::{Bounds, tid};
@@ -17,10 +21,12 @@ use crate::catalog::QName;
 use crate::error::{Error, Result};
 use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
-use crate::pg::session::EXACT_TEXT;
 use crate::plan::sync::{WRITER_BACKFILL, WRITER_SETTING};
-use crate::store::checkpoints::{ADVANCE_BLOCKS_SQL, ADVANCE_KEYS_SQL, FailedRow};
-use crate::store::{self, runs};
+use crate::store::checkpoints::{ADVANCE_BLOCKS_SQL, ADVANCE_KEYS_SQL};
+use crate::store::runs;
+
+pub(super) use keys::upper_key;
+pub(super) use rows::{RowByRow, run_rows};
 
 /// The smallest chunk's statement may not run longer than this, nor one whose size the author
 /// chose.
@@ -43,16 +49,42 @@ pub(super) enum Span {
     Keys {
         after: Option<Vec<String>>,
         upto: Option<Vec<String>>,
+        /// About how many they are.
+        rows: u64,
     },
 }
 
 impl Span {
+    /// Its size, as the sizer counts: blocks, or rows.
+    pub(super) fn units(&self) -> u64 {
+        match self {
+            Self::Blocks { lo, hi, .. } => hi.abs_diff(*lo),
+            Self::Keys { rows, .. } => *rows,
+        }
+    }
+
+    /// The first block; 0 by key.
+    pub(super) fn start(&self) -> i64 {
+        match self {
+            Self::Blocks { lo, .. } => *lo,
+            Self::Keys { .. } => 0,
+        }
+    }
+
+    /// One past the last block; 0 by key.
+    pub(super) fn end(&self) -> i64 {
+        match self {
+            Self::Blocks { hi, .. } => *hi,
+            Self::Keys { .. } => 0,
+        }
+    }
+
     fn bounds(&self) -> Bounds {
         match self {
             Self::Blocks { stripe, .. } => Bounds::Blocks {
                 striped: stripe.is_some(),
             },
-            Self::Keys { after, upto } => Bounds::Keys {
+            Self::Keys { after, upto, .. } => Bounds::Keys {
                 after: after.is_some(),
                 upto: upto.is_some(),
             },
@@ -66,7 +98,7 @@ impl Span {
                 params.extend(stripe.iter().flat_map(|stripe| stripe.params()));
                 params
             }
-            Self::Keys { after, upto } => after.iter().chain(upto).flatten().cloned().collect(),
+            Self::Keys { after, upto, .. } => after.iter().chain(upto).flatten().cloned().collect(),
         }
     }
 }
@@ -84,9 +116,34 @@ pub(super) struct Place<'a> {
     pub(super) spec: &'a BackfillSpec,
 }
 
+/// A chunk whose rows are changed and whose transaction is still open.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) span: Span,
+    rows: u64,
+    begun: Instant,
+    /// Time from the guards to the end of the UPDATE, by the server's clock.
+    on_rows: Option<Duration>,
+    wal: u64,
+    wal_from: u64,
+}
+
+impl Open {
+    /// Rows changed.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// How long the server has worked on it so far.
+    pub(super) fn worked(&self) -> Duration {
+        server_time(self.on_rows, self.begun.elapsed())
+    }
+}
+
 /// A committed chunk.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Done {
+    pub(super) span: Span,
     pub(super) rows: u64,
     /// As seen from here, the network included.
     pub(super) elapsed: Duration,
@@ -97,13 +154,23 @@ pub(super) struct Done {
     pub(super) wal_from: u64,
 }
 
-/// How a chunk ended.
-pub(super) enum Outcome {
-    Done(Done),
+/// How the change of a chunk's rows ended.
+#[derive(Debug)]
+pub(super) enum Begun {
+    Open(Open),
     /// Rolled back.
     Failed(ChunkFailure, Error),
     /// Rolled back: the relation's file was replaced.
     Rewritten,
+}
+
+/// How the COMMIT of a chunk ended.
+#[derive(Debug)]
+pub(super) enum Committed {
+    /// With the next chunk, where one was to be begun.
+    Done(Done, Option<Begun>),
+    /// Rolled back, and so is the next one.
+    Failed(ChunkFailure, Error),
 }
 
 fn refs(params: &[String]) -> Vec<&(dyn ToSql + Sync)> {
@@ -125,8 +192,8 @@ const AFTER: &str = "SELECT pg_relation_filenode($1::oid::regclass) AS filenode,
        (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint AS lsn";
 
 struct Prepared {
-    guards: tokio_postgres::Statement,
-    after: tokio_postgres::Statement,
+    guards: Statement,
+    after: Statement,
 }
 
 async fn prepare(client: &Object) -> Result<Prepared> {
@@ -176,331 +243,236 @@ fn time_between(before: &Row, after: &Row) -> Option<Duration> {
     Duration::try_from_secs_f64(after - before).ok()
 }
 
-/// Runs a chunk to COMMIT or ROLLBACK; its statement may take `longest`. An error is a lost
+/// A chunk's statements up to its COMMIT, prepared, with their parameters.
+struct Flight {
+    prepared: Prepared,
+    update: Statement,
+    values: GuardValues,
+    params: Vec<String>,
+    relation: u32,
+    span: Span,
+}
+
+/// What they were answered.
+struct Answers {
+    begin: Result<(), tokio_postgres::Error>,
+    guard: Result<Row, tokio_postgres::Error>,
+    update: Result<u64, tokio_postgres::Error>,
+    after: Result<Row, tokio_postgres::Error>,
+}
+
+impl Flight {
+    /// The statement of the chunk may take `longest`.
+    async fn prepare(
+        client: &Object,
+        place: &Place<'_>,
+        span: &Span,
+        longest: Duration,
+    ) -> Result<Self> {
+        let sql = place.spec.chunk_sql(place.leaf, span.bounds());
+        Ok(Self {
+            prepared: prepare(client).await?,
+            update: client.prepare_cached(&sql).await.map_err(from_pg)?,
+            values: GuardValues::new(place, longest),
+            params: span.params(),
+            relation: place.relation,
+            span: span.clone(),
+        })
+    }
+
+    /// Sends the statements together and reads the answers in order. A failed one makes those
+    /// after it fail with 25P02.
+    async fn fly(&self, client: &Object) -> Answers {
+        let (guards, params) = (self.values.params(), refs(&self.params));
+        let relation: [&(dyn ToSql + Sync); 1] = [&self.relation];
+        let (begin, guard, update, after) = tokio::join!(
+            biased;
+            client.batch_execute("BEGIN"),
+            client.query_one(&self.prepared.guards, &guards),
+            client.execute(&self.update, &params),
+            client.query_one(&self.prepared.after, &relation),
+        );
+        Answers {
+            begin,
+            guard,
+            update,
+            after,
+        }
+    }
+
+    /// What the answers mean; the server began at `begun`.
+    async fn land(
+        self,
+        client: &Object,
+        place: &Place<'_>,
+        answers: Answers,
+        begun: Instant,
+    ) -> Result<Begun> {
+        answers.begin.map_err(from_pg)?;
+        let guard = match answers.guard {
+            Ok(row) => row,
+            Err(error) => return begin_failed(client, from_pg(error)).await,
+        };
+        if let Err(error) = runs::check_epoch(guard.get("epoch"), place.session.epoch) {
+            rollback(client).await?;
+            return Err(error);
+        }
+        let (rows, after) = match (answers.update, answers.after) {
+            (Ok(rows), Ok(after)) => (rows, after),
+            (Err(error), _) | (_, Err(error)) => {
+                return begin_failed(client, from_pg(error)).await;
+            }
+        };
+        if place.filenode.is_some() && after.get::<_, Option<u32>>("filenode") != place.filenode {
+            rollback(client).await?;
+            return Ok(Begun::Rewritten);
+        }
+        Ok(Begun::Open(Open {
+            span: self.span,
+            rows,
+            begun,
+            on_rows: time_between(&guard, &after),
+            wal: wal_between(&guard, &after),
+            wal_from: u64::try_from(guard.get::<_, i64>("lsn")).unwrap_or(0),
+        }))
+    }
+}
+
+/// Changes the rows of a chunk, in one flight; its statement may take `longest`. An error is a lost
 /// connection or a lost fence: the caller reads the server's state anew.
-pub(super) async fn run(
+pub(super) async fn begin(
     client: &Object,
     place: &Place<'_>,
     span: &Span,
     longest: Duration,
-) -> Result<Outcome> {
-    let spec = place.spec;
-    let prepared = prepare(client).await?;
-    let sql = spec.chunk_sql(place.leaf, span.bounds());
-    let update = match client.prepare_cached(&sql).await {
-        Ok(update) => update,
-        Err(error) => return failed(client, from_pg(error)).await,
+) -> Result<Begun> {
+    let flight = match Flight::prepare(client, place, span, longest).await {
+        Ok(flight) => flight,
+        Err(error) => return begin_failed(client, error).await,
     };
-    let (values, params) = (GuardValues::new(place, longest), span.params());
-    let guards = values.params();
     let begun = Instant::now();
-    let params = refs(&params);
-    let relation: [&(dyn ToSql + Sync); 1] = [&place.relation];
-    // One flight: the statements are sent together and the answers read in order. A failed one
-    // makes those after it fail with 25P02.
-    let (begin, guard, update, after) = tokio::join!(
-        biased;
-        client.batch_execute("BEGIN"),
-        client.query_one(&prepared.guards, &guards),
-        client.execute(&update, &params),
-        client.query_one(&prepared.after, &relation),
-    );
-    begin.map_err(from_pg)?;
-    let guard = match guard {
-        Ok(row) => row,
-        Err(error) => return failed(client, from_pg(error)).await,
-    };
-    if let Err(error) = runs::check_epoch(guard.get("epoch"), place.session.epoch) {
-        rollback(client).await?;
-        return Err(error);
-    }
-    let rows = match update {
-        Ok(rows) => rows,
-        Err(error) => return failed(client, from_pg(error)).await,
-    };
-    let after = match after {
-        Ok(row) => row,
-        Err(error) => return failed(client, from_pg(error)).await,
-    };
-    if place.filenode.is_some() && after.get::<_, Option<u32>>("filenode") != place.filenode {
-        rollback(client).await?;
-        return Ok(Outcome::Rewritten);
-    }
-    let on_rows = time_between(&guard, &after);
-    let worked = server_time(on_rows, begun.elapsed());
-    if let Err(error) = commit(client, place, span, rows, worked).await {
-        return failed(client, error).await;
-    }
-    let elapsed = begun.elapsed();
-    Ok(Outcome::Done(Done {
-        rows,
-        elapsed,
-        worked: server_time(on_rows, elapsed),
-        wal: wal_between(&guard, &after),
-        wal_from: u64::try_from(guard.get::<_, i64>("lsn")).unwrap_or(0),
-    }))
+    let answers = flight.fly(client).await;
+    flight.land(client, place, answers, begun).await
 }
 
-/// The checkpoint and COMMIT, in one flight.
-async fn commit(
+/// Commits a chunk with its checkpoint and begins the next one, if there is one, in one flight: the
+/// server goes from one to the other without waiting for us. The next one is a transaction of its
+/// own, and nothing commits it but another call of this.
+pub(super) async fn commit(
+    client: &Object,
+    place: &Place<'_>,
+    open: Open,
+    next: Option<(&Span, Duration)>,
+) -> Result<Committed> {
+    // Has been prepared for the chunk before: nothing is asked now.
+    let next = match next {
+        Some((span, longest)) => Some(Flight::prepare(client, place, span, longest).await?),
+        None => None,
+    };
+    let work = async {
+        let advanced = advance(client, place, &open.span, open.rows, open.worked()).await;
+        (advanced, Instant::now())
+    };
+    let ((advanced, ended), answers) = match &next {
+        Some(flight) => {
+            let (work, answers) = tokio::join!(biased; work, flight.fly(client));
+            (work, Some(answers))
+        }
+        None => (work.await, None),
+    };
+    match advanced {
+        Ok(1) => {}
+        // Cannot happen while the fence holds; the data is committed, so do not go on blindly.
+        Ok(_) => {
+            return Err(Error::connection(
+                "the checkpoint's row is gone; the state is read anew",
+            ));
+        }
+        Err(error) => {
+            let (failure, error) = failed(client, error).await?;
+            return Ok(Committed::Failed(failure, error));
+        }
+    }
+    let elapsed = ended - open.begun;
+    let done = Done {
+        span: open.span,
+        rows: open.rows,
+        elapsed,
+        worked: server_time(open.on_rows, elapsed),
+        wal: open.wal,
+        wal_from: open.wal_from,
+    };
+    let begun = match next.zip(answers) {
+        Some((flight, answers)) => Some(flight.land(client, place, answers, ended).await?),
+        None => None,
+    };
+    Ok(Committed::Done(done, begun))
+}
+
+/// The checkpoint and COMMIT, in one flight. Gives the number of checkpoints that were advanced.
+async fn advance(
     client: &Object,
     place: &Place<'_>,
     span: &Span,
     rows: u64,
     worked: Duration,
-) -> Result<()> {
+) -> Result<u64> {
+    let sql = match span {
+        Span::Blocks { .. } => ADVANCE_BLOCKS_SQL,
+        Span::Keys { .. } => ADVANCE_KEYS_SQL,
+    };
     let (run, ordinal, rows) = (place.session.run_id(), place.ordinal as i32, rows as i64);
     let worked_ms = worked.as_secs_f64() * 1000.0;
-    let advanced = match span {
-        Span::Blocks { next, last, .. } => {
-            let advance = client
-                .prepare_cached(ADVANCE_BLOCKS_SQL)
-                .await
-                .map_err(from_pg)?;
-            let params: [&(dyn ToSql + Sync); 7] = [
-                &run,
-                &ordinal,
-                &place.range_no,
-                next,
-                last,
-                &rows,
-                &worked_ms,
-            ];
-            fault::around(Write::Chunk, advance_and_commit(client, &advance, &params)).await?
-        }
-        Span::Keys { upto, .. } => {
-            let advance = client
-                .prepare_cached(ADVANCE_KEYS_SQL)
-                .await
-                .map_err(from_pg)?;
-            let last = upto.is_none();
-            let params: [&(dyn ToSql + Sync); 7] = [
-                &run,
-                &ordinal,
-                &place.range_no,
-                upto,
-                &last,
-                &rows,
-                &worked_ms,
-            ];
-            fault::around(Write::Chunk, advance_and_commit(client, &advance, &params)).await?
-        }
+    let (to, last): (&(dyn ToSql + Sync), bool) = match span {
+        Span::Blocks { next, last, .. } => (next, *last),
+        Span::Keys { upto, .. } => (upto, upto.is_none()),
     };
-    if advanced == 1 {
-        return Ok(());
-    }
-    // Cannot happen while the fence holds; the data is committed, so do not go on blindly.
-    Err(Error::connection(
-        "the checkpoint's row is gone; the state is read anew",
-    ))
-}
-
-/// Gives the number of checkpoints that were advanced.
-async fn advance_and_commit(
-    client: &Object,
-    advance: &tokio_postgres::Statement,
-    params: &[&(dyn ToSql + Sync)],
-) -> Result<u64> {
-    let (advanced, committed) = tokio::join!(
-        biased;
-        client.execute(advance, params),
-        client.batch_execute("COMMIT")
-    );
-    let advanced = advanced.map_err(from_pg)?;
-    committed.map_err(from_pg)?;
-    Ok(advanced)
+    let params: [&(dyn ToSql + Sync); 7] = [
+        &run,
+        &ordinal,
+        &place.range_no,
+        to,
+        &last,
+        &rows,
+        &worked_ms,
+    ];
+    let work = async {
+        let statement = client.prepare_cached(sql).await.map_err(from_pg)?;
+        let (advanced, committed) = tokio::join!(
+            biased;
+            client.execute(&statement, &params),
+            client.batch_execute("COMMIT")
+        );
+        let advanced = advanced.map_err(from_pg)?;
+        committed.map_err(from_pg)?;
+        Ok(advanced)
+    };
+    fault::around(Write::Chunk, work).await
 }
 
 async fn rollback(client: &Object) -> Result<()> {
     client.batch_execute("ROLLBACK").await.map_err(from_pg)
 }
 
+async fn begin_failed(client: &Object, error: Error) -> Result<Begun> {
+    let (failure, error) = failed(client, error).await?;
+    Ok(Begun::Failed(failure, error))
+}
+
 /// Rolls back and judges. A lost connection is passed on as an error.
-async fn failed(client: &Object, error: Error) -> Result<Outcome> {
+async fn failed(client: &Object, error: Error) -> Result<(ChunkFailure, Error)> {
     if error.is_connection() {
         return Err(error);
     }
     rollback(client).await?;
     let failure = match error.sqlstate() {
         // Our own statement_timeout: a smaller chunk may do.
-        Some("57014") => ChunkFailure::Retry,
+        Some(CANCELED) => ChunkFailure::Retry,
         Some(code) => judge_chunk_failure(code),
         None => ChunkFailure::Stop,
     };
     if failure == ChunkFailure::Reconnect {
         return Err(error.with_kind(crate::ErrorKind::Connection));
     }
-    Ok(Outcome::Failed(failure, error))
-}
-
-/// What a row-by-row pass over a chunk found.
-pub(super) enum RowByRow {
-    /// Committed, with these rows left out and recorded.
-    Done(Done, Vec<FailedRow>),
-    /// Rolled back: more rows fail than are allowed.
-    TooMany(Vec<FailedRow>),
-    /// Rolled back for another reason.
-    Failed(ChunkFailure, Error),
-}
-
-/// Runs a chunk row by row, each behind a savepoint, so that a failing row is found by key and the
-/// others are done. `allowed` rows may fail.
-pub(super) async fn run_rows(
-    client: &Object,
-    place: &Place<'_>,
-    span: &Span,
-    allowed: u64,
-) -> Result<RowByRow> {
-    let begun = Instant::now();
-    let work = rows_in_transaction(client, place, span);
-    let (rows, failing, rewritten) = match work.await {
-        Ok(result) => result,
-        Err(error) => {
-            return Ok(match failed(client, error).await? {
-                Outcome::Failed(failure, error) => RowByRow::Failed(failure, error),
-                _ => RowByRow::Failed(ChunkFailure::Retry, Error::internal("unexpected outcome")),
-            });
-        }
-    };
-    if rewritten {
-        rollback(client).await?;
-        // The next ordinary chunk meets the new file and reports it.
-        return Ok(RowByRow::Failed(
-            ChunkFailure::Retry,
-            Error::internal("the relation was rewritten meanwhile"),
-        ));
-    }
-    if failing.len() as u64 > allowed {
-        rollback(client).await?;
-        for row in &failing {
-            store::checkpoints::record_failed(
-                &***client,
-                place.session.run_id(),
-                place.ordinal,
-                row,
-            )
-            .await?;
-        }
-        return Ok(RowByRow::TooMany(failing));
-    }
-    for row in &failing {
-        store::checkpoints::record_failed(&***client, place.session.run_id(), place.ordinal, row)
-            .await?;
-    }
-    if let Err(error) = commit(client, place, span, rows, begun.elapsed()).await {
-        return Ok(match failed(client, error).await? {
-            Outcome::Failed(failure, error) => RowByRow::Failed(failure, error),
-            _ => RowByRow::Failed(ChunkFailure::Stop, Error::internal("unexpected outcome")),
-        });
-    }
-    Ok(RowByRow::Done(
-        Done {
-            rows,
-            elapsed: begun.elapsed(),
-            worked: begun.elapsed(),
-            wal: 0,
-            wal_from: 0,
-        },
-        failing,
-    ))
-}
-
-/// (rows changed, failing rows, the file was replaced), the transaction still open.
-async fn rows_in_transaction(
-    client: &Object,
-    place: &Place<'_>,
-    span: &Span,
-) -> Result<(u64, Vec<FailedRow>, bool)> {
-    let spec = place.spec;
-    let prepared = prepare(client).await?;
-    let list = client
-        .prepare_cached(&spec.rows_sql(place.leaf, span.bounds()))
-        .await
-        .map_err(from_pg)?;
-    let one = client
-        .prepare_cached(&spec.chunk_sql(place.leaf, Bounds::Row))
-        .await
-        .map_err(from_pg)?;
-    let values = GuardValues::new(place, STATEMENT_TIMEOUT);
-    let guards = values.params();
-    client.batch_execute("BEGIN").await.map_err(from_pg)?;
-    let guard = client
-        .query_one(&prepared.guards, &guards)
-        .await
-        .map_err(from_pg)?;
-    runs::check_epoch(guard.get("epoch"), place.session.epoch)?;
-    let listed = client
-        .query(&list, &refs(&span.params()))
-        .await
-        .map_err(from_pg)?;
-    let mut changed = 0;
-    let mut failing = Vec::new();
-    for row in listed {
-        let tid: String = row.get(0);
-        client
-            .batch_execute("SAVEPOINT pgshift_row")
-            .await
-            .map_err(from_pg)?;
-        match client.execute(&one, &[&tid]).await {
-            Ok(rows) => {
-                changed += rows;
-                client
-                    .batch_execute("RELEASE pgshift_row")
-                    .await
-                    .map_err(from_pg)?;
-            }
-            Err(error) => {
-                let error = from_pg(error);
-                let code = error.sqlstate().unwrap_or_default().to_owned();
-                if error.is_connection() || judge_chunk_failure(&code) != ChunkFailure::Bisect {
-                    return Err(error);
-                }
-                client
-                    .batch_execute("ROLLBACK TO pgshift_row; RELEASE pgshift_row")
-                    .await
-                    .map_err(from_pg)?;
-                failing.push(FailedRow {
-                    relation: place.leaf.to_string(),
-                    key: row.get(1),
-                    sqlstate: code,
-                    message: error.message().to_owned(),
-                });
-            }
-        }
-    }
-    let after = client
-        .query_one(&prepared.after, &[&place.relation])
-        .await
-        .map_err(from_pg)?;
-    let rewritten =
-        place.filenode.is_some() && after.get::<_, Option<u32>>("filenode") != place.filenode;
-    Ok((changed, failing, rewritten))
-}
-
-/// The upper key of the next keyset chunk; `None` where fewer rows are left.
-pub(super) async fn upper_key(
-    client: &Object,
-    place: &Place<'_>,
-    after: Option<&Vec<String>>,
-    rows: u64,
-) -> Result<Option<Vec<String>>> {
-    let sql = place.spec.upper_key_sql(place.leaf, after.is_some());
-    let statement = client.prepare_cached(&sql).await.map_err(from_pg)?;
-    let offset = i64::try_from(rows.saturating_sub(1)).unwrap_or(i64::MAX);
-    let keys: Vec<String> = after.into_iter().flatten().cloned().collect();
-    let mut params = refs(&keys);
-    params.push(&offset);
-    let exact = client.prepare_cached(EXACT_TEXT).await.map_err(from_pg)?;
-    // One flight, as in `run`; the COMMIT of a failed transaction is a rollback.
-    let (begin, set, row, end) = tokio::join!(
-        client.batch_execute("BEGIN READ ONLY"),
-        client.query_one(&exact, &[]),
-        client.query_opt(&statement, &params),
-        client.batch_execute("COMMIT"),
-    );
-    begin.map_err(from_pg)?;
-    set.map_err(from_pg)?;
-    let row = row.map_err(from_pg)?;
-    end.map_err(from_pg)?;
-    Ok(row.map(|row| (0..row.len()).map(|n| row.get(n)).collect()))
+    Ok((failure, error))
 }

@@ -33,6 +33,8 @@ pub(super) struct Control {
 struct State {
     throttle: Throttle,
     holding: Option<(Hold, Instant)>,
+    /// What has not been told yet.
+    news: Vec<Event>,
     /// What is done instead of chunks.
     busy: Option<String>,
     ticked_at: Option<Instant>,
@@ -50,6 +52,7 @@ impl Control {
             state: Mutex::new(State {
                 throttle: Throttle::new(limits),
                 holding: None,
+                news: Vec::new(),
                 busy: None,
                 ticked_at: None,
                 seats: BTreeSet::new(),
@@ -90,7 +93,8 @@ impl Control {
         let begun = Instant::now();
         loop {
             self.session.check_stop()?;
-            let (decision, news) = self.decide(worked);
+            let decision = self.decide(worked);
+            let news = std::mem::take(&mut self.state().news);
             for event in news {
                 self.session.event(&event).await?;
                 self.tell_again();
@@ -127,7 +131,17 @@ impl Control {
         }
     }
 
-    fn decide(&self, worked: Duration) -> (Decision, Vec<Event>) {
+    /// True where the throttle lets the next chunk go at once, and has nothing to tell first.
+    fn is_open(&self, worked: Duration) -> bool {
+        let open = Decision::Proceed {
+            pause: Duration::ZERO,
+        };
+        self.session.check_stop().is_ok()
+            && self.decide(worked) == open
+            && self.state().news.is_empty()
+    }
+
+    fn decide(&self, worked: Duration) -> Decision {
         let readings = self.sampled.readings();
         let mut state = self.state();
         // Before the first readings there is nothing to decide on, and nothing to tell.
@@ -136,7 +150,7 @@ impl Control {
                 cause: "blind".to_owned(),
                 reason: "the signals are read for the first time".to_owned(),
             };
-            return (Decision::Hold(hold), Vec::new());
+            return Decision::Hold(hold);
         };
         state.throttle.set_limits(self.sampled.limits());
         let elapsed = state
@@ -144,7 +158,6 @@ impl Control {
             .replace(Instant::now())
             .map_or(Duration::ZERO, |at| at.elapsed());
         let decision = state.throttle.tick(elapsed, worked, &readings);
-        let mut news = Vec::new();
         let held = match &decision {
             Decision::Hold(hold) => Some(hold.clone()),
             Decision::Proceed { .. } => None,
@@ -159,20 +172,20 @@ impl Control {
             self.session.ledger.hold(cause);
             if let Some((hold, since)) = state.holding.take() {
                 let held_ms = since.elapsed().as_millis() as u64;
-                news.push(Event::Released {
+                state.news.push(Event::Released {
                     cause: hold.cause.clone(),
                     held_ms,
                 });
             }
             if let Some(hold) = held {
-                news.push(Event::Held {
+                state.news.push(Event::Held {
                     cause: hold.cause.clone(),
                     reason: hold.reason.clone(),
                 });
                 state.holding = Some((hold, Instant::now()));
             }
         }
-        (decision, news)
+        decision
     }
 
     /// Says what is done instead of chunks, until it is nothing any more.
@@ -266,16 +279,27 @@ impl Seat<'_> {
         let mut worked = worked;
         loop {
             self.control.gate(worked).await?;
-            let (advice, duty, before) = self.look();
-            if before < usize::from(advice.workers) {
-                let set = self.control.session.ctx.settings.chunk_target;
-                return Ok(chunk_target(set, duty).mul_f64(advice.chunk));
+            if let Some(target) = self.target() {
+                return Ok(target);
             }
             let asleep = Instant::now();
             self.control.session.ctx.sleep(LOOK_AGAIN).await;
             self.control.session.ledger.add("duty", asleep.elapsed());
             worked = Duration::ZERO;
         }
+    }
+
+    /// The same where nothing has to be waited for or told; `None` where something has.
+    pub(super) fn at_once(&self, worked: Duration) -> Option<Duration> {
+        self.control.is_open(worked).then(|| self.target())?
+    }
+
+    /// The working time to aim at; `None` where this worker is to rest.
+    fn target(&self) -> Option<Duration> {
+        let (advice, duty, before) = self.look();
+        let set = self.control.session.ctx.settings.chunk_target;
+        (before < usize::from(advice.workers))
+            .then(|| chunk_target(set, duty).mul_f64(advice.chunk))
     }
 
     /// The advice, the duty, and how many workers come before this one.

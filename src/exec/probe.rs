@@ -329,11 +329,16 @@ async fn sample(
         .try_get(0)
         .map_err(from_pg)?;
     let after = sizes(client, copy).await?;
+    let unset = match &question.unset {
+        Some(unset) => Some(count(client, copy, unset).await?),
+        None => None,
+    };
     let ms = plan[0]["Execution Time"].as_f64();
     let changed = plan[0]["Plan"]["Plans"][0]["Actual Rows"].as_f64();
     Ok(ms.zip(changed).map(|(ms, changed)| Sample {
         rows,
         changed: changed as i64,
+        valueless: unset.map(|unset| unset - (rows - changed as i64)),
         seconds: ms / 1000.0,
         heap: after.0 - before.0,
         toast: after.1 - before.1,
@@ -351,8 +356,10 @@ fn sources(table: &Table) -> Vec<String> {
     let drawn = table.leaves.iter().all(|l| l.access_method == "heap");
     let mut sources = Vec::new();
     if share < 50.0 && drawn {
+        // In no order: what is drawn above the wanted number is not left out at the table's end.
         sources.push(format!(
-            "{name} TABLESAMPLE SYSTEM ({share:.9}) REPEATABLE (1)"
+            "{name} TABLESAMPLE SYSTEM ({share:.9}) REPEATABLE (1) \
+             ORDER BY pg_catalog.hashtid(ctid)"
         ));
     }
     sources.push(name);
@@ -375,6 +382,16 @@ async fn fill(client: &Client, table: &Table, copy: &Copy, source: &str) -> Resu
         .await
         .map_err(from_pg)?;
     Ok(i64::try_from(rows).unwrap_or(0))
+}
+
+/// Rows of the copy that a condition is true for.
+async fn count(client: &Client, copy: &Copy, condition: &str) -> Result<i64> {
+    let sql = format!(
+        "SELECT count(*) FROM pg_temp.{} WHERE {condition}",
+        ident(&copy.name)
+    );
+    let row = client.query_one(&sql, &[]).await.map_err(from_pg)?;
+    row.try_get(0).map_err(from_pg)
 }
 
 /// Bytes of the copy's heap and of its TOAST table.

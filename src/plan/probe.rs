@@ -81,6 +81,9 @@ pub struct Question {
     pub expressions: Vec<MappedSql>,
     /// SELECT with the conditions, if there are any.
     pub condition: Option<MappedSql>,
+    /// True for a row of the copy of which no target is set; `None` where rows may have had values
+    /// before.
+    pub unset: Option<String>,
 }
 
 /// What the server answered.
@@ -271,6 +274,11 @@ fn question(statement: &DraftStatement<'_>, copy: &str) -> Question {
         explain,
         expressions,
         condition,
+        unset: statement.all_new.then(|| {
+            let columns = statement.assignments.iter().map(|a| ident(&a.column));
+            let tests: Vec<_> = columns.map(|c| format!("{c} IS NULL")).collect();
+            tests.join(" AND ")
+        }),
     }
 }
 

@@ -29,6 +29,13 @@ pub(super) struct Vacuums {
     held_by: Option<i64>,
 }
 
+impl Vacuums {
+    /// True where one will be due when so much more is done, in the unit that the walk counts in.
+    pub(super) fn is_due_after(&self, done: i64) -> bool {
+        self.rhythm.is_due_after(done)
+    }
+}
+
 impl Job<'_> {
     /// Those of a walk over this range, if there are to be any.
     pub(super) async fn vacuums(&self, range: &Checkpoint) -> Result<Option<Vacuums>> {

@@ -8,12 +8,13 @@ use deadpool_postgres::Object;
 
 use super::Job;
 use super::vacuum::Vacuums;
-use crate::backfill::{CHUNK_TARGET, ChunkFailure, ChunkSizer, Horizon, Window};
+use crate::backfill::{CHUNK_TARGET, ChunkFailure, ChunkSizer, Horizon, Stripe, Window};
 use crate::catalog::QName;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::exec::chunk::{self, Done, Outcome, Place, RowByRow, Span};
+use crate::exec::chunk::{self, Begun, Committed, Done, Open, Place, RowByRow, Span};
 use crate::exec::control::Seat;
+use crate::exec::ddl::CANCELED;
 use crate::exec::lock;
 use crate::pg::probes;
 use crate::store::checkpoints::{self, Checkpoint};
@@ -31,8 +32,6 @@ const MOST_ROWS: u64 = 100_000;
 /// smaller one meets too.
 const CUT_SHORT: u32 = 4;
 const CUT_EARLIEST: Duration = Duration::from_millis(80);
-/// SQLSTATE `query_canceled`, of a `statement_timeout` for one.
-const TIMED_OUT: &str = "57014";
 
 /// The walk of one worker over a range of blocks.
 struct Walk<'a> {
@@ -47,6 +46,36 @@ struct Walk<'a> {
     /// The working time of the chunk before.
     worked: Duration,
     vacuums: Option<Vacuums>,
+}
+
+impl Walk<'_> {
+    fn sizer(&mut self, stripe: Option<Stripe>) -> &mut ChunkSizer {
+        match stripe {
+            Some(_) => &mut self.of_stripe,
+            None => &mut self.of_all,
+        }
+    }
+}
+
+/// What became of a chunk that was open and of the next one.
+#[derive(Default)]
+struct Turn {
+    /// What was committed, in order.
+    done: Vec<Done>,
+    /// The next one, begun.
+    open: Option<Open>,
+    /// What was rolled back and is to be tried again.
+    undone: Option<Span>,
+}
+
+impl Turn {
+    /// Takes a chunk that failed: it was done in another way, or is to be tried again.
+    fn or_again(&mut self, done: Option<Done>, span: &Span) {
+        match done {
+            Some(done) => self.done.push(done),
+            None => self.undone = Some(span.clone()),
+        }
+    }
 }
 
 impl Job<'_> {
@@ -130,52 +159,87 @@ impl Job<'_> {
 
     /// One pass over a window, of which `counted` blocks are in the tally; false where the workers
     /// are to put their ranges down.
+    ///
+    /// While there is nothing to wait for, the COMMIT of a chunk and the beginning of the next one
+    /// are one flight. No chunk is open while anything else is done.
     async fn pass(&self, walk: &mut Walk<'_>, window: Window, counted: &mut i64) -> Result<bool> {
         let place = self.place(walk.range);
         let stripe = window.stripe();
-        let sizer = match stripe {
-            Some(_) => &mut walk.of_stripe,
-            None => &mut walk.of_all,
-        };
-        let mut next = window.lo;
-        while next < window.hi {
-            sizer.aim(walk.seat.gate(walk.worked).await?);
-            if self.regroup.load(Ordering::Relaxed) {
+        // The first block that no chunk was begun on.
+        let mut from = window.lo;
+        let mut open: Option<Open> = None;
+        loop {
+            let aim = match &open {
+                None if from == window.hi => return Ok(true),
+                None => Some(walk.seat.gate(walk.worked).await?),
+                Some(_) if from == window.hi => None,
+                Some(before) => {
+                    let more = window.covered(before.span.end()) - *counted;
+                    self.at_once(&walk.seat, walk.vacuums.as_ref(), more, before)
+                }
+            };
+            if open.is_none() && self.regroup.load(Ordering::Relaxed) {
                 return Ok(false);
             }
-            let end = (next + i64::try_from(sizer.size()).unwrap_or(1)).min(window.hi);
-            let units = (end - next) as u64;
-            let span = Span::Blocks {
-                lo: next,
-                hi: end,
-                stripe,
-                next: window.done_below(end),
-                last: window.done_below(end) == walk.range.blocks.hi,
-            };
-            match self
-                .attempt(walk.client, &place, &span, units, sizer)
-                .await?
-            {
-                Some(done) => {
-                    let covered = window.covered(end);
-                    let more = covered - *counted;
-                    self.tally.blocks_done.fetch_add(more, Ordering::Relaxed);
-                    *counted = covered;
-                    self.learn(done, units, sizer, walk.begun);
-                    walk.worked = done.worked;
-                    next = end;
-                    let vacuums = &mut walk.vacuums;
-                    // At the end nothing comes that could take the room.
-                    if window.done_below(end) < walk.range.blocks.hi
-                        && self.vacuum_if_due(vacuums, &walk.range.name, more).await?
-                    {
-                        walk.worked = Duration::ZERO;
-                    }
+            let (last_block, client) = (walk.range.blocks.hi, walk.client);
+            let sizer = walk.sizer(stripe);
+            let next = aim.map(|aim| {
+                sizer.aim(aim);
+                let end = (from + i64::try_from(sizer.size()).unwrap_or(1)).min(window.hi);
+                Span::Blocks {
+                    lo: from,
+                    hi: end,
+                    stripe,
+                    next: window.done_below(end),
+                    last: window.done_below(end) == last_block,
                 }
-                None => walk.worked = Duration::ZERO,
+            });
+            let turn = self
+                .turn(client, &place, open.take(), next.as_ref(), sizer)
+                .await?;
+            open = turn.open;
+            from = match (&turn.undone, &next) {
+                (Some(undone), _) => undone.start(),
+                (None, Some(next)) => next.end(),
+                (None, None) => from,
+            };
+            walk.worked = Duration::ZERO;
+            for done in turn.done {
+                let covered = window.covered(done.span.end());
+                let more = covered - *counted;
+                self.tally.blocks_done.fetch_add(more, Ordering::Relaxed);
+                *counted = covered;
+                let begun = walk.begun;
+                self.learn(&done, walk.sizer(stripe), begun);
+                walk.worked = done.worked;
+                // At the end nothing comes that could take the room.
+                if window.done_below(done.span.end()) < walk.range.blocks.hi
+                    && self
+                        .vacuum_if_due(&mut walk.vacuums, &walk.range.name, more)
+                        .await?
+                {
+                    walk.worked = Duration::ZERO;
+                }
             }
         }
-        Ok(true)
+    }
+
+    /// The working time that the next chunk should aim at, where it may be begun with the COMMIT of
+    /// the one `before`, which adds `more` to what VACUUM counts.
+    fn at_once(
+        &self,
+        seat: &Seat<'_>,
+        vacuums: Option<&Vacuums>,
+        more: i64,
+        before: &Open,
+    ) -> Option<Duration> {
+        let busy = vacuums.is_some_and(|all| all.is_due_after(more))
+            || self.regroup.load(Ordering::Relaxed);
+        if busy {
+            None
+        } else {
+            seat.at_once(before.worked())
+        }
     }
 
     pub(super) async fn keys(
@@ -188,40 +252,70 @@ impl Job<'_> {
         let seat = self.control.seat();
         let fixed = self.spec.batch.map(u64::from);
         let mut sizer = sizer(fixed, FIRST_ROWS, MOST_ROWS);
-        let mut cursor = range.cursor.clone();
+        let mut after = range.cursor.clone();
         let mut worked = Duration::ZERO;
         let mut vacuums = self.vacuums(range).await?;
+        // Where the next chunk ends, if that was asked already.
+        let mut ahead = None;
         loop {
             sizer.aim(seat.gate(worked).await?);
-            let units = sizer.size();
-            let upto = chunk::upper_key(client, &place, cursor.as_ref(), units).await?;
-            let last = upto.is_none();
-            let span = Span::Keys {
-                after: cursor.clone(),
-                upto: upto.clone(),
-            };
-            match self
-                .attempt(client, &place, &span, units, &mut sizer)
-                .await?
-            {
-                Some(done) => {
-                    self.learn(done, units, &mut sizer, begun);
-                    worked = done.worked;
-                    if last {
-                        return Ok(());
-                    }
-                    cursor = upto;
-                    let rows = i64::try_from(done.rows).unwrap_or(i64::MAX);
-                    if self.vacuum_if_due(&mut vacuums, &range.name, rows).await? {
-                        worked = Duration::ZERO;
-                    }
+            let (rows, upto) = match ahead.take() {
+                Some(known) => known,
+                None => {
+                    let rows = sizer.size();
+                    let upto = chunk::upper_key(client, &place, after.as_ref(), rows).await?;
+                    (rows, upto)
                 }
-                None => worked = Duration::ZERO,
+            };
+            let span = Span::Keys {
+                after: after.clone(),
+                upto: upto.clone(),
+                rows,
+            };
+            let mut turn = self
+                .turn(client, &place, None, Some(&span), &mut sizer)
+                .await?;
+            if let Some(open) = turn.open.take() {
+                let more = i64::try_from(open.rows()).unwrap_or(i64::MAX);
+                let aim = self.at_once(&seat, vacuums.as_ref(), more, &open);
+                if let Some(aim) = aim.filter(|_| upto.is_some()) {
+                    sizer.aim(aim);
+                    let rows = sizer.size();
+                    let (committed, key) = tokio::join!(
+                        biased;
+                        self.turn(client, &place, Some(open), None, &mut sizer),
+                        chunk::upper_key(client, &place, upto.as_ref(), rows),
+                    );
+                    turn = committed?;
+                    ahead = Some((rows, key?));
+                } else {
+                    turn = self
+                        .turn(client, &place, Some(open), None, &mut sizer)
+                        .await?;
+                }
             }
+            worked = Duration::ZERO;
+            if turn.undone.is_some() {
+                ahead = None;
+                continue;
+            }
+            for done in turn.done {
+                self.learn(&done, &mut sizer, begun);
+                worked = done.worked;
+                if upto.is_none() {
+                    return Ok(());
+                }
+                let rows = i64::try_from(done.rows).unwrap_or(i64::MAX);
+                if self.vacuum_if_due(&mut vacuums, &range.name, rows).await? {
+                    worked = Duration::ZERO;
+                }
+            }
+            after = upto;
         }
     }
 
-    fn learn(&self, done: Done, units: u64, sizer: &mut ChunkSizer, begun: Instant) {
+    fn learn(&self, done: &Done, sizer: &mut ChunkSizer, begun: Instant) {
+        let units = done.span.units();
         sizer.restore();
         sizer.observe(units, done.worked, done.wal);
         sizer.spent(done.elapsed.saturating_sub(done.worked));
@@ -245,33 +339,79 @@ impl Job<'_> {
     /// How long the statement of a chunk may take. Its row locks last as long, whether it works or
     /// waits for locks of others: a stall must not make the application wait. What was cut short is
     /// tried again in smaller parts, down to one that cannot be made smaller.
-    fn longest(&self, units: u64) -> Duration {
-        if units <= 1 || self.spec.batch.is_some() {
+    fn longest(&self, span: &Span) -> Duration {
+        if span.units() <= 1 || self.spec.batch.is_some() {
             return chunk::STATEMENT_TIMEOUT;
         }
         let set = self.session.ctx.settings.chunk_target;
         (set.unwrap_or(CHUNK_TARGET) * CUT_SHORT).clamp(CUT_EARLIEST, chunk::STATEMENT_TIMEOUT)
     }
 
-    /// One try of a chunk; `None` where it was rolled back and is to be tried again.
-    async fn attempt(
+    /// Commits the chunk that is open, if one is, and begins the next one, if there is one.
+    async fn turn(
+        &self,
+        client: &Object,
+        place: &Place<'_>,
+        open: Option<Open>,
+        next: Option<&Span>,
+        sizer: &mut ChunkSizer,
+    ) -> Result<Turn> {
+        let mut turn = Turn::default();
+        let since = Instant::now();
+        let then = next.map(|span| (span, self.longest(span)));
+        let begun = match (open, then) {
+            (Some(before), then) => {
+                let span = before.span.clone();
+                match chunk::commit(client, place, before, then).await? {
+                    Committed::Done(done, begun) => {
+                        turn.done.push(done);
+                        begun
+                    }
+                    Committed::Failed(failure, error) => {
+                        let again =
+                            self.failed(client, place, &span, (failure, error), since, sizer);
+                        turn.or_again(again.await?, &span);
+                        None
+                    }
+                }
+            }
+            (None, Some((span, longest))) => {
+                Some(chunk::begin(client, place, span, longest).await?)
+            }
+            (None, None) => None,
+        };
+        let Some((begun, span)) = begun.zip(next) else {
+            return Ok(turn);
+        };
+        match begun {
+            Begun::Open(open) => turn.open = Some(open),
+            Begun::Rewritten => {
+                lock(&self.rewritten).insert(place.relation);
+                self.regroup.store(true, Ordering::Relaxed);
+                turn.undone = Some(span.clone());
+            }
+            Begun::Failed(failure, error) => {
+                let again = self.failed(client, place, span, (failure, error), since, sizer);
+                turn.or_again(again.await?, span);
+            }
+        }
+        Ok(turn)
+    }
+
+    /// What is done about a chunk that was rolled back, begun at `since` or later; `None` where it
+    /// is to be tried again.
+    async fn failed(
         &self,
         client: &Object,
         place: &Place<'_>,
         span: &Span,
-        units: u64,
+        (failure, error): (ChunkFailure, Error),
+        since: Instant,
         sizer: &mut ChunkSizer,
     ) -> Result<Option<Done>> {
-        let longest = self.longest(units);
-        let begun = Instant::now();
-        match chunk::run(client, place, span, longest).await? {
-            Outcome::Done(done) => Ok(Some(done)),
-            Outcome::Rewritten => {
-                lock(&self.rewritten).insert(place.relation);
-                self.regroup.store(true, Ordering::Relaxed);
-                Ok(None)
-            }
-            Outcome::Failed(ChunkFailure::Bisect, error) => {
+        let (units, longest) = (span.units(), self.longest(span));
+        match failure {
+            ChunkFailure::Bisect => {
                 // One block, or a handful of keys, is looked at row by row.
                 if units > smallest(span) {
                     sizer.shrink(units);
@@ -279,35 +419,33 @@ impl Job<'_> {
                 }
                 self.row_by_row(client, place, span, &error).await
             }
-            Outcome::Failed(ChunkFailure::Retry, error)
+            ChunkFailure::Retry
                 if units <= 1
-                    && error.sqlstate() == Some(TIMED_OUT)
-                    && begun.elapsed() >= longest =>
+                    && error.sqlstate() == Some(CANCELED)
+                    && since.elapsed() >= longest =>
             {
                 Err(Error::refused(format!(
                     "the smallest part of {} takes more than {} s to change",
                     place.leaf,
                     longest.as_secs()
                 ))
-                .with_sqlstate(TIMED_OUT)
+                .with_sqlstate(CANCELED)
                 .left("all committed chunks are kept; this chunk was rolled back")
                 .hint(
                     "its rows would be locked for as long: make the expression cheaper (has its \
                      lookup an index?), then `pgshift resume`, or `pgshift revert`",
                 ))
             }
-            Outcome::Failed(ChunkFailure::Retry, error) => {
+            ChunkFailure::Retry => {
                 self.give_way(units, sizer, &error).await?;
                 Ok(None)
             }
             // A partition is gone: look which are there now.
-            Outcome::Failed(_, error)
-                if error.sqlstate() == Some("42P01") && *place.leaf != self.spec.table =>
-            {
+            _ if error.sqlstate() == Some("42P01") && *place.leaf != self.spec.table => {
                 self.regroup.store(true, Ordering::Relaxed);
                 Ok(None)
             }
-            Outcome::Failed(_, error) => Err(error),
+            _ => Err(error),
         }
     }
 
@@ -323,7 +461,7 @@ impl Job<'_> {
         );
         let pause = Duration::from_millis(50).mul_f64(0.5 + 2.0 * fastrand::f64());
         self.session.ctx.sleep(pause).await;
-        let slow = error.sqlstate() == Some(TIMED_OUT);
+        let slow = error.sqlstate() == Some(CANCELED);
         let cause = if slow { "slow_chunks" } else { "row_locks" };
         self.session.ledger.add(cause, pause);
         self.session.check_stop()

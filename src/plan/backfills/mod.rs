@@ -16,12 +16,13 @@ use crate::sql::Span;
 use crate::sql::dml::Piece;
 use crate::sql::quote::ident;
 
+use super::cost::Sample;
 use super::draft::{Draft, DraftStatement};
 use super::probe::{Answer, Probed};
 use super::retype;
 use super::sync::{self, Component, Mapping, SyncGroup, Target};
 use checks::queries;
-use predicates::{need, wrong};
+use predicates::{need, unset, wrong};
 
 /// One backfill, decided.
 #[derive(Debug, Clone)]
@@ -61,6 +62,7 @@ pub fn decide(
         planned.push(decider.backfill(
             statement,
             &probed.answers[index],
+            probed.samples.get(&index),
             synced[index],
             &groups,
         )?);
@@ -295,6 +297,7 @@ impl Decider<'_, '_> {
         &self,
         statement: &DraftStatement<'_>,
         answer: &Answer,
+        sample: Option<&Sample>,
         sync: bool,
         groups: &[SyncGroup],
     ) -> Result<PlannedBackfill> {
@@ -345,6 +348,18 @@ impl Decider<'_, '_> {
                     .to_owned(),
             );
         }
+        // Then an expression is not computed a second time to see that it has a value.
+        let valued = sample.filter(|s| s.all_get_values());
+        let need = match (need, valued) {
+            (Some(_), Some(sample)) => {
+                notes.push(format!(
+                    "a row needs work where it has no value yet: each of {} sampled rows gets one",
+                    sample.changed
+                ));
+                Some(unset(&mapping))
+            }
+            (need, _) => need,
+        };
         let choice = stripes::choose(&stripes::Facts {
             table,
             buffers: self.probed.shared_buffers,

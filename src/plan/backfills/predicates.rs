@@ -4,15 +4,20 @@ use crate::backfill::spec::paren;
 use crate::plan::sync::{Component, Mapping, Target};
 use crate::sql::quote::ident;
 
-/// A row needs work where no target is set and an expression has a value.
-pub(super) fn need(mapping: &Mapping) -> String {
+/// No target is set.
+pub(super) fn unset(mapping: &Mapping) -> String {
     let alias = ident(&mapping.alias);
     let unset: Vec<_> = mapping
         .targets
         .iter()
         .map(|t| format!("{alias}.{} IS NULL", ident(&t.column)))
         .collect();
-    let unset = unset.join(" AND ");
+    unset.join(" AND ")
+}
+
+/// A row needs work where no target is set and an expression has a value.
+pub(super) fn need(mapping: &Mapping) -> String {
+    let unset = unset(mapping);
     // An expression that calls a volatile function must not be evaluated once more.
     if mapping.targets.iter().any(|t| t.volatile) {
         return unset;

@@ -56,6 +56,9 @@ pub struct Sample {
     pub rows: i64,
     /// Those of them that the statement changed.
     pub changed: i64,
+    /// Those of the changed ones that got no value, so that the backfill will leave them as they
+    /// are; `None` where that cannot be told.
+    pub valueless: Option<i64>,
     /// The server's time for the statement, in seconds.
     pub seconds: f64,
     /// Bytes by which the copy's heap grew.
@@ -64,10 +67,20 @@ pub struct Sample {
     pub toast: i64,
 }
 
+/// Rows of a sample from which "all" is concluded: where none of them is without a value, at most
+/// 0.3 % of all rows are, at 95 % confidence ([`crate::backfill::sample::at_most`]).
+const ENOUGH: i64 = 1_000;
+
 impl Sample {
-    /// The share of rows that the statement changes.
+    /// True where each row that the statement changes seems to get a value.
+    pub fn all_get_values(&self) -> bool {
+        self.valueless == Some(0) && self.changed >= ENOUGH
+    }
+
+    /// The share of rows that the backfill changes.
     fn share(&self) -> f64 {
-        (self.changed.max(1) as f64 / self.rows.max(1) as f64).min(1.0)
+        let changed = self.changed - self.valueless.unwrap_or(0);
+        (changed.max(1) as f64 / self.rows.max(1) as f64).min(1.0)
     }
 
     fn each(&self, bytes: i64) -> f64 {

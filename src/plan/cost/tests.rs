@@ -19,6 +19,7 @@ fn large() -> Facts {
         sample: Some(Sample {
             rows: 2_000,
             changed: 2_000,
+            valueless: None,
             seconds: 0.012,
             heap: 2_000 * 212,
             toast: 0,
@@ -34,6 +35,19 @@ fn large() -> Facts {
         workers: 1,
         duty: 0.5,
     }
+}
+
+#[test]
+fn rows_that_get_no_value_are_not_written() {
+    let facts = large();
+    let half = Facts {
+        sample: facts.sample.map(|s| Sample {
+            valueless: Some(s.rows / 2),
+            ..s
+        }),
+        ..facts.clone()
+    };
+    assert_eq!(half.changed() * 2.0, facts.changed());
 }
 
 fn without_sample(facts: &Facts) -> Facts {
@@ -121,6 +135,7 @@ fn deleted_rows_need_no_room() {
         sample: Some(Sample {
             rows: 2_000,
             changed: 20,
+            valueless: None,
             seconds: 0.002,
             heap: 0,
             toast: 0,
@@ -180,7 +195,7 @@ prop_compose! {
     ) -> Facts {
         Facts {
             server,
-            sample: measured.then_some(Sample { rows: 2_000, changed, seconds, heap, toast: 0 }),
+            sample: measured.then_some(Sample { rows: 2_000, changed, valueless: None, seconds, heap, toast: 0 }),
             rows, blocks,
             indexes: indexes.into_iter().map(|(bytes, order)| index(bytes, order)).collect(),
             fill, new_columns: 1, deletes, by_blocks, batch, workers, duty,

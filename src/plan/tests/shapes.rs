@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::plan::Phase;
+use crate::plan::cost::Sample;
 
 macro_rules! plan {
     ($file:expr, @$snapshot:literal) => {
@@ -38,7 +39,7 @@ sync | create the sync trigger of public.orders
     DROP FUNCTION IF EXISTS "pgshift"."sync_orders_32b6ff37"()
 backfill | backfill public.orders
   UPDATE ONLY "public"."orders" AS "orders" SET "cents" = round(total * 100)::bigint
-     WHERE ("orders"."cents" IS NULL AND ((round(total * 100)::bigint) IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid AND (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4
+     WHERE (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4 AND ("orders"."cents" IS NULL AND ((round(total * 100)::bigint) IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid
 validate | create index by_cents on orders
   (alone) CREATE INDEX CONCURRENTLY by_cents ON orders (cents)
   < drop index public.by_cents
@@ -128,7 +129,7 @@ sync | create the sync trigger of public.orders
     DROP FUNCTION IF EXISTS "pgshift"."sync_orders_32b6ff37"()
 backfill | backfill public.orders
   UPDATE ONLY "public"."orders" AS "orders" SET "slug" = lower(email)
-     WHERE ("orders"."slug" IS NULL AND ((lower(email)) IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid AND (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4
+     WHERE (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4 AND ("orders"."slug" IS NULL AND ((lower(email)) IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid
 backfill | delete from public.users
   DELETE FROM ONLY "public"."users" AS "users" WHERE (name IS NULL) AND ("users"."id") > ($1::text::bigint) AND ("users"."id") <= ($2::text::bigint)
   no way back: deleted rows are not kept
@@ -226,10 +227,10 @@ sync | create the sync trigger of public.orders
     DROP FUNCTION IF EXISTS "pgshift"."sync_orders_32b6ff37"()
 backfill | backfill public.orders
   UPDATE ONLY "public"."orders" AS "orders" SET "size" = 'big'
-     WHERE (total > 100 OR note = 'big') AND ("orders"."size" IS NULL AND (('big') IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid AND (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4
+     WHERE (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4 AND (total > 100 OR note = 'big') AND ("orders"."size" IS NULL AND (('big') IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid
 backfill | backfill public.orders
   UPDATE ONLY "public"."orders" AS "orders" SET "size" = 'small'
-     WHERE ("orders"."size" IS NULL AND (('small') IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid AND (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4
+     WHERE (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4 AND ("orders"."size" IS NULL AND (('small') IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid
 verify | verify every row of public.orders
   (("orders"."size" IS NOT DISTINCT FROM CAST(('big') AS text)) OR ((('big') IS NOT NULL) IS NOT TRUE AND ("orders"."size" IS NOT DISTINCT FROM CAST(('small') AS text)))) IS NOT TRUE of total > 100 OR note = 'big'
 verify | verify every row of public.orders
@@ -277,7 +278,7 @@ sync | create the sync trigger of public.orders
     DROP FUNCTION IF EXISTS "pgshift"."sync_orders_32b6ff37"()
 backfill | backfill public.orders
   UPDATE ONLY "public"."orders" AS "orders" SET "cents" = total
-     WHERE ("orders"."cents" IS NULL AND ((total) IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid AND (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4
+     WHERE (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4 AND ("orders"."cents" IS NULL AND ((total) IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid
 verify | verify every row of public.orders
   (("orders"."cents" IS NOT DISTINCT FROM CAST((total) AS bigint)) OR (("orders"."cents" IS NOT NULL) AND EXISTS (SELECT 1 FROM (SELECT "orders"."cents" AS "cents", "orders"."total" AS "total") AS "orders" WHERE "orders"."total" IS NOT DISTINCT FROM CAST((cents) AS numeric(10,2))))) IS NOT TRUE of all
 contract | verify every row of public.orders
@@ -499,4 +500,41 @@ purge | drop table public.orders for good
   DROP TABLE IF EXISTS "public"."_pgshift_dropped_orders_0d31c086"
   no way back: purge is final
 "#);
+}
+
+#[test]
+fn a_value_is_computed_once_where_each_sampled_row_gets_one() {
+    let file = "
+-- pgshift: expand
+ALTER TABLE orders ADD COLUMN cents bigint;
+-- pgshift: backfill
+UPDATE orders SET cents = round(total * 100)::bigint;
+-- pgshift: contract
+ALTER TABLE orders DROP COLUMN total;
+";
+    let plan = |changed, valueless| {
+        let sample = Sample {
+            rows: 2_000,
+            changed,
+            valueless,
+            seconds: 0.01,
+            heap: 160_000,
+            toast: 0,
+        };
+        let plan = planned_with(&catalog(15), file, |probed| {
+            probed.samples.insert(0, sample);
+        })
+        .expect("a plan");
+        let spec = plan.steps.into_iter().find_map(|step| match step.work {
+            Work::Backfill(spec) => Some(spec),
+            _ => None,
+        });
+        spec.and_then(|spec| spec.need).expect("rows need work")
+    };
+    let unset = r#""orders"."cents" IS NULL"#;
+    let valued = format!("{unset} AND ((round(total * 100)::bigint) IS NOT NULL)");
+    assert_eq!(plan(2_000, Some(0)), unset);
+    assert_eq!(plan(2_000, Some(1)), valued, "one row has none");
+    assert_eq!(plan(300, Some(0)), valued, "too few to tell");
+    assert_eq!(plan(2_000, None), valued, "not known");
 }

@@ -63,6 +63,29 @@ async fn stripes_keep_the_table_small() {
     }
 }
 
+/// So few rows have no value that the sample of the plan meets none: they may be written for
+/// nothing, and are right all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_without_a_value_that_no_sample_meets() {
+    let setup = format!(
+        "{}; UPDATE orders SET total = NULL WHERE id = 77777; ANALYZE orders",
+        quiet_orders()
+    );
+    let scene = Scene::new("striped_valueless", &setup, &with_options("stripes=4")).await;
+    let shown = scene.done(&["plan"]).await.stdout;
+    assert!(shown.contains("each of 2000 sampled rows gets one"), "{shown}");
+    grown(&scene).await;
+    let without: i64 = scene
+        .one("SELECT count(*) FROM orders WHERE total_cents IS NULL")
+        .await;
+    assert_eq!(without, 1);
+    let rows: i64 = scene
+        .one("SELECT sum(rows)::bigint FROM pgshift.checkpoint")
+        .await;
+    // Once in each pass at most.
+    assert!((0..4).contains(&(rows - i64::from(ROWS))), "{rows}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_snapshot_ends_the_striping() {
     let setup = format!("{}; {}", quiet_orders(), audit("orders"));
