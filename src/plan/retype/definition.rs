@@ -107,6 +107,61 @@ pub(super) fn foreign_key(definition: &str, name: impl Fn(&str) -> Option<String
     out
 }
 
+/// The columns that the definition of a foreign key references.
+pub(super) fn referenced(definition: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    rewritten(definition, |name| {
+        names.push(name.to_owned());
+        None
+    });
+    names
+}
+
+/// The definition with other names for the columns that it references, which stand in the first
+/// parentheses after REFERENCES (`ruleutils.c`).
+pub(super) fn rewritten(definition: &str, mut name: impl FnMut(&str) -> Option<String>) -> String {
+    let mut out = String::new();
+    let (mut copied, mut depth, mut after, mut within) = (0, 0_usize, false, false);
+    for token in lex_code(definition) {
+        match token.kind {
+            TokenKind::LParen => {
+                depth += 1;
+                within = after && depth == 1;
+                after &= !within;
+            }
+            TokenKind::RParen => {
+                depth = depth.saturating_sub(1);
+                within = false;
+            }
+            _ if depth == 0 && is_keyword(token, definition, "REFERENCES") => after = true,
+            _ if within => {
+                if let Some(other) = ident_value(token, definition).and_then(|n| name(&n)) {
+                    out.push_str(&definition[copied..token.span.start]);
+                    out.push_str(&ident(&other));
+                    copied = token.span.end;
+                }
+            }
+            _ => {}
+        }
+    }
+    out.push_str(&definition[copied..]);
+    out
+}
+
+/// A word outside of parentheses.
+pub(super) fn has_word(definition: &str, words: &[&str]) -> bool {
+    lex_code(definition)
+        .into_iter()
+        .any(|token| words.iter().any(|w| is_keyword(token, definition, w)))
+}
+
+/// SET DEFAULT as an action of a key.
+pub(super) fn sets_default(definition: &str) -> bool {
+    lex_code(definition).windows(2).any(|pair| {
+        is_keyword(pair[0], definition, "SET") && is_keyword(pair[1], definition, "DEFAULT")
+    })
+}
+
 /// `DEFERRABLE …` at the end of a key's definition.
 pub(super) fn deferrable(definition: &str) -> &str {
     let mut depth = 0_usize;
@@ -131,6 +186,18 @@ pub(super) fn as_valid(definition: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_referenced_gets_another_name() {
+        let definition = "FOREIGN KEY (a, b) REFERENCES \"REFERENCES (a)\".\"t (b)\"(b, \"A\") MATCH \
+                          FULL ON DELETE SET NULL (b) DEFERRABLE";
+        assert_eq!(referenced(definition), ["b", "A"]);
+        assert_eq!(
+            rewritten(definition, |name| (name == "b").then(|| "new".to_owned())),
+            "FOREIGN KEY (a, b) REFERENCES \"REFERENCES (a)\".\"t (b)\"(\"new\", \"A\") MATCH FULL ON \
+             DELETE SET NULL (b) DEFERRABLE"
+        );
+    }
 
     #[test]
     fn the_tail_of_an_index() {

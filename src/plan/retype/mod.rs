@@ -20,6 +20,7 @@ mod swap;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod tree_keys;
 mod tree_swap;
 mod way_back;
 

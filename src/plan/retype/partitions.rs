@@ -10,15 +10,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Retype;
-use super::definition::{foreign_key, index_tail};
+use super::definition::{foreign_key, index_tail, referenced, sets_default};
 use super::dress::{Side, Swapped};
+use super::inbound;
 use super::question::{Answer, IndexForm};
 use super::tree::{self, Kind};
+use super::tree_keys::{TAKES_OVER, TreeKey, by_leaves};
 use crate::catalog::details::{Definition, DefinitionKind, Partition};
 use crate::catalog::{Constraint, ConstraintKind, QName, RelKind, Table};
 use crate::lock::LockMode;
 use crate::plan::build::lock_on;
-use crate::plan::forms::NOT_NULL_CONSTRAINTS;
 use crate::plan::step::{PartOf, Phase, Step, Undo};
 use crate::sql::dml::identifiers;
 use crate::sql::quote::{dollar, ident, literal, qname};
@@ -65,7 +66,7 @@ pub(super) fn refusal(table: &Table, column: &str) -> Option<(String, String)> {
     let defaults = table.constraints.iter().find(|c| {
         c.kind == ConstraintKind::ForeignKey
             && c.columns.iter().any(|c| c == column)
-            && c.definition.contains("SET DEFAULT")
+            && sets_default(&c.definition)
     })?;
     Some((
         format!(
@@ -503,7 +504,7 @@ impl<'d> Swapped<'d> {
     /// root's takes them over without reading a row.
     fn foreign_key_of_leaves(self, side: Side, key: &Constraint) -> Vec<Step> {
         let definition = self.key_definition(side, key);
-        if self.major >= NOT_NULL_CONSTRAINTS || !key.validated {
+        if !by_leaves(self.table, self.major) || !key.validated {
             return self.checked(side, &key.name, &definition, key.validated, true);
         }
         let mut steps = Vec::new();
@@ -523,18 +524,35 @@ impl<'d> Swapped<'d> {
                 self.while_part(own, step)
             }));
         }
-        let aid = ident(&self.aid(side, &key.name));
-        let head = self.head();
-        let mut locks = vec![self.lock(LockMode::ShareRowExclusive)];
-        locks.extend(self.referenced(LockMode::ShareRowExclusive));
+        let aid = self.aid(side, &key.name);
+        // Attaching drops the leaves' triggers at the table that is referenced.
+        let (own, other) = (LockMode::ShareRowExclusive, LockMode::AccessExclusive);
+        let mut locks = vec![self.lock(own)];
+        let mut sql = Vec::new();
+        if let Some(to) = &key.references {
+            locks.push(lock_on(to, other));
+            sql = inbound::lock_all(&BTreeMap::from([(&self.table.name, own), (to, other)]));
+            let name_of = |name: &String| {
+                let retype = self.columns.iter().find(|r| r.column == *name);
+                retype.map_or(name.clone(), |r| side.name_of(r).to_owned())
+            };
+            let tree_key = TreeKey {
+                table: &self.table.name,
+                to,
+                own: key.columns.iter().map(name_of).collect(),
+                theirs: referenced(&key.definition),
+            };
+            sql.extend(tree_key.take_over(&aid, &definition));
+        }
         let mut step = self
             .step(
                 side,
                 format!("{}: add constraint {} anew", self.table.name, key.name),
-                vec![format!("{head} ADD CONSTRAINT {aid} {definition}")],
+                sql,
             )
             .locks(locks)
-            .note("takes over those of the partitions, which are valid: no row is read");
+            .note(TAKES_OVER);
+        let (aid, head) = (ident(&aid), self.head());
         if side == Side::New {
             let mut locks = vec![self.lock(LockMode::AccessExclusive)];
             locks.extend(self.referenced(LockMode::AccessExclusive));
