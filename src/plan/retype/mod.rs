@@ -13,6 +13,7 @@ mod definition;
 pub mod dependents;
 mod dress;
 pub mod inbound;
+mod outbound;
 pub mod partitions;
 pub mod question;
 mod small;

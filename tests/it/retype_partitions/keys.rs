@@ -118,10 +118,7 @@ async fn a_partitioned_table_that_references() {
             ("INSERT INTO lines (day, code) VALUES (1, -1)", "the code"),
             ("INSERT INTO lines (day, proof) VALUES (5, -1)", "own"),
         ] {
-            let error = project.db.client().await.batch_execute(sql).await;
-            let error = error.expect_err(sql);
-            let named = error.as_db_error().and_then(|e| e.constraint());
-            assert_eq!(named, Some(constraint), "{error:?}");
+            project.violates(sql, constraint).await;
         }
     }
 }
@@ -220,10 +217,7 @@ async fn two_partitioned_tables_and_one_that_references_itself() {
                 "of_before",
             ),
         ] {
-            let error = project.db.client().await.batch_execute(sql).await;
-            let error = error.expect_err(sql);
-            let named = error.as_db_error().and_then(|e| e.constraint());
-            assert_eq!(named, Some(constraint), "{error:?}");
+            project.violates(sql, constraint).await;
         }
     }
 }
@@ -368,13 +362,9 @@ async fn a_contract_that_ends_after_the_swap() {
         let ended = project.cli.spawn_with(&end, &contract).wait().await;
         assert_eq!(ended.code, None, "{}", ended.stderr);
         project.holds(&[swapped]).await;
-        let error = project.db.client().await;
-        let error = error
-            .batch_execute("INSERT INTO notes (day_id, day) VALUES (-1, 20)")
-            .await
-            .expect_err("the key holds");
-        let named = error.as_db_error().and_then(|e| e.constraint());
-        assert_eq!(named, Some("of_day"), "{error:?}");
+        project
+            .violates("INSERT INTO notes (day_id, day) VALUES (-1, 20)", "of_day")
+            .await;
         if on {
             let more = "CREATE TABLE notes_3 PARTITION OF notes FOR VALUES IN (40)";
             project.db.execute(more).await;

@@ -134,7 +134,7 @@ pub(super) fn references(constraint: &Constraint, theirs: &[Retype]) -> bool {
             .any(|name| theirs.iter().any(|r| r.column == *name))
 }
 
-impl<'d> Inbound<'d> {
+impl Inbound<'_> {
     /// The new key is there only in the swap.
     fn is_late(self) -> bool {
         self.to.kind == RelKind::Partitioned
