@@ -104,6 +104,17 @@ pub struct Conversion {
     pub back_depends: bool,
 }
 
+/// A foreign key as one of the relations of its table has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPart {
+    /// The table, or a partition of it.
+    pub table: QName,
+    /// The key's name there.
+    pub name: String,
+    /// Its comment there.
+    pub comment: Option<String>,
+}
+
 /// A partition, at any level, of a table whose column changes its type.
 #[derive(Debug, Clone)]
 pub struct Partition {

@@ -145,10 +145,9 @@ async fn in_transaction(client: &Client, draft: &Draft<'_>, probe: &Probe) -> Re
         probed.retypes.insert(question.table.clone(), answer);
     }
     for question in &probe.keys {
-        if let Some(comment) = retype::ask_key(client, draft, question).await? {
-            let key = (question.table.clone(), question.name.clone());
-            probed.key_comments.insert(key, comment);
-        }
+        let parts = retype::ask_key(client, draft, question).await?;
+        let key = (question.table.clone(), question.name.clone());
+        probed.keys.insert(key, parts);
     }
     for statement in &draft.backfills {
         correlations(client, &statement.table, &mut probed).await?;

@@ -1,6 +1,6 @@
 //! The expand phase, and what of it must wait for the backfill.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::{MovedDefault, line, lock_on};
 use super::draft::Draft;
@@ -65,7 +65,7 @@ pub(super) fn expand(
             .map(|b| b.table.clone())
             .collect(),
         waiting: BTreeSet::new(),
-        dressed: BTreeSet::new(),
+        retyped: BTreeMap::new(),
         out: Expanded {
             steps: Vec::new(),
             moved_defaults: Vec::new(),
@@ -100,8 +100,8 @@ struct Builder<'d, 'a> {
     thinned: BTreeSet<QName>,
     /// Constraints and indexes that are made after the backfill.
     waiting: BTreeSet<String>,
-    /// Tables whose new columns have the steps that give them what the old ones have.
-    dressed: BTreeSet<QName>,
+    /// How many of the new columns of a table have been added.
+    retyped: BTreeMap<QName, usize>,
     out: Expanded,
 }
 
@@ -242,7 +242,7 @@ impl Builder<'_, '_> {
         let (mut early, mut late, mut divided) = (Vec::new(), Vec::new(), false);
         let mut bare = false;
         let mut fills = Vec::new();
-        let mut retypes = false;
+        let mut retypes = 0;
         for op in ops {
             let text = op.span.of(sql);
             match &op.kind {
@@ -250,7 +250,8 @@ impl Builder<'_, '_> {
                     if let Some(retype) = self.retype(&table.name, column) =>
                 {
                     early.push(retype::add_column(retype));
-                    (divided, retypes) = (true, true);
+                    divided = true;
+                    retypes += 1;
                 }
                 // At the swap.
                 _ if retype::goes_along(op, ops) && draft.retypes.contains_key(&table.name) => {
@@ -324,14 +325,16 @@ impl Builder<'_, '_> {
         {
             step.notes.push(format!("rewritten: {}", parts.why));
         }
-        if retypes && let Some(first) = steps.first_mut() {
+        if retypes > 0
+            && let Some(first) = steps.first_mut()
+        {
             first.notes.push(
                 "rewritten: the server would write the table anew under a lock that blocks reads \
                  and writes; a column of the new type is filled beside the old one, and takes its \
                  place at contract"
                     .to_owned(),
             );
-            steps.extend(self.dress(table, span)?);
+            steps.extend(self.dress(table, retypes, span)?);
         }
         if bare && let Some(first) = steps.first_mut() {
             first.notes.push(
@@ -414,15 +417,19 @@ impl Builder<'_, '_> {
                         .to_owned(),
                 );
             }
-            steps.extend(self.dress(&draft.catalog.tables[name], span)?);
+            steps.extend(self.dress(&draft.catalog.tables[name], added.len(), span)?);
             self.add(steps, span);
         }
         Ok(())
     }
 
-    /// What new columns get after their backfill; once for a table.
-    fn dress(&mut self, table: &Table, span: Span) -> Result<Vec<Step>> {
-        if !self.dressed.insert(table.name.clone()) {
+    /// What new columns get after their backfill; once for a table, when the last of them is added:
+    /// an index of a partitioned table, which may have several of them, is there before the
+    /// backfill.
+    fn dress(&mut self, table: &Table, more: usize, span: Span) -> Result<Vec<Step>> {
+        let added = self.retyped.entry(table.name.clone()).or_default();
+        *added += more;
+        if *added < self.draft.retypes[&table.name].len() {
             return Ok(Vec::new());
         }
         let table = swapped(self.draft, self.probed, &table.name, line(self.draft, span))?;

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::QName;
+use crate::catalog::details::KeyPart;
 use crate::sql::Span;
 use crate::sql::ddl::Action;
 use crate::sql::dml::{Piece, function_names};
@@ -106,8 +107,8 @@ pub struct Probed {
     pub duty: Option<f64>,
     /// What the server says of tables with columns that change their type.
     pub retypes: BTreeMap<QName, retype::question::Answer>,
-    /// Comments of foreign keys that reference such columns, by table and name.
-    pub key_comments: BTreeMap<(QName, String), String>,
+    /// Foreign keys that reference such columns, by table and name: what partitions have of them too.
+    pub keys: BTreeMap<(QName, String), Vec<KeyPart>>,
     /// `shared_buffers` in blocks; `None` where it was not asked for.
     pub shared_buffers: Option<i64>,
     /// Leaves of backfilled tables (oids) that the role may not vacuum.

@@ -29,7 +29,7 @@ pub(crate) fn read(name: &str) -> (String, String, String) {
 }
 
 /// Compares the plan with the one on record, without what depends on the machine.
-async fn plan_is_as_reviewed(project: &Project, name: &str) {
+pub(crate) async fn plan_is_as_reviewed(project: &Project, name: &str) {
     let plan = project.command("plan", &[]).await.expect(0).stdout;
     // PostgreSQL 18 has NOT NULL constraints that can be NOT VALID: other steps.
     let major: i32 = project

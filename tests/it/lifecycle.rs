@@ -100,6 +100,14 @@ impl Project {
         }
     }
 
+    /// The statement fails on this constraint.
+    pub(crate) async fn violates(&self, sql: &str, constraint: &str) {
+        let error = self.db.client().await.batch_execute(sql).await;
+        let error = error.expect_err(sql);
+        let named = error.as_db_error().and_then(|e| e.constraint());
+        assert_eq!(named, Some(constraint), "{error:?}");
+    }
+
     pub(crate) async fn picture(&self) -> Picture {
         Picture {
             schema: self.db.schema().await,

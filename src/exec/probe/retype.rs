@@ -6,6 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{at_span, dependents};
+use crate::catalog::details::KeyPart;
 use crate::catalog::{RelKind, Table};
 use crate::error::{Error, Result};
 use crate::pg::catalog::{columns_of, dependents as catalog_dependents, details, partitions};
@@ -185,13 +186,13 @@ async fn copied(
         .map_err(|why| refused(draft, question, &why))
 }
 
-/// Whether a foreign key can reference the new type, by one between the temporary copies; the
-/// comment of the real one.
+/// Whether a foreign key can reference the new type, by one between the temporary copies; the real
+/// one and those that partitions have of it.
 pub(super) async fn ask_key(
     client: &Client,
     draft: &Draft<'_>,
     question: &inbound::Question,
-) -> Result<Option<String>> {
+) -> Result<Vec<KeyPart>> {
     for sql in &question.statements {
         let Err(error) = client.batch_execute(sql).await else {
             continue;
@@ -203,5 +204,5 @@ pub(super) async fn ask_key(
         let why = format!("{}: {}", question.why, error.message());
         return Err(draft.refused(question.span, why, &question.help));
     }
-    details::constraint_comment(client, question.oid, &question.name).await
+    details::key_parts(client, question.oid, &question.name).await
 }

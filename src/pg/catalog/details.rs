@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 use super::super::read::{failed, get};
 use crate::catalog::QName;
 use crate::catalog::details::{
-    ColumnDetails, Conversion, Definition, DefinitionKind, Grant, OwnedSequence,
+    ColumnDetails, Conversion, Definition, DefinitionKind, Grant, KeyPart, OwnedSequence,
 };
 use crate::error::Result;
 
@@ -278,19 +278,43 @@ pub async fn disabled_key(
     key.transpose()
 }
 
-/// The comment of a constraint.
+/// A foreign key and those that partitions have of it, the table's own first.
 ///
 /// # Errors
 /// What the server or the connection gave.
-pub async fn constraint_comment(client: &Client, table: u32, name: &str) -> Result<Option<String>> {
-    const COMMENT: &str = "
-        SELECT obj_description(k.oid, 'pg_constraint') AS comment
-        FROM pg_constraint k WHERE k.conrelid = $1 AND k.conname = $2";
+pub async fn key_parts(client: &Client, table: u32, name: &str) -> Result<Vec<KeyPart>> {
+    // One to a partitioned table has rows of its own for the partitions of that one.
+    const PARTS: &str = "
+        WITH RECURSIVE down(oid, level) AS (
+          SELECT k.oid, 0 FROM pg_constraint k WHERE k.conrelid = $1 AND k.conname = $2
+          UNION ALL
+          SELECT k.oid, down.level + 1
+          FROM down
+          JOIN pg_constraint p ON p.oid = down.oid
+          JOIN pg_constraint k ON k.conparentid = p.oid AND k.conrelid <> p.conrelid)
+        SELECT n.nspname::text AS schema, c.relname::text AS table_name, k.conname::text AS name,
+               obj_description(k.oid, 'pg_constraint') AS comment
+        FROM down
+        JOIN pg_constraint k ON k.oid = down.oid
+        JOIN pg_class c ON c.oid = k.conrelid
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        ORDER BY down.level, 1, 2";
     let of: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
         [(&table, Type::OID), (&name, Type::TEXT)];
     let rows = client
-        .query_typed(COMMENT, &of)
+        .query_typed(PARTS, &of)
         .await
-        .map_err(|e| failed("cannot read the comment of a foreign key", e))?;
-    rows.first().map_or(Ok(None), |row| get(row, "comment"))
+        .map_err(|e| failed("cannot read the parts of a foreign key", e))?;
+    rows.iter()
+        .map(|row| {
+            Ok(KeyPart {
+                table: QName::new(
+                    get::<String>(row, "schema")?,
+                    get::<String>(row, "table_name")?,
+                ),
+                name: get(row, "name")?,
+                comment: get(row, "comment")?,
+            })
+        })
+        .collect()
 }

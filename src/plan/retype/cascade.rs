@@ -1,7 +1,8 @@
 //! `option cascade=true`: the columns that reference a column whose type changes get the same
 //! type, those that reference them too, and so on. Each is a change like the author's own.
 
-use super::inbound::referenced;
+use super::definition::referenced;
+use super::inbound::{is_declared, top};
 use super::{Retype, backfill, check_column, check_table, check_unnamed, way_back};
 use crate::catalog::{ConstraintKind, Table};
 use crate::error::Result;
@@ -78,13 +79,17 @@ fn referencing<'d>(
     retype: &Retype,
 ) -> Vec<(&'d Table, String)> {
     let mut found = Vec::new();
+    let to = &draft.catalog.tables[&statement.table];
     for table in draft.catalog.tables.values() {
         let keys = table.constraints.iter().filter(|c| {
-            c.kind == ConstraintKind::ForeignKey && c.references.as_ref() == Some(&statement.table)
+            c.kind == ConstraintKind::ForeignKey
+                && c.references.as_ref() == Some(&to.name)
+                && is_declared(to, table, c)
         });
         for key in keys {
             for (own, theirs) in key.columns.iter().zip(referenced(&key.definition)) {
-                let entry = (table, own.clone());
+                // The columns of a partition have the types of its table.
+                let entry = (top(draft.catalog, table), own.clone());
                 if theirs == retype.column && !found.contains(&entry) {
                     found.push(entry);
                 }

@@ -76,35 +76,93 @@ fn with_clause(text: &str, clause: Option<String>) -> String {
 
 /// A foreign key of other columns: names are replaced in `FOREIGN KEY (…)` and in
 /// `SET NULL (…)`, `SET DEFAULT (…)`; what it references stays.
-pub(super) fn foreign_key(definition: &str, name: impl Fn(&str) -> Option<String>) -> String {
-    let tokens = lex_code(definition);
-    let keyword = |at: Option<usize>, word: &str| {
+pub(super) fn foreign_key(definition: &str, name: impl FnMut(&str) -> Option<String>) -> String {
+    let keyword = |tokens: &[Token], at: Option<usize>, word: &str| {
         at.and_then(|at| tokens.get(at))
             .is_some_and(|t| is_keyword(*t, definition, word))
     };
-    let mut out = String::new();
-    let (mut copied, mut own) = (0, false);
-    for (at, token) in tokens.iter().enumerate() {
-        match token.kind {
+    let mut own = false;
+    let is_own = |tokens: &[Token], at: usize| {
+        match tokens[at].kind {
             TokenKind::LParen => {
-                let before = |n: usize| at.checked_sub(n);
-                own = keyword(before(1), "KEY") && keyword(before(2), "FOREIGN")
-                    || keyword(before(2), "SET")
-                        && (keyword(before(1), "NULL") || keyword(before(1), "DEFAULT"));
+                let is = |n, word| keyword(tokens, at.checked_sub(n), word);
+                own = is(1, "KEY") && is(2, "FOREIGN")
+                    || is(2, "SET") && (is(1, "NULL") || is(1, "DEFAULT"));
             }
             TokenKind::RParen => own = false,
-            _ if own => {
-                if let Some(other) = ident_value(*token, definition).and_then(|n| name(&n)) {
-                    out.push_str(&definition[copied..token.span.start]);
-                    out.push_str(&ident(&other));
-                    copied = token.span.end;
-                }
-            }
-            _ => {}
+            _ => return own,
+        }
+        false
+    };
+    with_names(definition, is_own, name)
+}
+
+/// The definition with other names in the places that `is_name` says.
+fn with_names(
+    definition: &str,
+    mut is_name: impl FnMut(&[Token], usize) -> bool,
+    mut name: impl FnMut(&str) -> Option<String>,
+) -> String {
+    let tokens = lex_code(definition);
+    let (mut out, mut copied) = (String::new(), 0);
+    for (at, token) in tokens.iter().enumerate() {
+        if is_name(&tokens, at)
+            && let Some(other) = ident_value(*token, definition).and_then(|n| name(&n))
+        {
+            out.push_str(&definition[copied..token.span.start]);
+            out.push_str(&ident(&other));
+            copied = token.span.end;
         }
     }
     out.push_str(&definition[copied..]);
     out
+}
+
+/// The columns that the definition of a foreign key references.
+pub(super) fn referenced(definition: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    rewritten(definition, |name| {
+        names.push(name.to_owned());
+        None
+    });
+    names
+}
+
+/// The definition with other names for the columns that it references, which stand in the first
+/// parentheses after REFERENCES (`ruleutils.c`).
+pub(super) fn rewritten(definition: &str, name: impl FnMut(&str) -> Option<String>) -> String {
+    let (mut depth, mut after, mut within) = (0_usize, false, false);
+    let is_referenced = |tokens: &[Token], at: usize| {
+        match tokens[at].kind {
+            TokenKind::LParen => {
+                depth += 1;
+                within = after && depth == 1;
+                after &= !within;
+            }
+            TokenKind::RParen => {
+                depth = depth.saturating_sub(1);
+                within = false;
+            }
+            _ if depth == 0 && is_keyword(tokens[at], definition, "REFERENCES") => after = true,
+            _ => return within,
+        }
+        false
+    };
+    with_names(definition, is_referenced, name)
+}
+
+/// A word outside of parentheses.
+pub(super) fn has_word(definition: &str, words: &[&str]) -> bool {
+    lex_code(definition)
+        .into_iter()
+        .any(|token| words.iter().any(|w| is_keyword(token, definition, w)))
+}
+
+/// SET DEFAULT as an action of a key.
+pub(super) fn sets_default(definition: &str) -> bool {
+    lex_code(definition).windows(2).any(|pair| {
+        is_keyword(pair[0], definition, "SET") && is_keyword(pair[1], definition, "DEFAULT")
+    })
 }
 
 /// `DEFERRABLE …` at the end of a key's definition.
@@ -131,6 +189,18 @@ pub(super) fn as_valid(definition: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_referenced_gets_another_name() {
+        let definition = "FOREIGN KEY (a, b) REFERENCES \"REFERENCES (a)\".\"t (b)\"(b, \"A\") MATCH \
+                          FULL ON DELETE SET NULL (b) DEFERRABLE";
+        assert_eq!(referenced(definition), ["b", "A"]);
+        assert_eq!(
+            rewritten(definition, |name| (name == "b").then(|| "new".to_owned())),
+            "FOREIGN KEY (a, b) REFERENCES \"REFERENCES (a)\".\"t (b)\"(\"new\", \"A\") MATCH FULL ON \
+             DELETE SET NULL (b) DEFERRABLE"
+        );
+    }
 
     #[test]
     fn the_tail_of_an_index() {

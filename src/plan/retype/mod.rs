@@ -13,6 +13,7 @@ mod definition;
 pub mod dependents;
 mod dress;
 pub mod inbound;
+mod outbound;
 pub mod partitions;
 pub mod question;
 mod small;
@@ -20,6 +21,7 @@ mod swap;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod tree_keys;
 mod tree_swap;
 mod way_back;
 

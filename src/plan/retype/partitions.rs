@@ -10,15 +10,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Retype;
-use super::definition::{foreign_key, index_tail};
+use super::definition::{index_tail, sets_default};
 use super::dress::{Side, Swapped};
 use super::question::{Answer, IndexForm};
 use super::tree::{self, Kind};
 use crate::catalog::details::{Definition, DefinitionKind, Partition};
 use crate::catalog::{Constraint, ConstraintKind, QName, RelKind, Table};
 use crate::lock::LockMode;
-use crate::plan::build::lock_on;
-use crate::plan::forms::NOT_NULL_CONSTRAINTS;
 use crate::plan::step::{PartOf, Phase, Step, Undo};
 use crate::sql::dml::identifiers;
 use crate::sql::quote::{dollar, ident, literal, qname};
@@ -46,7 +44,7 @@ pub struct Node {
 }
 
 impl Node {
-    fn is_leaf(&self) -> bool {
+    pub(super) fn is_leaf(&self) -> bool {
         self.table.kind != RelKind::Partitioned
     }
 }
@@ -65,7 +63,7 @@ pub(super) fn refusal(table: &Table, column: &str) -> Option<(String, String)> {
     let defaults = table.constraints.iter().find(|c| {
         c.kind == ConstraintKind::ForeignKey
             && c.columns.iter().any(|c| c == column)
-            && c.definition.contains("SET DEFAULT")
+            && sets_default(&c.definition)
     })?;
     Some((
         format!(
@@ -368,7 +366,7 @@ impl<'d> Swapped<'d> {
     }
 
     /// A step about a partition, which may be gone when it comes to it.
-    fn while_part(self, own: Self, mut step: Step) -> Step {
+    pub(super) fn while_part(self, own: Self, mut step: Step) -> Step {
         step.part_of = Some(PartOf {
             partition: own.table.name.clone(),
             root: self.table.name.clone(),
@@ -497,63 +495,6 @@ impl<'d> Swapped<'d> {
             steps.extend(keys.map(|step| self.while_part(own, step)));
         }
         steps
-    }
-
-    /// Before 18 a foreign key of a partitioned table cannot be NOT VALID: each leaf's is, and the
-    /// root's takes them over without reading a row.
-    fn foreign_key_of_leaves(self, side: Side, key: &Constraint) -> Vec<Step> {
-        let definition = self.key_definition(side, key);
-        if self.major >= NOT_NULL_CONSTRAINTS || !key.validated {
-            return self.checked(side, &key.name, &definition, key.validated, true);
-        }
-        let mut steps = Vec::new();
-        for (_, own) in self.nodes().filter(|(node, _)| node.is_leaf()) {
-            let on_leaf = own.checked(side, &key.name, &definition, true, true);
-            steps.extend(on_leaf.into_iter().map(|mut step| {
-                if let Some(other) = &key.references
-                    && let Some(lock) = step.locks.first().cloned()
-                {
-                    let mode = if lock.mode == LockMode::ShareRowExclusive {
-                        LockMode::ShareRowExclusive
-                    } else {
-                        LockMode::RowShare
-                    };
-                    step.locks.push(lock_on(other, mode));
-                }
-                self.while_part(own, step)
-            }));
-        }
-        let aid = ident(&self.aid(side, &key.name));
-        let head = self.head();
-        let mut locks = vec![self.lock(LockMode::ShareRowExclusive)];
-        locks.extend(self.referenced(LockMode::ShareRowExclusive));
-        let mut step = self
-            .step(
-                side,
-                format!("{}: add constraint {} anew", self.table.name, key.name),
-                vec![format!("{head} ADD CONSTRAINT {aid} {definition}")],
-            )
-            .locks(locks)
-            .note("takes over those of the partitions, which are valid: no row is read");
-        if side == Side::New {
-            let mut locks = vec![self.lock(LockMode::AccessExclusive)];
-            locks.extend(self.referenced(LockMode::AccessExclusive));
-            let undo = Step::sql(
-                Phase::Revert,
-                format!("{}: drop constraint {aid}", self.table.name),
-                vec![format!("{head} DROP CONSTRAINT IF EXISTS {aid}")],
-            );
-            step.undo = Undo::steps(vec![undo.locks(locks)]);
-        }
-        steps.push(step);
-        steps
-    }
-
-    fn key_definition(self, side: Side, key: &Constraint) -> String {
-        foreign_key(super::definition::as_valid(&key.definition), |name| {
-            let retype = self.columns.iter().find(|r| r.column == name)?;
-            Some(side.name_of(retype).to_owned())
-        })
     }
 
     /// What a partition has of its own, but ANALYZE.

@@ -1,6 +1,5 @@
-//! Statements about an index of a partitioned table and its parts, and about a foreign key of one
-//! and those of its partitions. They look the partitions up when they run: some may be made or
-//! detached between the plan and the swap.
+//! Statements about an index of a partitioned table and its parts. They look the partitions up when
+//! they run: some may be made or detached between the plan and the swap.
 
 use super::definition::deferrable;
 use crate::catalog::{Constraint, QName, Table};
@@ -74,7 +73,7 @@ fn key(word: &str, tail: &str, tablespace: Option<&str>, deferrable: &str) -> St
     out
 }
 
-fn block(declare: &str, body: &str) -> String {
+pub(super) fn block(declare: &str, body: &str) -> String {
     let body = format!("\nDECLARE\n{declare}BEGIN\n{body}END\n");
     format!("DO {}", dollar(&body))
 }
@@ -397,75 +396,6 @@ impl Tree<'_> {
             &body,
         )
     }
-}
-
-/// The foreign key `incoming` takes the place and the names of `outgoing`, which is dropped or gets
-/// the name `kept`, in the table and in each partition.
-pub(super) fn replace_foreign_key(
-    table: &QName,
-    outgoing: &str,
-    incoming: &str,
-    kept: Option<&str>,
-) -> String {
-    let regclass = format!("{}::regclass", literal(&qname(table)));
-    // A foreign key to a partitioned table has rows of its own for the partitions of that one.
-    let down = |name: &str| {
-        format!(
-            "
-    WITH RECURSIVE down(oid, level) AS (
-      SELECT k.oid, 0 FROM pg_catalog.pg_constraint k
-      WHERE k.conrelid = {regclass} AND k.conname = {}
-      UNION ALL
-      SELECT k.oid, down.level + 1
-      FROM down
-      JOIN pg_catalog.pg_constraint p ON p.oid = down.oid
-      JOIN pg_catalog.pg_constraint k ON k.conparentid = p.oid AND k.conrelid <> p.conrelid)
-    SELECT k.oid, k.conrelid, k.conname AS name, down.level,
-      obj_description(k.oid, 'pg_constraint') AS comment
-    FROM down JOIN pg_catalog.pg_constraint k ON k.oid = down.oid
-    ORDER BY down.level",
-            literal(name)
-        )
-    };
-    let out = match kept {
-        None => format!(
-            "  ALTER TABLE {} DROP CONSTRAINT {};\n",
-            qname(table),
-            ident(outgoing)
-        ),
-        Some(kept) => format!(
-            "  FOR pgshift_key IN {}\n  LOOP
-    EXECUTE format('ALTER TABLE ONLY %s RENAME CONSTRAINT %I TO %I',
-      pgshift_key.conrelid::regclass, pgshift_key.name,
-      CASE pgshift_key.level WHEN 0 THEN {} ELSE '_pgshift_' || pgshift_key.oid END);
-  END LOOP;\n",
-            down(outgoing),
-            literal(kept)
-        ),
-    };
-    let body = format!(
-        "  SELECT coalesce(jsonb_object_agg(d.conrelid::text, to_jsonb(d)), '{{}}') INTO pgshift_all
-    FROM ({outgoing}) AS d;
-{out}  FOR pgshift_key IN {incoming}\n  LOOP
-    pgshift_had := pgshift_all -> pgshift_key.conrelid::text;
-    CONTINUE WHEN pgshift_had IS NULL;
-    IF pgshift_key.name <> pgshift_had ->> 'name' THEN
-      EXECUTE format('ALTER TABLE ONLY %s RENAME CONSTRAINT %I TO %I',
-        pgshift_key.conrelid::regclass, pgshift_key.name, pgshift_had ->> 'name');
-    END IF;
-    IF pgshift_had ->> 'comment' IS NOT NULL THEN
-      EXECUTE format('COMMENT ON CONSTRAINT %I ON %s IS %L', pgshift_had ->> 'name',
-        pgshift_key.conrelid::regclass, pgshift_had ->> 'comment');
-    END IF;
-  END LOOP;
-",
-        outgoing = down(outgoing),
-        incoming = down(incoming),
-    );
-    block(
-        "  pgshift_key record;\n  pgshift_all jsonb;\n  pgshift_had jsonb;\n",
-        &body,
-    )
 }
 
 #[cfg(test)]

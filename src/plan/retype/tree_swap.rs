@@ -4,7 +4,8 @@
 use super::definition::index_tail;
 use super::dress::{Side, Swapped};
 use super::swap::rename_constraint;
-use super::tree::{Kind, replace_foreign_key};
+use super::tree::Kind;
+use super::tree_keys;
 use crate::catalog::ConstraintKind;
 use crate::sql::quote::{dollar, ident, literal};
 
@@ -17,7 +18,7 @@ impl<'d> Swapped<'d> {
         }
         for key in self.constraints(ConstraintKind::ForeignKey) {
             let aid = self.aid(Side::New, &key.name);
-            sql.push(replace_foreign_key(&self.table.name, &key.name, &aid, None));
+            sql.push(tree_keys::replace(&self.table.name, &key.name, &aid, None));
         }
         for check in self.constraints(ConstraintKind::Check) {
             sql.push(format!(
@@ -51,7 +52,7 @@ impl<'d> Swapped<'d> {
                 self.aid(Side::Old, &key.name),
             );
             let table = &self.table.name;
-            sql.push(replace_foreign_key(table, &key.name, &old, Some(&new)));
+            sql.push(tree_keys::replace(table, &key.name, &old, Some(&new)));
         }
         for check in self.constraints(ConstraintKind::Check) {
             let aid = self.aid(Side::New, &check.name);

@@ -93,10 +93,7 @@ async fn a_key_that_others_reference() {
         ("DELETE FROM orders WHERE id = 2", "strictly"),
         ("INSERT INTO payments (code) VALUES (-1)", "the code"),
     ] {
-        let error = project.db.client().await.batch_execute(sql).await;
-        let error = error.expect_err(sql);
-        let named = error.as_db_error().and_then(|e| e.constraint());
-        assert_eq!(named, Some(constraint), "{error:?}");
+        project.violates(sql, constraint).await;
     }
 }
 

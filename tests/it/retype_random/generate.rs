@@ -70,6 +70,7 @@ pub(super) fn case(seed: u64, major: u32, density: Option<f32>) -> Case {
         unique_several: Vec::new(),
         primary: None,
         parts: Vec::new(),
+        leaf: String::new(),
         sequence: None,
         case: Case {
             seed,
@@ -144,6 +145,8 @@ struct Generator {
     primary: Option<usize>,
     /// Qualified partitions that have rows themselves.
     parts: Vec<String>,
+    /// A leaf of the partitioned table that was made last, of those that reference this one.
+    leaf: String,
     /// What gives the column its numbers: identity, serial or a default.
     sequence: Option<usize>,
     case: Case,

@@ -170,8 +170,8 @@ pub(super) fn kept(
         && before.shape.facts().get(name) == found.shape.facts().get(name)
 }
 
-/// ALTER TYPE makes the part of an index anew under the name that the server gives; the other way
-/// keeps it.
+/// ALTER TYPE makes the part of an index or of a foreign key anew under the name that the server
+/// gives; the other way keeps it.
 fn is_part_of_another_name(
     before: &Picture,
     name: &str,
@@ -179,15 +179,30 @@ fn is_part_of_another_name(
     found: &Picture,
 ) -> bool {
     let tail = |fact: &String| {
+        if fact.starts_with("FOREIGN KEY ") {
+            return Some(fact.clone());
+        }
         let (_, tail) = fact.split_once(" USING ")?;
         Some(tail.split(" WITH (").next().unwrap_or(tail).to_owned())
     };
-    let (Some((table, _)), Some(fact)) =
-        (name.split_once(" index "), expected.shape.facts().get(name))
-    else {
+    let part = [" index ", " constraint "]
+        .into_iter()
+        .find_map(|kind| Some((name.split_once(kind)?.0, kind)));
+    let Some((table, kind)) = part else {
         return false;
     };
-    let on_table = format!("{table} index ");
+    let on_table = format!("{table}{kind}");
+    let Some(fact) = expected.shape.facts().get(name) else {
+        // The same as seen from the name that was kept.
+        let fact = found.shape.facts().get(name);
+        return fact.is_some_and(|fact| fact.starts_with("FOREIGN KEY "))
+            && before.shape.facts().get(name) == fact
+            && expected.shape.facts().iter().any(|(other, is)| {
+                other.starts_with(&on_table)
+                    && Some(is) == fact
+                    && !found.shape.facts().contains_key(other)
+            });
+    };
     found.shape.facts().iter().any(|(other, is)| {
         other.starts_with(&on_table)
             && before.shape.facts().get(other) == Some(is)

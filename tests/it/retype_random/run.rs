@@ -61,6 +61,7 @@ const EMPTY: &str = "DO $$ DECLARE name text; BEGIN
         EXECUTE format('DROP SCHEMA %I CASCADE', name);
     END LOOP;
     CREATE SCHEMA public;
+    GRANT USAGE ON SCHEMA public TO PUBLIC;
 END $$";
 
 /// Databases to build cases in.

@@ -6,21 +6,28 @@
 //!
 //! A partitioned table has its new key only from the swap on, which makes the foreign key anew, NOT
 //! VALID; the step after it validates it.
+//!
+//! Up to PostgreSQL 17 a foreign key of a partitioned table cannot be NOT VALID: each leaf's is, and
+//! the table's takes them over ([`leaves`]).
 
+mod leaves;
 mod question;
 mod together;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::Retype;
-use super::definition::{as_valid, deferrable, foreign_key};
+use super::definition::{
+    as_valid, deferrable, foreign_key, has_word, referenced, rewritten, sets_default,
+};
 use super::dress::Side;
-use crate::catalog::{Constraint, ConstraintKind, QName, RelKind, Table};
+use super::tree_keys;
+use crate::catalog::details::KeyPart;
+use crate::catalog::{Catalog, Constraint, ConstraintKind, QName, RelKind, Table};
 use crate::lock::{LockMode, LockOn};
 use crate::plan::build::{line, lock_on};
 use crate::plan::draft::Draft;
 use crate::plan::step::{Phase, Step, Undo};
-use crate::sql::lex::{TokenKind, ident_value, is_keyword, lex_code};
 use crate::sql::quote::{derived_name, dollar, ident, literal, qname};
 
 pub(super) use question::check;
@@ -36,6 +43,10 @@ const CASCADE: &str = "`-- pgshift: option cascade=true` changes what references
 pub(in crate::plan) struct Inbound<'d> {
     /// The table that has it.
     pub(in crate::plan) table: &'d Table,
+    /// The table that `table` is a partition of, at the top; itself where it is none.
+    top: &'d Table,
+    /// What statements are about: the table, or one of its leaves.
+    on: Relation<'d>,
     /// The key.
     pub(in crate::plan) constraint: &'d Constraint,
     /// The table that it references.
@@ -44,8 +55,17 @@ pub(in crate::plan) struct Inbound<'d> {
     own: &'d [Retype],
     /// Columns of `to` that change.
     theirs: &'d [Retype],
+    major: u32,
     migration: &'d str,
     line: usize,
+}
+
+/// A relation and its size.
+#[derive(Clone, Copy)]
+struct Relation<'d> {
+    name: &'d QName,
+    rows: i64,
+    bytes: i64,
 }
 
 /// All of them, in the order of tables and names.
@@ -63,15 +83,24 @@ pub(in crate::plan) fn inbound<'d>(draft: &'d Draft<'_>) -> Vec<Inbound<'d>> {
             let Some(to) = constraint.references.as_ref() else {
                 continue;
             };
-            if !references(constraint, theirs) {
+            let to = &draft.catalog.tables[to];
+            if !references(constraint, theirs) || !is_declared(to, table, constraint) {
                 continue;
             }
+            let top = top(draft.catalog, table);
             all.push(Inbound {
                 table,
+                top,
+                on: Relation {
+                    name: &table.name,
+                    rows: table.rows,
+                    bytes: table.bytes,
+                },
                 constraint,
-                to: &draft.catalog.tables[to],
-                own: draft.retypes.get(&table.name).map_or(&[], Vec::as_slice),
+                to,
+                own: draft.retypes.get(&top.name).map_or(&[], Vec::as_slice),
                 theirs,
+                major: draft.catalog.major(),
                 migration: &draft.migration.id,
                 line: theirs.first().map_or(0, |r| line(draft, r.span)),
             });
@@ -80,60 +109,29 @@ pub(in crate::plan) fn inbound<'d>(draft: &'d Draft<'_>) -> Vec<Inbound<'d>> {
     all
 }
 
+/// The table that it is a partition of, at the top; itself where it is none.
+pub(super) fn top<'d>(catalog: &'d Catalog, table: &'d Table) -> &'d Table {
+    let parent = |table: &Table| catalog.tables.get(table.partition_of.as_ref()?);
+    let mut top = table;
+    while let Some(above) = parent(top) {
+        top = above;
+    }
+    top
+}
+
+/// The foreign key is the table's own, not one that it has as a partition.
+pub(super) fn is_declared(to: &Table, table: &Table, key: &Constraint) -> bool {
+    let listed = |(other, name): &(QName, String)| *other == table.name && *name == key.name;
+    // What a table references in itself is not in the list.
+    to.name == table.name || to.referenced_by.iter().any(listed)
+}
+
 /// True where a foreign key references one of these columns.
 pub(super) fn references(constraint: &Constraint, theirs: &[Retype]) -> bool {
     constraint.kind == ConstraintKind::ForeignKey
         && referenced(&constraint.definition)
             .iter()
             .any(|name| theirs.iter().any(|r| r.column == *name))
-}
-
-/// The columns that the definition of a foreign key references.
-pub(super) fn referenced(definition: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    rewritten(definition, |name| {
-        names.push(name.to_owned());
-        None
-    });
-    names
-}
-
-/// The definition with other names for the columns that it references, which stand in the first
-/// parentheses after REFERENCES (`ruleutils.c`).
-fn rewritten(definition: &str, mut name: impl FnMut(&str) -> Option<String>) -> String {
-    let mut out = String::new();
-    let (mut copied, mut depth, mut after, mut within) = (0, 0_usize, false, false);
-    for token in lex_code(definition) {
-        match token.kind {
-            TokenKind::LParen => {
-                depth += 1;
-                within = after && depth == 1;
-                after &= !within;
-            }
-            TokenKind::RParen => {
-                depth = depth.saturating_sub(1);
-                within = false;
-            }
-            _ if depth == 0 && is_keyword(token, definition, "REFERENCES") => after = true,
-            _ if within => {
-                if let Some(other) = ident_value(token, definition).and_then(|n| name(&n)) {
-                    out.push_str(&definition[copied..token.span.start]);
-                    out.push_str(&ident(&other));
-                    copied = token.span.end;
-                }
-            }
-            _ => {}
-        }
-    }
-    out.push_str(&definition[copied..]);
-    out
-}
-
-/// A word outside of parentheses.
-fn has_word(definition: &str, words: &[&str]) -> bool {
-    lex_code(definition)
-        .into_iter()
-        .any(|token| words.iter().any(|w| is_keyword(token, definition, w)))
 }
 
 impl Inbound<'_> {
@@ -179,24 +177,24 @@ impl Inbound<'_> {
     }
 
     fn head(self) -> String {
-        format!("ALTER TABLE {}", qname(&self.table.name))
+        format!("ALTER TABLE {}", qname(self.on.name))
     }
 
     fn locks(self, own: LockMode, other: LockMode) -> Vec<LockOn> {
-        let mut all = vec![lock_on(&self.table.name, own)];
-        if self.to.name != self.table.name || own != other {
+        let mut all = vec![lock_on(self.on.name, own)];
+        if self.to.name != *self.on.name || own != other {
             all.push(lock_on(&self.to.name, other));
         }
         all
     }
 
     /// Both tables are locked at once, in one order, so that no two of ours meet halfway.
-    fn locked(self, mode: &str, sql: String) -> Vec<String> {
-        let mut all = lock_all(
-            &[&self.table.name, &self.to.name].into_iter().collect(),
-            mode,
-        );
-        all.push(sql);
+    fn locked(self, own: LockMode, other: LockMode, sql: Vec<String>) -> Vec<String> {
+        let mut modes = BTreeMap::from([(self.on.name, own)]);
+        let to = modes.entry(&self.to.name).or_insert(other);
+        *to = other.max(*to);
+        let mut all = lock_all(&modes);
+        all.extend(sql);
         all
     }
 
@@ -210,14 +208,15 @@ impl Inbound<'_> {
     }
 
     fn added(self, side: Side) -> Vec<String> {
-        let mut sql = self.locked("SHARE ROW EXCLUSIVE", self.add_sql(side));
+        let mode = LockMode::ShareRowExclusive;
+        let mut sql = self.locked(mode, mode, vec![self.add_sql(side)]);
         sql.extend(self.turn(&self.aid(side), false));
         sql
     }
 
     fn turn(self, name: &str, first: bool) -> Option<String> {
         let definition = &self.constraint.definition;
-        turn(&self.table.name, name, definition, first)
+        turn(self.on.name, name, definition, first)
     }
 
     fn drop_sql(self, name: &str) -> String {
@@ -226,74 +225,93 @@ impl Inbound<'_> {
 
     /// What is done with it before it takes its place.
     fn dress(self, side: Side, phase: Phase) -> Vec<Step> {
-        let (name, table) = (&self.constraint.name, &self.table.name);
-        let which = match side {
-            Side::New => "new",
-            Side::Old => "old",
+        let mut steps = if self.by_leaves() {
+            self.dress_leaves(side, phase)
+        } else {
+            self.dress_one(side, phase)
         };
-        let mut add = Step::sql(
-            phase,
-            format!(
-                "{table}: add foreign key {name} anew, to the {which} column of {}",
-                self.to.name
-            ),
-            self.added(side),
-        )
-        .locks(self.locks(LockMode::ShareRowExclusive, LockMode::ShareRowExclusive))
-        .line(self.line);
-        if side == Side::New {
-            let aid = self.aid(side);
-            let undo = Step::sql(
-                Phase::Revert,
-                format!("{table}: drop constraint {}", ident(&aid)),
-                self.locked(
-                    "ACCESS EXCLUSIVE",
-                    format!("{} DROP CONSTRAINT IF EXISTS {}", self.head(), ident(&aid)),
-                ),
-            )
-            .locks(self.locks(LockMode::AccessExclusive, LockMode::AccessExclusive));
-            add.undo = Undo::steps(vec![undo]);
-            add.notes.extend(self.stays());
-        }
-        let mut steps = vec![add];
-        if self.constraint.validated {
-            steps.push(self.validate(side, phase));
+        if side == Side::New
+            && let Some(first) = steps.first_mut()
+        {
+            first.undo = Undo::steps(vec![self.undress(side)]);
+            first.notes.extend(self.stays());
         }
         steps
     }
 
-    /// It by its own name, in a swap, of which no row is read.
-    fn add_late(self) -> String {
+    /// Takes all of that back.
+    fn undress(self, side: Side) -> Step {
+        let aid = self.aid(side);
+        let drop = if self.is_tree() {
+            tree_keys::drop_all(&self.to.name, &aid)
+        } else {
+            format!("{} DROP CONSTRAINT IF EXISTS {}", self.head(), ident(&aid))
+        };
+        let mode = LockMode::AccessExclusive;
+        Step::sql(
+            Phase::Revert,
+            format!("{}: drop constraint {}", self.table.name, ident(&aid)),
+            self.locked(mode, mode, vec![drop]),
+        )
+        .locks(self.locks(mode, mode))
+    }
+
+    /// NOT VALID, then VALIDATE.
+    fn dress_one(self, side: Side, phase: Phase) -> Vec<Step> {
+        let mode = LockMode::ShareRowExclusive;
+        let add = Step::sql(phase, self.anew(side), self.added(side))
+            .locks(self.locks(mode, mode))
+            .line(self.line);
+        let mut steps = vec![add];
+        if self.constraint.validated {
+            steps.push(self.validate(&self.aid(side), phase));
+        }
+        steps
+    }
+
+    fn anew(self, side: Side) -> String {
+        let which = match side {
+            Side::New => "new",
+            Side::Old => "old",
+        };
         format!(
-            "{} ADD CONSTRAINT {} {} NOT VALID",
-            self.head(),
-            ident(&self.constraint.name),
-            as_valid(&self.constraint.definition)
+            "{}: add foreign key {} anew, to the {which} column of {}",
+            self.on.name, self.constraint.name, self.to.name
         )
     }
 
-    fn validate(self, side: Side, phase: Phase) -> Step {
-        let name = if self.is_late() {
-            self.constraint.name.clone()
-        } else {
-            self.aid(side)
-        };
+    /// It by its own name, in a swap, of which no row is read.
+    fn add_late(self, parts: &[KeyPart]) -> Vec<String> {
+        let (name, definition) = (&self.constraint.name, as_valid(&self.constraint.definition));
+        if self.by_leaves() {
+            return vec![self.tree_key().add_to_leaves(name, definition, parts)];
+        }
+        let mut sql = vec![format!(
+            "{} ADD CONSTRAINT {} {definition} NOT VALID",
+            self.head(),
+            ident(name),
+        )];
+        sql.extend(tree_keys::name_parts(&self.table.name, name, parts));
+        sql
+    }
+
+    fn validate(self, name: &str, phase: Phase) -> Step {
         let mut step = Step::sql(
             phase,
             format!(
                 "{}: validate foreign key {}",
-                self.table.name, self.constraint.name
+                self.on.name, self.constraint.name
             ),
             vec![format!(
                 "{} VALIDATE CONSTRAINT {}",
                 self.head(),
-                ident(&name)
+                ident(name)
             )],
         )
         .locks(self.locks(LockMode::ShareUpdateExclusive, LockMode::RowShare))
         .line(self.line);
-        step.estimate.rows = Some(self.table.rows);
-        step.estimate.bytes = Some(self.table.bytes);
+        step.estimate.rows = Some(self.on.rows);
+        step.estimate.bytes = Some(self.on.bytes);
         step.estimate.basis = Some("reads every row".to_owned());
         step
     }
@@ -320,18 +338,38 @@ impl Inbound<'_> {
         })
     }
 
+    /// What is to be gone before the columns have other names.
+    fn give_way(self, side: Side) -> Vec<String> {
+        let name = &self.constraint.name;
+        if !self.is_tree() {
+            return vec![self.drop_sql(name)];
+        }
+        if self.is_late() {
+            return vec![self.tree_key().drop()];
+        }
+        let aid = self.aid(side);
+        let mut sql = vec![tree_keys::replace(&self.table.name, name, &aid, None)];
+        // Where its columns change too, they do not change in what was detached.
+        if self.own.is_empty() {
+            sql.push(self.tree_key().replace_detached(&aid));
+        }
+        sql
+    }
+
     /// It takes the place of the other one, which is gone.
-    fn take_place(self, side: Side, comment: Option<&String>) -> Vec<String> {
+    fn take_place(self, side: Side, parts: &[KeyPart]) -> Vec<String> {
         let (head, name) = (self.head(), ident(&self.constraint.name));
         let mut sql = Vec::new();
         if self.is_late() {
-            sql.push(self.add_late());
+            sql.extend(self.add_late(parts));
         } else {
-            sql.push(format!(
-                "{head} RENAME CONSTRAINT {} TO {name}",
-                ident(&self.aid(side))
-            ));
-            sql.extend(self.turn(&self.constraint.name, true));
+            if !self.is_tree() {
+                sql.push(format!(
+                    "{head} RENAME CONSTRAINT {} TO {name}",
+                    ident(&self.aid(side))
+                ));
+                sql.extend(self.turn(&self.constraint.name, true));
+            }
             let when = deferrable(as_valid(&self.constraint.definition));
             if !when.is_empty() && !has_word(when, &["DEFERRED"]) {
                 sql.push(format!(
@@ -339,32 +377,43 @@ impl Inbound<'_> {
                 ));
             }
         }
-        if let Some(comment) = comment {
-            sql.push(format!(
-                "COMMENT ON CONSTRAINT {name} ON {} IS {}",
-                qname(&self.table.name),
-                literal(comment)
-            ));
+        if !(self.is_late() && self.by_leaves()) {
+            sql.extend(self.comment(parts));
         }
         sql
+    }
+
+    /// The comment that it had.
+    fn comment(self, parts: &[KeyPart]) -> Option<String> {
+        let part = parts.iter().find(|part| part.table == self.table.name)?;
+        Some(format!(
+            "COMMENT ON CONSTRAINT {} ON {} IS {}",
+            ident(&self.constraint.name),
+            qname(&self.table.name),
+            literal(part.comment.as_ref()?)
+        ))
     }
 }
 
 /// Locks tables in one fixed order. All waits together are no longer than one try: the application
 /// may hold one of the tables and want another one, and would lose a deadlock after
 /// `deadlock_timeout` else.
-fn lock_all(tables: &BTreeSet<&QName>, mode: &str) -> Vec<String> {
-    let names: Vec<String> = tables.iter().map(|name| qname(name)).collect();
-    let lock = format!("LOCK TABLE {} IN {mode} MODE", names.join(", "));
-    if names.len() < 2 {
-        return vec![lock];
+pub(super) fn lock_all(tables: &BTreeMap<&QName, LockMode>) -> Vec<String> {
+    let mut sql = Vec::new();
+    if tables.len() > 1 {
+        sql.push(format!(
+            "SELECT set_config('lock_timeout', greatest(setting::bigint * 9 / {}, 1) || 'ms', true) \
+             FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'",
+            tables.len() * 10
+        ));
     }
-    let share = format!(
-        "SELECT set_config('lock_timeout', greatest(setting::bigint * 9 / {}, 1) || 'ms', true) \
-         FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'",
-        names.len() * 10
-    );
-    vec![share, lock]
+    let all: Vec<(&&QName, &LockMode)> = tables.iter().collect();
+    for alike in all.chunk_by(|one, other| one.1 == other.1) {
+        let names: Vec<String> = alike.iter().map(|(name, _)| qname(name)).collect();
+        let mode = alike[0].1.as_str();
+        sql.push(format!("LOCK TABLE {} IN {mode} MODE", names.join(", ")));
+    }
+    sql
 }
 
 /// SET DEFAULT of a new column would set it to null, as it has no default yet, and the sync trigger
@@ -372,10 +421,7 @@ fn lock_all(tables: &BTreeSet<&QName>, mode: &str) -> Vec<String> {
 /// of their names, which for those of keys end in numbers (documentation, "Overview of Trigger
 /// Behavior"): `first` says which key this is from now on.
 pub(super) fn turn(table: &QName, name: &str, definition: &str, first: bool) -> Option<String> {
-    let defaults = lex_code(definition).windows(2).any(|pair| {
-        is_keyword(pair[0], definition, "SET") && is_keyword(pair[1], definition, "DEFAULT")
-    });
-    if !defaults {
+    if !sets_default(definition) {
         return None;
     }
     let (from, to) = if first { ("b", "a") } else { ("a", "b") };
@@ -420,15 +466,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_referenced_gets_another_name() {
-        let definition = "FOREIGN KEY (a, b) REFERENCES \"REFERENCES (a)\".\"t (b)\"(b, \"A\") MATCH \
-                          FULL ON DELETE SET NULL (b) DEFERRABLE";
-        assert_eq!(referenced(definition), ["b", "A"]);
-        assert_eq!(
-            rewritten(definition, |name| (name == "b").then(|| "new".to_owned())),
-            "FOREIGN KEY (a, b) REFERENCES \"REFERENCES (a)\".\"t (b)\"(\"new\", \"A\") MATCH FULL ON \
-             DELETE SET NULL (b) DEFERRABLE"
-        );
+    fn a_key_that_a_partition_has_of_its_table_is_not_declared() {
+        let catalog = crate::plan::testing::catalog(17);
+        let at = |name: &str| &catalog.tables[&QName::new("public", name)];
+        let (users, orders, events_1) = (at("users"), at("orders"), at("events_1"));
+        let key = orders.constraint("orders_user_id_fkey").expect("a key");
+        assert!(is_declared(users, orders, key));
+        assert!(!is_declared(users, events_1, key));
+        assert!(is_declared(users, users, key), "what it references itself");
+        assert_eq!(top(&catalog, events_1).name, at("events").name);
+        assert_eq!(top(&catalog, orders).name, orders.name);
     }
 
     #[test]
@@ -446,12 +493,21 @@ mod tests {
     #[test]
     fn all_waits_for_locks_are_one_try() {
         let (a, b) = (QName::new("public", "a"), QName::new("public", "b"));
-        let sql = lock_all(&[&b, &a].into_iter().collect(), "ACCESS EXCLUSIVE");
+        let (all, share) = (LockMode::AccessExclusive, LockMode::ShareRowExclusive);
+        let sql = lock_all(&BTreeMap::from([(&b, all), (&a, all)]));
         assert_eq!(
             sql[1],
             "LOCK TABLE \"public\".\"a\", \"public\".\"b\" IN ACCESS EXCLUSIVE MODE"
         );
         assert!(sql[0].contains("setting::bigint * 9 / 20"), "{}", sql[0]);
-        assert_eq!(lock_all(&[&a, &a].into_iter().collect(), "SHARE").len(), 1);
+        assert_eq!(lock_all(&BTreeMap::from([(&a, all)])).len(), 1);
+        let sql = lock_all(&BTreeMap::from([(&b, share), (&a, all)]));
+        assert_eq!(
+            sql[1..],
+            [
+                "LOCK TABLE \"public\".\"a\" IN ACCESS EXCLUSIVE MODE",
+                "LOCK TABLE \"public\".\"b\" IN SHARE ROW EXCLUSIVE MODE"
+            ]
+        );
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CASCADE, Inbound, has_word, inbound, referenced, references};
-use crate::catalog::{Catalog, QName, RelKind, Table};
+use super::{CASCADE, Inbound, inbound, is_declared, references, top};
+use crate::catalog::{Catalog, Constraint, QName, RelKind, Table};
 use crate::error::Result;
 use crate::migration::Migration;
 use crate::plan::draft::Draft;
 use crate::plan::retype::Retype;
+use crate::plan::retype::definition::{has_word, referenced, sets_default};
 use crate::plan::retype::dress::Side;
 use crate::sql::ddl::{Action, AlterOpKind, understand};
 use crate::sql::quote::{dollar, ident, literal, qname};
@@ -34,7 +35,10 @@ pub(in crate::plan::retype) fn check(
     let columns = std::slice::from_ref(retype);
     for other in draft.catalog.tables.values() {
         for key in &other.constraints {
-            if key.references.as_ref() != Some(&table.name) || !references(key, columns) {
+            if key.references.as_ref() != Some(&table.name)
+                || !references(key, columns)
+                || !is_declared(table, other, key)
+            {
                 continue;
             }
             let (name, of) = (&key.name, &other.name);
@@ -42,13 +46,22 @@ pub(in crate::plan::retype) fn check(
                 "foreign key {name} of {of} references {} of {}",
                 retype.column, table.name
             );
-            if other.kind != RelKind::Table || other.partition_of.is_some() {
+            let partitioned = other.kind == RelKind::Partitioned;
+            if partitioned && table.kind != RelKind::Partitioned && sets_default(&key.definition) {
                 return refuse(
                     format!(
-                        "{what}, and {of} is partitioned: a second one cannot be added there \
-                             without reading it under a lock"
+                        "{what} and sets a default, and {of} is partitioned: two such keys cannot \
+                         be told which comes first"
                     ),
                     drop,
+                );
+            }
+            if let Some(same) = twice(draft.catalog, other, key) {
+                return refuse(
+                    format!(
+                        "{what}, as {same} does, which {of} has as a partition: the two cannot be told apart"
+                    ),
+                    "drop the partition's own in an earlier migration: that of its table does the same",
                 );
             }
             if !other.owned {
@@ -64,6 +77,18 @@ pub(in crate::plan::retype) fn check(
         }
     }
     Ok(())
+}
+
+/// The foreign key of a table above that says the same as one of its partition's own.
+fn twice<'d>(catalog: &'d Catalog, partition: &'d Table, key: &Constraint) -> Option<&'d str> {
+    let above = top(catalog, partition);
+    let same = above.constraints.iter().find(|other| {
+        above.name != partition.name
+            && other.references == key.references
+            && other.columns == key.columns
+            && referenced(&other.definition) == referenced(&key.definition)
+    })?;
+    Some(&same.name)
 }
 
 /// Tables that a plan has to know besides those that the migration names: whose foreign keys
@@ -141,7 +166,7 @@ pub(in crate::plan) fn questions(
         .filter_map(|(number, key)| {
             let to = copies.get(&key.to.name)?;
             let mut statements = Vec::new();
-            let own = copies.get(&key.table.name).cloned().unwrap_or_else(|| {
+            let own = copies.get(&key.top.name).cloned().unwrap_or_else(|| {
                 let name = format!("pgshift_key_{}", number + 1);
                 statements.push(format!(
                     "CREATE TEMP TABLE {} (LIKE {})",

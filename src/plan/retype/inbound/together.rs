@@ -20,26 +20,19 @@ pub(in crate::plan) fn together(draft: &Draft<'_>) -> Vec<Vec<QName>> {
         .map(|name| BTreeSet::from([name.clone()]))
         .collect();
     for key in inbound(draft) {
-        if !draft.retypes.contains_key(&key.table.name) {
+        let own = &key.top.name;
+        if !draft.retypes.contains_key(own) {
             continue;
         }
         let (with, without): (Vec<_>, Vec<_>) = all
             .into_iter()
-            .partition(|tables| tables.contains(&key.table.name) || tables.contains(&key.to.name));
+            .partition(|tables| tables.contains(own) || tables.contains(&key.to.name));
         all = without;
         all.push(with.into_iter().flatten().collect());
     }
     all.sort();
     all.into_iter()
         .map(|tables| tables.into_iter().collect())
-        .collect()
-}
-
-/// Their validation, where the old ones are validated.
-fn validate(keys: &[Inbound<'_>], side: Side) -> Vec<Step> {
-    keys.iter()
-        .filter(|key| key.constraint.validated)
-        .map(|key| key.validate(side, Phase::Revert))
         .collect()
 }
 
@@ -65,7 +58,10 @@ pub(in crate::plan) fn join(
     }
     let mut locked: BTreeSet<&QName> = tables.iter().collect();
     for key in &keys {
-        locked.insert(&key.table.name);
+        // A partition is locked with its table.
+        if !tables.contains(&key.top.name) {
+            locked.insert(&key.table.name);
+        }
         add_lock(
             &mut all.locks,
             lock_on(&key.table.name, LockMode::AccessExclusive),
@@ -80,18 +76,22 @@ pub(in crate::plan) fn join(
             locked.insert(&table.name);
         }
     }
-    let lock = lock_all(&locked, "ACCESS EXCLUSIVE");
-    let places = |side| {
-        keys.iter().flat_map(move |key| {
-            let name = (key.table.name.clone(), key.constraint.name.clone());
-            key.take_place(side, probed.key_comments.get(&name))
-        })
+    let mode = LockMode::AccessExclusive;
+    let lock = lock_all(&locked.into_iter().map(|name| (name, mode)).collect());
+    let parts = |key: &Inbound<'_>| {
+        let name = (key.table.name.clone(), key.constraint.name.clone());
+        probed.keys.get(&name).map_or(&[][..], Vec::as_slice)
     };
-    let gone = || keys.iter().map(|key| key.drop_sql(&key.constraint.name));
+    let places = |side| {
+        let places = keys.iter().map(move |key| key.take_place(side, parts(key)));
+        places.flatten()
+    };
+    let gone = |side| keys.iter().flat_map(move |key| key.give_way(side));
     if let Work::Sql { statements } = &mut all.work {
-        lock_first(statements, &lock, gone());
+        lock_first(statements, &lock, gone(Side::New));
         statements.extend(places(Side::New));
     }
+    let early = || keys.iter().filter(|key| !key.is_late());
     let locks = all.locks.clone();
     if let Undo::Steps { steps, .. } = &mut all.undo
         && let Some(at) = steps.iter().rposition(is_swap)
@@ -101,21 +101,26 @@ pub(in crate::plan) fn join(
             add_lock(&mut back.locks, lock);
         }
         if let Work::Sql { statements } = &mut back.work {
-            lock_first(statements, &lock, gone());
+            lock_first(statements, &lock, gone(Side::Old));
             statements.extend(places(Side::Old));
             // The index of a primary key is gone, and what referenced it with it.
-            for key in keys.iter().filter(|key| !key.is_late()) {
+            for key in early().filter(|key| !key.by_leaves()) {
                 statements.push(key.add_sql(Side::New));
                 statements.extend(key.turn(&key.aid(Side::New), false));
             }
         }
         let rest = steps.split_off(at + 1);
-        steps.extend(validate(&keys, Side::New));
+        for key in &keys {
+            if key.is_late() {
+                steps.extend(key.after_swap(Phase::Revert, parts(key)));
+            } else if key.by_leaves() {
+                steps.extend(key.dress_leaves(Side::New, Phase::Revert));
+            } else if key.constraint.validated {
+                steps.push(key.validate(&key.aid(Side::New), Phase::Revert));
+            }
+        }
         steps.extend(rest);
-        let old = keys
-            .iter()
-            .filter(|key| !key.is_late())
-            .flat_map(|key| key.dress(Side::Old, Phase::Revert));
+        let old = early().flat_map(|key| key.dress(Side::Old, Phase::Revert));
         steps.splice(at..at, old);
     }
     let mut others: Vec<String> = keys
@@ -130,14 +135,16 @@ pub(in crate::plan) fn join(
         others.join(", ")
     ));
     let mut steps = vec![swap];
-    for key in late().filter(|key| key.constraint.validated) {
-        let mut step = key.validate(Side::New, Phase::Contract);
-        step.notes.push(format!(
-            "made anew in the swap, as the key of a partitioned table is: it holds from then on, \
-             and this reads the rows of {} once more",
-            key.table.name
-        ));
-        steps.push(step);
+    for key in late() {
+        let mut after = key.after_swap(Phase::Contract, parts(key));
+        if let Some(step) = after.first_mut() {
+            step.notes.push(format!(
+                "made anew in the swap, as the key of a partitioned table is: it holds from then \
+                 on, and this reads the rows of {} once more",
+                key.table.name
+            ));
+        }
+        steps.extend(after);
     }
     steps
 }

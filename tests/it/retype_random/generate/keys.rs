@@ -2,6 +2,7 @@
 
 use super::super::case::READER;
 use super::Generator;
+use super::partitions::of_divided;
 
 /// What happens to rows that refer to one that goes or changes.
 const ACTIONS: &[&str] = &[
@@ -363,21 +364,28 @@ ALTER TABLE {table} ADD FOREIGN KEY ({column}, {other}) REFERENCES {parent} (b, 
             } else {
                 ""
             };
+            // One of a partitioned table can be NOT VALID from 18 on.
+            let divided = (valid.is_empty() || self.major >= 18) && self.divides(action);
+            let columns = format!("n integer, {refers} {from}{not_null}");
+            let create = self.child(&child, &columns, "n", divided);
+            let own = format!("FOREIGN KEY ({refers}) REFERENCES {table} ({column}){action}{time}");
+            let alike = self.of_a_leaf(divided && valid.is_empty(), &own);
+            let kind = of_divided(kind, divided);
             let inbound = self.sql(
                 kind,
                 &[key],
                 format!(
-                    "CREATE TABLE {child} (n integer, {refers} {from}{not_null});
+                    "{create};
 INSERT INTO {child} SELECT g, {column} FROM (SELECT {column}, row_number() OVER (ORDER BY {column}) AS g FROM {table}) t
     WHERE g <= 10 AND {column} IS NOT NULL;
 INSERT INTO {child} SELECT g, {value} FROM generate_series(50001, 50000 + {wrong}) g;
 CREATE INDEX ON {child} ({refers});
-ALTER TABLE {child} ADD CONSTRAINT {name} FOREIGN KEY ({refers}) REFERENCES {table} ({column}){action}{time}{valid}"
+{alike}ALTER TABLE {child} ADD CONSTRAINT {name} {own}{valid}"
                 ),
             );
             let follower = (child.clone(), refers.clone());
             self.case.features[inbound].follows.push(follower);
-            self.referencing(inbound, &child, &refers);
+            self.referencing(inbound, &child, &refers, divided);
             if self.chance() {
                 let text = self.text();
                 let sql = format!("COMMENT ON CONSTRAINT {name} ON {child} IS {text}");
@@ -400,18 +408,23 @@ ALTER TABLE {child} ADD CONSTRAINT {name} FOREIGN KEY ({refers}) REFERENCES {tab
             let child = self.qualified("pairs_of_lines");
             let full = self.pick(&["", " MATCH FULL"]);
             let action = self.pick(ACTIONS);
+            let divided = self.divides(action);
+            let create = self.child(&child, &format!("a {from}, b integer"), "b", divided);
+            let own =
+                format!("FOREIGN KEY (a, b) REFERENCES {table} ({column}, {other}){full}{action}");
+            let alike = self.of_a_leaf(divided, &own);
             let inbound = self.sql(
-                "inbound foreign key of several",
+                of_divided("inbound foreign key of several", divided),
                 &[feature, key],
                 format!(
-                    "CREATE TABLE {child} (a {from}, b integer);
+                    "{create};
 INSERT INTO {child} SELECT {column}, {other} FROM {table} WHERE {column} IS NOT NULL AND {other} IS NOT NULL;
-ALTER TABLE {child} ADD FOREIGN KEY (a, b) REFERENCES {table} ({column}, {other}){full}{action}"
+{alike}ALTER TABLE {child} ADD {own}"
                 ),
             );
             let follower = (child.clone(), "a".to_owned());
             self.case.features[inbound].follows.push(follower);
-            self.referencing(inbound, &child, "a");
+            self.referencing(inbound, &child, "a", divided);
         }
         if !unique.is_empty() && (self.chance() || self.rng.u8(..8) == 0) {
             let key = self.pick(&unique);
@@ -437,7 +450,7 @@ ALTER TABLE {table} ADD FOREIGN KEY ({parent}) REFERENCES {table} ({column}){act
 
     /// What stands on a column that references the one that changes: it goes along where the
     /// migration says so.
-    fn referencing(&mut self, inbound: usize, child: &str, refers: &str) {
+    fn referencing(&mut self, inbound: usize, child: &str, refers: &str, divided: bool) {
         let from = self.case.conversion.from;
         let (table, column) = self.here();
         let late = self.late;
@@ -461,7 +474,8 @@ ALTER TABLE {table} ADD FOREIGN KEY ({parent}) REFERENCES {table} ({column}){act
                 self.sql(kind, &[inbound], sql);
             }
         }
-        if self.chance() {
+        // A key of a partitioned table would have to have the columns that divide it.
+        if !divided && self.chance() {
             let (grandchild, refers_too) = (self.qualified("notes"), self.name("line"));
             let name = self.name("lines_once");
             let unique = self.sql(

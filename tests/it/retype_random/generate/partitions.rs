@@ -1,7 +1,18 @@
-//! Partitioned tables: how they are divided, and what a partition has of its own.
+//! Partitioned tables: how they are divided, and what a partition has of its own; those that
+//! reference the table.
 
 use super::super::case::READER;
 use super::{Generator, Partitions};
+
+/// The kind of a key, of a table that is partitioned.
+pub(super) fn of_divided(kind: &'static str, divided: bool) -> &'static str {
+    match kind {
+        _ if !divided => kind,
+        "inbound foreign key" => "inbound foreign key of a partitioned table",
+        "inbound foreign key not valid" => "inbound foreign key of a partitioned table not valid",
+        _ => "inbound foreign key of several of a partitioned table",
+    }
+}
 
 impl Generator {
     /// By the other column, of which the values are 0 to 9, 7 and null.
@@ -64,6 +75,41 @@ impl Generator {
             key,
             statements,
         });
+    }
+
+    /// Whether the table that references is partitioned. With SET DEFAULT that is refused, so it is
+    /// rare.
+    pub(super) fn divides(&mut self, action: &str) -> bool {
+        let refused = action.contains("SET DEFAULT") && !self.partitioned();
+        self.rng.u8(..3) == 0 && (!refused || self.rng.u8(..12) == 0)
+    }
+
+    /// Makes a table that references, divided by an integer column or not.
+    pub(super) fn child(&mut self, child: &str, columns: &str, by: &str, divided: bool) -> String {
+        let create = format!("CREATE TABLE {child} ({columns})");
+        self.leaf.clear();
+        if !divided {
+            return create;
+        }
+        let (middle, low) = (self.qualified("lines_middle"), self.qualified("lines_part"));
+        let (high, rest) = (self.qualified("lines_part"), self.qualified("lines_part"));
+        self.leaf.clone_from(&high);
+        format!(
+            "{create} PARTITION BY RANGE ({by});
+CREATE TABLE {middle} PARTITION OF {child} FOR VALUES FROM (MINVALUE) TO (6) PARTITION BY LIST ({by});
+CREATE TABLE {low} PARTITION OF {middle} FOR VALUES IN (0, 1, 2, 3);
+CREATE TABLE {high} PARTITION OF {middle} DEFAULT;
+CREATE TABLE {rest} PARTITION OF {child} DEFAULT"
+        )
+    }
+
+    /// A leaf has the key before its table has, sometimes: then by another name.
+    pub(super) fn of_a_leaf(&mut self, divided: bool, key: &str) -> String {
+        let name = self.name("leaf_has_order");
+        if !divided || self.rng.bool() {
+            return String::new();
+        }
+        format!("ALTER TABLE {} ADD CONSTRAINT {name} {key};\n", self.leaf)
     }
 
     /// What a partition has of its own.
