@@ -1,6 +1,6 @@
 //! Finding indexes and foreign keys among very many tables.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{Catalog, QName};
 
@@ -15,6 +15,23 @@ pub struct Places(Option<Box<Known>>);
 struct Known {
     indexes: HashMap<String, BTreeSet<QName>>,
     references: HashMap<QName, BTreeSet<QName>>,
+    /// Names of objects, of whatever class and schema.
+    objects: HashSet<String>,
+}
+
+impl Known {
+    fn note_index(&mut self, index: &str, table: &QName) {
+        match self.indexes.get_mut(index) {
+            Some(tables) if tables.contains(table) => {}
+            Some(tables) => {
+                tables.insert(table.clone());
+            }
+            None => {
+                let tables = BTreeSet::from([table.clone()]);
+                self.indexes.insert(index.to_owned(), tables);
+            }
+        }
+    }
 }
 
 impl PartialEq for Places {
@@ -42,6 +59,9 @@ impl Catalog {
         for name in &names {
             self.note_places(name);
         }
+        if let Some(known) = &mut self.places.0 {
+            known.objects = self.objects.iter().map(|o| o.name.clone()).collect();
+        }
     }
 
     /// Takes in what a table has now, where places are kept.
@@ -50,16 +70,7 @@ impl Catalog {
             return;
         };
         for index in &table.indexes {
-            match known.indexes.get_mut(&index.name) {
-                Some(tables) if tables.contains(name) => {}
-                Some(tables) => {
-                    tables.insert(name.clone());
-                }
-                None => {
-                    let tables = BTreeSet::from([name.clone()]);
-                    known.indexes.insert(index.name.clone(), tables);
-                }
-            }
+            known.note_index(&index.name, name);
         }
         for other in table
             .constraints
@@ -71,6 +82,27 @@ impl Catalog {
                 tables.insert(name.clone());
             }
         }
+    }
+
+    /// Takes in one index that a table has got: of a table with thousands, all of them would be
+    /// long for each.
+    pub(crate) fn note_index(&mut self, table: &QName, index: &str) {
+        if let Some(known) = &mut self.places.0 {
+            known.note_index(index, table);
+        }
+    }
+
+    /// Takes in an object that is there now; false where none of its name was before, as far as
+    /// that is kept.
+    pub(crate) fn note_object(&mut self, name: &str) -> bool {
+        let known = self.places.0.as_mut();
+        known.is_none_or(|known| !known.objects.insert(name.to_owned()))
+    }
+
+    /// True where this table may have an index of this name.
+    pub(crate) fn may_have_index(&self, table: &QName, index: &str) -> bool {
+        let tables = self.places.of_index(index);
+        tables.is_none_or(|tables| tables.contains(table))
     }
 
     /// Every table, of any schema, that may have an index of this name.
@@ -109,6 +141,13 @@ mod tests {
             .push(index("orders", "new", &["total"], false));
         assert_eq!(kept.index(None, "new"), None);
         kept.note_places(&orders);
+        let table = kept.tables.get_mut(&orders).expect("orders");
+        table
+            .indexes
+            .push(index("orders", "newer", &["total"], false));
+        assert!(!kept.may_have_index(&orders, "newer"));
+        kept.note_index(&orders, "newer");
+        assert!(kept.may_have_index(&orders, "newer"));
         let mut looked = catalog(15);
         looked.tables.clone_from(&kept.tables);
         let all = kept.tables.values().flat_map(|t| &t.indexes);

@@ -1,5 +1,6 @@
 //! What the throttle can see in a database, and what else would stop a migration there.
 
+mod large;
 mod server;
 
 use std::collections::BTreeMap;
@@ -15,8 +16,6 @@ use crate::pg::probes::{self, Console};
 use crate::pg::session;
 use crate::throttle::{Reading, Sample, pools};
 
-/// A snapshot of this age is worth a word.
-const OLD_SNAPSHOT: Duration = Duration::from_mins(5);
 /// How long PgBouncer's console may take to answer.
 const CONSOLE: Duration = Duration::from_secs(3);
 
@@ -145,6 +144,7 @@ pub async fn examine(engine: &Engine) -> Result<Vec<Finding>> {
     all.extend(old_snapshot(&client).await?);
     all.extend(server::settings(&client).await?);
     all.extend(server::wal(&client).await?);
+    all.extend(large::backfills(&client).await?);
     all.extend(console(&ctx.settings).await);
     all.push(between);
     all.extend(chunks(engine).await?);
@@ -164,15 +164,13 @@ async fn old_snapshot(client: &Client) -> Result<Option<Finding>> {
         Err(error) if !error.is_connection() => return Ok(None),
         oldest => oldest?,
     };
-    let old = oldest.filter(|o| o.age.unwrap_or_default() >= OLD_SNAPSHOT);
-    Ok(old.map(|o| {
-        let age = o.age.unwrap_or_default().as_secs_f64();
-        Finding::new(
-            "oldest snapshot",
-            format!("{age:.0}s, {}", o.holder),
-            Verdict::Note,
-        )
-        .advice("end it: dead rows of a backfill cannot be vacuumed while it lives")
+    Ok(oldest.filter(probes::OldestSnapshot::is_old).map(|o| {
+        let value = match o.age {
+            Some(age) => format!("{:.0}s, {}", age.as_secs_f64(), o.holder),
+            None => format!("{}, which nobody reads", o.holder),
+        };
+        Finding::new("oldest snapshot", value, Verdict::Note)
+            .advice("end it: dead rows of a backfill cannot be vacuumed while it lives")
     }))
 }
 

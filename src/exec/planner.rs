@@ -8,7 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lint::rules;
 use crate::migration::Migration;
 use crate::pg::catalog::{Wanted, load, load_objects};
-use crate::pg::probes::{not_vacuumed, shared_buffers};
+use crate::pg::probes::{OldestSnapshot, not_vacuumed, oldest_snapshot_age, shared_buffers};
+use crate::plan::probe::Pin;
 use crate::plan::{self, Draft, PLAN_FORMAT, Plan};
 
 /// Loads the part of the catalog that a migration names.
@@ -73,12 +74,26 @@ pub async fn plan_with(
         .collect();
     if !leaves.is_empty() {
         probed.not_vacuumed = not_vacuumed(client, &leaves).await?;
+        probed.pinned = pinned(client).await?;
     }
     let mut plan = plan::build(&draft, &probed)?;
     if let Some(unknown) = unknown {
         plan.warnings.push(sizes_warning(&unknown));
     }
     Ok(plan)
+}
+
+/// What keeps dead rows from being removed, where it will not be gone at once; `None` also where
+/// the sessions of others are hidden.
+async fn pinned(client: &Client) -> Result<Option<Pin>> {
+    let oldest = match oldest_snapshot_age(client).await {
+        Err(error) if !error.is_connection() => return Ok(None),
+        oldest => oldest?,
+    };
+    Ok(oldest.filter(OldestSnapshot::is_old).map(|o| Pin {
+        holder: o.holder,
+        age: o.age,
+    }))
 }
 
 /// Says whose sizes a plan counts with.

@@ -72,7 +72,7 @@ pub(super) async fn ask(client: &Client, draft: &Draft<'_>) -> Result<Probed> {
 }
 
 /// What a plan's figures need to know of the server.
-async fn server(client: &Client) -> Result<Server> {
+pub(super) async fn server(client: &Client) -> Result<Server> {
     let row = client
         .query_typed_one(
             "SELECT current_setting('block_size')::bigint AS block,
@@ -81,6 +81,7 @@ async fn server(client: &Client) -> Result<Server> {
                     extract(epoch FROM current_setting('checkpoint_timeout')::interval)::float8
                         AS checkpoint,
                     current_setting('full_page_writes')::bool AS full_pages,
+                    current_setting('wal_level') = 'logical' AS logical,
                     pg_size_bytes(current_setting('maintenance_work_mem')) AS maintenance",
             &[],
         )
@@ -92,6 +93,7 @@ async fn server(client: &Client) -> Result<Server> {
         completion: row.get("completion"),
         checkpoint: row.get("checkpoint"),
         full_pages: row.get("full_pages"),
+        logical: row.get("logical"),
         maintenance: row.get("maintenance"),
     })
 }

@@ -33,10 +33,7 @@ pub fn lint(script: &Script, world: &mut World, options: &Options) -> Vec<Findin
             transaction = Transaction::default();
         }
         last = unit.transaction;
-        if matches!(
-            unit.section,
-            SectionKind::Reverse | SectionKind::Verify | SectionKind::Revert
-        ) {
+        if !changes_schema(unit) {
             continue;
         }
         world.meet(&unit.action);
@@ -59,6 +56,23 @@ pub fn lint(script: &Script, world: &mut World, options: &Options) -> Vec<Findin
         world.follow(unit);
     }
     finish(script, out, options)
+}
+
+/// Takes in what a file changes, as [`lint()`] does, and looks for nothing.
+pub fn follow(script: &Script, world: &mut World) {
+    world.next_file();
+    for unit in script.units.iter().filter(|unit| changes_schema(unit)) {
+        world.meet(&unit.action);
+        world.follow(unit);
+    }
+}
+
+/// False in the sections that say how values and the way back are computed.
+fn changes_schema(unit: &Unit) -> bool {
+    !matches!(
+        unit.section,
+        SectionKind::Reverse | SectionKind::Verify | SectionKind::Revert
+    )
 }
 
 /// The tables that the statements of a file name, for loading what is known of them.

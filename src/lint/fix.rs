@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use super::runner::{Part, Runner, Wrap, has_no_transaction_line};
 use super::script::{Script, Unit};
+use super::world::Met;
 use super::{Finding, World};
 use crate::plan::fix::{self, Advice, CONCURRENTLY, Change, Fixed, Room, Statement};
 use crate::plan::locks::transactional;
@@ -17,9 +18,9 @@ use crate::sql::split::split_all;
 
 /// The file with its findings mended, as far as that can be. `findings` are those that are to be,
 /// of [`super::lint()`], those that the file allows too; `before` is what is known before the
-/// file. `None` where there is nothing to mend: also in a file of pgshift, which the planner makes
+/// file, and stays so: a copy for each of many files takes long. `None` where there is nothing to mend: also in a file of pgshift, which the planner makes
 /// safe by itself.
-pub fn fix(script: &Script, findings: &[Finding], before: &World) -> Option<Fixed> {
+pub fn fix(script: &Script, findings: &[Finding], before: &mut World) -> Option<Fixed> {
     if script.runner == Runner::Pgshift {
         return None;
     }
@@ -27,18 +28,28 @@ pub fn fix(script: &Script, findings: &[Finding], before: &World) -> Option<Fixe
     if wanted.is_empty() {
         return None;
     }
-    let mut world = before.clone();
-    world.next_file();
-    for unit in &script.units {
-        world.meet(&unit.action);
+    before.next_file();
+    let met: Vec<Met> = script
+        .units
+        .iter()
+        .map(|u| before.meet(&u.action))
+        .collect();
+    let fixed = fix_in(script, &wanted, before);
+    for met in met {
+        before.forget(met);
     }
+    Some(fixed)
+}
+
+/// As [`fix`], where all that the file names is known.
+fn fix_in(script: &Script, wanted: &BTreeSet<usize>, world: &World) -> Fixed {
     let units: Vec<&Unit> = script.units.iter().filter(|u| u.inside.is_none()).collect();
     let lifts: Vec<Option<Lift>> = script
         .parts
         .iter()
-        .map(|part| lift(script, part, &of_part(&units, part), &wanted))
+        .map(|part| lift(script, part, &of_part(&units, part), wanted))
         .collect();
-    let run = |lifts: &[Option<Lift>]| run(script, &units, &wanted, &world, lifts);
+    let run = |lifts: &[Option<Lift>]| run(script, &units, wanted, world, lifts);
     let mut fixed = run(&lifts);
     let within =
         |part: &Part, span: Span| part.span.start <= span.start && span.end <= part.span.end;
@@ -61,7 +72,7 @@ pub fn fix(script: &Script, findings: &[Finding], before: &World) -> Option<Fixe
             put(&mut fixed, script.source.text(), mark);
         }
     }
-    Some(fixed)
+    fixed
 }
 
 /// Where the statements begin whose findings can be mended.
@@ -259,9 +270,9 @@ mod tests {
 
     fn fixed(path: &str, text: &str) -> Option<Fixed> {
         let script = read(path, text, &Reading::default());
-        let world = World::unknown(15);
+        let mut world = World::unknown(15);
         let findings = lint(&script, &mut world.clone(), &Options::default());
-        fix(&script, &findings, &world)
+        fix(&script, &findings, &mut world)
     }
 
     fn text(path: &str, text: &str) -> String {
@@ -313,9 +324,9 @@ mod tests {
             ..Reading::default()
         };
         let script = read("m/1.sql", INDEX, &sqlx);
-        let world = World::unknown(15);
+        let mut world = World::unknown(15);
         let findings = lint(&script, &mut world.clone(), &Options::default());
-        let fixed = fix(&script, &findings, &world).expect("a finding");
+        let fixed = fix(&script, &findings, &mut world).expect("a finding");
         assert_eq!(fixed.text, format!("-- no-transaction\n{safe}"));
         assert_eq!(fixed.changes.len(), 2);
     }

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lock::LockMode;
 use crate::sql::{Label, Span};
-pub use check::{encoding, lint, names};
+pub use check::{encoding, follow, lint, names};
 pub use runner::Runner;
 pub use world::World;
 

@@ -136,8 +136,21 @@ pub struct OldestSnapshot {
     pub transactions: i64,
     /// How long the transaction is open; `None` for a slot.
     pub age: Option<Duration>,
+    /// A slot that nobody reads: it holds until it is dropped.
+    pub idle_slot: bool,
 }
 
+/// A transaction that is open for this long is worth a word.
+const LONG: Duration = Duration::from_mins(5);
+
+impl OldestSnapshot {
+    /// True where it is not to be expected that it goes by itself within minutes.
+    pub fn is_old(&self) -> bool {
+        self.idle_slot || self.age.is_some_and(|age| age >= LONG)
+    }
+}
+
+/// A session holds dead rows by its snapshot, and by its transaction's id between statements too.
 /// A walsender's xmin (`hot_standby_feedback`) and a slot's hold back every database; VACUUM itself
 /// holds back nothing.
 const OLDEST_SNAPSHOT: &str = "
@@ -146,21 +159,22 @@ WITH a AS MATERIALIZED (
 held AS (
     SELECT format('pid %s (%s)', a.pid,
                   concat_ws(', ', a.usename, nullif(a.application_name, ''))) AS holder,
-           age(a.backend_xmin) AS transactions, clock_timestamp() - a.xact_start AS age
+           greatest(age(a.backend_xmin), age(a.backend_xid)) AS transactions,
+           clock_timestamp() - a.xact_start AS age, false AS idle
     FROM a
-    WHERE a.backend_xmin IS NOT NULL
+    WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL)
       AND (a.datname = current_database() OR a.backend_type = 'walsender')
       AND a.pid NOT IN (SELECT v.pid FROM pg_stat_progress_vacuum v)
     UNION ALL
     SELECT format('prepared transaction %s', quote_literal(p.gid)), age(p.transaction),
-           clock_timestamp() - p.prepared
+           clock_timestamp() - p.prepared, false
     FROM pg_prepared_xacts p WHERE p.database = current_database()
     UNION ALL
-    SELECT format('replication slot %s', s.slot_name), age(s.xmin), NULL
+    SELECT format('replication slot %s', s.slot_name), age(s.xmin), NULL, NOT s.active
     FROM pg_replication_slots s WHERE s.xmin IS NOT NULL)
 SELECT (SELECT count(*) FROM a WHERE a.query = '<insufficient privilege>') AS hidden,
        current_user::text AS role,
-       h.holder, h.transactions::bigint AS transactions,
+       h.holder, h.transactions::bigint AS transactions, h.idle,
        extract(epoch FROM h.age)::float8 AS age
 FROM (SELECT) AS one
 LEFT JOIN LATERAL (
@@ -186,11 +200,11 @@ pub async fn oldest_snapshot_age(client: &Client) -> Result<Option<OldestSnapsho
         holder,
         transactions: get(&row, "transactions")?,
         age: seconds(&row, "age")?,
+        idle_slot: get(&row, "idle")?,
     }))
 }
 
-/// A session holds dead rows by its snapshot, and by its transaction's id between statements too.
-/// Both are shown to every role. VACUUM holds back nothing; sessions without a database are
+/// As [`OLDEST_SNAPSHOT`] has it. Snapshot and id are shown to every role. VACUUM holds back nothing; sessions without a database are
 /// walsenders, whose xmin (`hot_standby_feedback`) holds back every database.
 const HORIZON: &str = "
 SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next,

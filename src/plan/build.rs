@@ -12,13 +12,12 @@ use super::rename;
 use super::statements::allowed;
 use super::step::{Estimate, PLAN_FORMAT, Phase, Plan, Step, Undo, Work};
 use super::sync::{Form, SyncGroup};
-use crate::backfill::{Strategy, VerifySpec};
-use crate::catalog::{Index, QName, Table, facts};
+use crate::backfill::VerifySpec;
+use crate::catalog::{QName, Table, facts};
 use crate::error::Result;
 use crate::lock::{LockMode, LockOn};
 use crate::sql::Span;
 use crate::sql::ddl::RelName;
-use crate::throttle::Limits;
 
 /// Builds the plan of a draft with the server's answers.
 ///
@@ -37,7 +36,7 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
     steps.extend(super::retype::inbound::dress(draft));
     steps.extend(groups.iter().map(create_sync));
     for (index, backfill) in backfills.iter().enumerate() {
-        steps.push(backfill_step(draft, probed, index, backfill));
+        steps.push(backfill_step(draft, index, backfill));
     }
     steps.extend(verify_steps(draft, &backfills, Phase::Verify, |b| {
         b.verify.as_ref()
@@ -160,12 +159,7 @@ fn create_sync(group: &SyncGroup) -> Step {
     .undo(Undo::steps(vec![remove_sync(group)]))
 }
 
-fn backfill_step(
-    draft: &Draft<'_>,
-    probed: &Probed,
-    index: usize,
-    backfill: &PlannedBackfill,
-) -> Step {
+fn backfill_step(draft: &Draft<'_>, index: usize, backfill: &PlannedBackfill) -> Step {
     let statement = &draft.backfills[index];
     let table = &backfill.spec.table;
     let (verb, lost) = if statement.delete {
@@ -182,7 +176,7 @@ fn backfill_step(
     .line(line(draft, backfill.span));
     step.notes.clone_from(&backfill.notes);
     let table = &draft.catalog.tables[table];
-    step.estimate = estimate(draft, probed, index, backfill, table);
+    step.estimate = estimate(backfill, table);
     // New columns go with their values.
     if !statement.all_new {
         step.undo = Undo::Irreversible {
@@ -192,62 +186,14 @@ fn backfill_step(
     step
 }
 
-fn estimate(
-    draft: &Draft<'_>,
-    probed: &Probed,
-    index: usize,
-    backfill: &PlannedBackfill,
-    table: &Table,
-) -> Estimate {
-    let statement = &draft.backfills[index];
-    let mut limits = Limits::default();
-    limits.duty = probed.duty.unwrap_or(limits.duty);
-    if let Some(duty) = draft.migration.options.throttle.get("duty") {
-        // It was checked when the file was read.
-        let _ = limits.set("duty", duty);
-    }
-    let fill = |option: &String| option.strip_prefix("fillfactor=")?.parse::<f64>().ok();
-    let new = |column: &str| draft.new_column(&table.name, column).is_some();
-    let of_index = |index: &Index| cost::Index {
-        bytes: index.bytes,
-        correlation: index
-            .columns
-            .first()
-            .and_then(|c| probed.correlations.get(&(table.name.clone(), c.clone())))
-            .copied()
-            .unwrap_or(0.0),
-    };
-    let facts = cost::Facts {
-        server: probed.server.unwrap_or_default(),
-        sample: probed.samples.get(&index).copied(),
-        rows: table.rows,
-        blocks: table.leaves.iter().map(|l| l.blocks).sum(),
-        indexes: table.indexes.iter().map(of_index).collect(),
-        fill: table
-            .settings
-            .options
-            .iter()
-            .find_map(fill)
-            .unwrap_or(100.0)
-            / 100.0,
-        new_columns: statement
-            .assignments
-            .iter()
-            .filter(|a| new(&a.column))
-            .count(),
-        deletes: statement.delete,
-        by_blocks: backfill.spec.strategy == Strategy::Ctid,
-        batch: backfill.spec.batch,
-        workers: backfill.spec.workers.unwrap_or(1),
-        duty: limits.duty,
-    };
-    let cost = cost::backfill(&facts);
+fn estimate(backfill: &PlannedBackfill, table: &Table) -> Estimate {
+    let cost = cost::backfill(&backfill.cost);
     Estimate {
         rows: Some(table.rows),
         bytes: Some(table.bytes),
         chunks: cost.chunks,
         seconds: cost.seconds,
-        basis: Some(match facts.sample {
+        basis: Some(match backfill.cost.sample {
             Some(sample) => format!(
                 "a sample of {} rows took {:.1} \u{b5}s each in a temporary copy; \
                  reading from disk is not counted",

@@ -4,6 +4,8 @@
 //! one transaction only what is safe there is changed: CONCURRENTLY cannot be in it, and NOT VALID
 //! gains nothing when VALIDATE runs under the same lock. That is said as advice instead.
 
+use std::borrow::Cow;
+
 use super::follow::follow;
 use super::forms::concurrently;
 use super::safe::{Safe, SafeStep, safe_form};
@@ -76,11 +78,13 @@ pub struct Fixed {
 /// do not overlap; everything between them stays as it is. `catalog` is what is there before the
 /// file: a table that it does not have is taken to be made by the file, and stays as it is.
 pub fn fix(text: &str, statements: &[Statement], catalog: &Catalog) -> Fixed {
-    let mut catalog = catalog.clone();
+    let mut catalog = Cow::Borrowed(catalog);
+    // What comes after the last that is wanted need not be followed, nor a catalog copied for it.
+    let last = statements.iter().rposition(|s| s.wanted).unwrap_or(0);
     let mut fixed = Fixed::default();
     let line_end = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let mut from = 0;
-    for statement in statements {
+    for (number, statement) in statements.iter().enumerate() {
         let sql = statement.span.of(text);
         let mut runs = vec![sql.to_owned()];
         let form = if statement.wanted {
@@ -130,8 +134,8 @@ pub fn fix(text: &str, statements: &[Statement], catalog: &Catalog) -> Fixed {
                 files: files(steps),
             }),
         }
-        for sql in &runs {
-            follow(&mut catalog, sql, |_, def| Column {
+        for sql in runs.iter().filter(|_| number < last) {
+            follow(catalog.to_mut(), sql, |_, def| Column {
                 name: def.name.clone(),
                 type_name: def.type_text.clone(),
                 not_null: def.not_null,

@@ -66,12 +66,13 @@ pub(super) fn follow(
             let Some(found) = found(catalog, &table) else {
                 return;
             };
+            let maybe = catalog.may_have_index(&found, &name.name);
             let Some(table) = catalog.tables.get_mut(&found) else {
                 return;
             };
-            if table.index(&name.name).is_none() {
+            if !maybe || table.index(&name.name).is_none() {
                 table.indexes.push(Index {
-                    name: name.name,
+                    name: name.name.clone(),
                     // Not one to build again where a constraint takes it over: it goes as well.
                     definition: String::new(),
                     unique,
@@ -81,7 +82,7 @@ pub(super) fn follow(
                     constraint: false,
                     bytes: 0,
                 });
-                catalog.note_places(&found);
+                catalog.note_index(&found, &name.name);
             }
         }
         _ => {}

@@ -201,15 +201,16 @@ pub(super) fn follow(catalog: &mut Catalog, action: &Action) {
         }
     }
     for object in made {
-        let there = catalog.objects.iter().any(|o| {
+        let maybe = catalog.note_object(&object.name);
+        let same = |o: &Object| {
             let same = o.class == object.class
                 && o.schema == object.schema
                 && o.name == object.name
                 && o.on == object.on;
             same && (o.class != ObjectClass::Function
                 || is_called(o, object.arguments.as_ref().map_or("", |(text, _)| text)))
-        });
-        if !there {
+        };
+        if !maybe || !catalog.objects.iter().any(same) {
             catalog.objects.push(object);
         }
     }

@@ -6,6 +6,7 @@
 //! expression tells, through `pg_depend`, exactly which columns it reads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::catalog::QName;
 use crate::catalog::details::KeyPart;
@@ -113,8 +114,19 @@ pub struct Probed {
     pub shared_buffers: Option<i64>,
     /// Leaves of backfilled tables (oids) that the role may not vacuum.
     pub not_vacuumed: BTreeSet<u32>,
+    /// What keeps dead rows of this database from being removed, where it has for long.
+    pub pinned: Option<Pin>,
     /// The checks ran on the server; false where the role may not make temporary tables.
     pub checked: bool,
+}
+
+/// What keeps dead row versions from being pruned and vacuumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// Who: `pid 41 (alice, psql)`, `prepared transaction 'x'`, `replication slot s`.
+    pub holder: String,
+    /// For how long; `None` for a slot.
+    pub age: Option<Duration>,
 }
 
 /// Columns read by one statement.

@@ -1,5 +1,6 @@
 //! Whole plans, from the text of a file and a catalog built by hand.
 
+mod backfills;
 mod errors;
 mod renames;
 mod shapes;

@@ -95,7 +95,7 @@ impl World {
                 within(text, unit.statement)?;
             }
             for mut known in [Known::unknown(15), Known::known(self.catalog.clone(), None)] {
-                let before = known.clone();
+                let mut before = known.clone();
                 let findings = lint::lint(&read, &mut known, &Options::default());
                 for finding in &findings {
                     within(text, finding.span)?;
@@ -104,7 +104,7 @@ impl World {
                         within(text, label.span)?;
                     }
                 }
-                if let Some(fixed) = lint::fix::fix(&read, &findings, &before) {
+                if let Some(fixed) = lint::fix::fix(&read, &findings, &mut before) {
                     for change in &fixed.changes {
                         within(text, change.span)?;
                     }

@@ -47,27 +47,30 @@ pub(super) fn fix(
         Some(path) => super::baseline_of(path)?,
         None => BTreeSet::new(),
     };
-    let mut worlds: HashMap<std::path::PathBuf, World> = HashMap::new();
+    // What is known before a file and after it.
+    let mut worlds: HashMap<std::path::PathBuf, (World, World)> = HashMap::new();
     let mut fixes: Vec<FixedFile> = Vec::new();
     let mut planned = 0;
     for file in read.iter_mut() {
         let Some(script) = file.script.as_ref().filter(|s| !s.only_down) else {
             continue;
         };
-        let world = worlds
+        let (before, world) = worlds
             .entry(file.input.key.clone())
-            .or_insert_with(|| known.clone());
-        let before = (!file.input.context).then(|| world.clone());
+            .or_insert_with(|| (known.clone(), known.clone()));
         let mut findings = lint::lint(script, world, options);
-        let Some(before) = before else { continue };
+        if file.input.context {
+            lint::follow(script, before);
+            continue;
+        }
         baseline::fingerprints(&mut findings, &file.input.within(&root), &script.source);
         findings.retain(|f| !left_out.contains(&f.fingerprint));
         if script.runner == Runner::Pgshift {
             planned += usize::from(findings.iter().any(|f| f.planned));
         }
-        let Some(fixed) = lint::fix::fix(script, &findings, &before) else {
-            continue;
-        };
+        let fixed = lint::fix::fix(script, &findings, before);
+        lint::follow(script, before);
+        let Some(fixed) = fixed else { continue };
         let mut one = FixedFile {
             path: file.input.shown.clone(),
             source: script.source.clone(),

@@ -2,7 +2,7 @@
 
 use super::shape::{add_column, add_constraint, alter, blank, index, key_columns};
 use super::{MOST, World};
-use crate::catalog::{QName, RelKind};
+use crate::catalog::{Column, QName, RelKind};
 use crate::lint::read;
 use crate::lint::script::Unit;
 use crate::plan::forms::{constraint_name, created};
@@ -24,6 +24,7 @@ impl World {
             Action::DropTable { names, .. } => {
                 for name in names {
                     let qname = self.qname(name);
+                    self.changed.insert(qname.clone());
                     self.catalog.tables.remove(&qname);
                     self.fresh.remove(&qname);
                     self.partial.remove(&qname);
@@ -36,10 +37,12 @@ impl World {
                     self.objects.remove(&name.name);
                     self.dropped.insert(name.name.clone());
                     let qname = self.qname(name);
+                    self.changed_relations.insert(qname.clone());
                     self.catalog.relations.remove(&qname);
                     for on in self.catalog.with_index(&name.name) {
                         if let Some(table) = self.catalog.tables.get_mut(&on) {
                             table.indexes.retain(|i| i.name != name.name);
+                            self.changed.insert(on);
                         }
                     }
                 }
@@ -85,13 +88,12 @@ impl World {
                     return;
                 }
                 let old = name.to_string();
-                let columns = self
-                    .catalog
-                    .tables
-                    .values_mut()
-                    .flat_map(|t| &mut t.columns);
-                for column in columns.filter(|c| c.type_name == old || c.type_name == name.name) {
-                    column.type_name.clone_from(to);
+                for (table, known) in &mut self.catalog.tables {
+                    let of_type = |c: &&mut Column| c.type_name == old || c.type_name == name.name;
+                    for column in known.columns.iter_mut().filter(of_type) {
+                        column.type_name.clone_from(to);
+                        self.changed.insert(table.clone());
+                    }
                 }
             }
             Action::Set | Action::Select { .. } => self.setting(sql),
@@ -172,6 +174,7 @@ impl World {
         self.partial.remove(&qname);
         self.indexes
             .extend(table.indexes.iter().map(|i| i.name.clone()));
+        self.changed.insert(qname.clone());
         self.catalog.tables.insert(qname.clone(), table);
         self.catalog.note_places(&qname);
         self.fresh.insert(qname);
@@ -207,9 +210,12 @@ impl World {
         if self.fresh.contains(&qname) {
             self.indexes.insert(name.clone());
         }
+        self.changed.insert(qname.clone());
         table.indexes.retain(|i| i.name != name);
-        table.indexes.push(index(name, sql, columns, *unique));
-        self.catalog.note_places(&qname);
+        table
+            .indexes
+            .push(index(name.clone(), sql, columns, *unique));
+        self.catalog.note_index(&qname, &name);
     }
 
     fn alter_table(&mut self, name: &RelName, ops: &[AlterOp], sql: &str) {
@@ -217,6 +223,7 @@ impl World {
         let Some(mut table) = self.catalog.tables.remove(&qname) else {
             return;
         };
+        self.changed.insert(qname.clone());
         let mut moved: Option<QName> = None;
         for op in ops {
             match &op.kind {
@@ -230,6 +237,7 @@ impl World {
                     let partition = self.qname(partition);
                     if let Some(p) = self.catalog.tables.get_mut(&partition) {
                         p.partition_of = Some(qname.clone());
+                        self.changed.insert(partition);
                     }
                     table.kind = RelKind::Partitioned;
                 }
@@ -237,6 +245,7 @@ impl World {
                     let partition = self.qname(partition);
                     if let Some(p) = self.catalog.tables.get_mut(&partition) {
                         p.partition_of = None;
+                        self.changed.insert(partition);
                     }
                 }
                 kind => {
@@ -272,10 +281,12 @@ impl World {
                             constraint.references = Some(to.clone());
                         }
                     }
+                    self.changed.insert(name.clone());
                     self.catalog.note_places(&name);
                 }
             }
         }
+        self.changed.insert(to.clone());
         self.catalog.tables.insert(to.clone(), table);
         self.catalog.note_places(&to);
     }

@@ -26,6 +26,10 @@ pub struct World {
     catalog: Catalog,
     /// The catalog was loaded: sizes are known, and what it does not have does not exist.
     loaded: Option<Box<Catalog>>,
+    /// Tables that this file has changed, made, dropped or met.
+    changed: BTreeSet<QName>,
+    /// Relations that are no tables of which the same is so.
+    changed_relations: BTreeSet<QName>,
     /// Tables made in this file.
     fresh: BTreeSet<QName>,
     /// Other objects made in this file: functions, views, types, indexes, by name.
@@ -90,6 +94,8 @@ impl World {
         Self {
             catalog,
             loaded,
+            changed: BTreeSet::new(),
+            changed_relations: BTreeSet::new(),
             fresh: BTreeSet::new(),
             objects: BTreeSet::new(),
             types: BTreeSet::new(),
@@ -117,15 +123,30 @@ impl World {
     /// the catalog was loaded, it is what counts; of the files only the tables that it does not
     /// have are kept.
     pub fn next_file(&mut self) {
+        let (tables, relations) = (
+            std::mem::take(&mut self.changed),
+            std::mem::take(&mut self.changed_relations),
+        );
         if let Some(loaded) = &self.loaded {
-            let mut catalog = (**loaded).clone();
-            for (name, table) in std::mem::take(&mut self.catalog.tables) {
-                if !catalog.tables.contains_key(&name) {
-                    catalog.tables.insert(name.clone(), table);
-                    catalog.note_places(&name);
+            // In the place of what this file changed, as all of it is long for each of many files.
+            for name in tables {
+                if let Some(table) = loaded.tables.get(&name) {
+                    self.catalog.tables.insert(name, table.clone());
                 }
             }
-            self.catalog = catalog;
+            for name in relations {
+                match loaded.relations.get(&name) {
+                    Some(kind) => self.catalog.relations.insert(name, *kind),
+                    None => self.catalog.relations.remove(&name),
+                };
+            }
+            if self.catalog.constrained_domains.len() != loaded.constrained_domains.len() {
+                self.catalog
+                    .constrained_domains
+                    .clone_from(&loaded.constrained_domains);
+            }
+            self.catalog.search_path.clone_from(&loaded.search_path);
+            self.catalog.utc = loaded.utc;
         } else {
             self.catalog.search_path = vec!["public".to_owned()];
             self.catalog.utc = false;
@@ -212,8 +233,10 @@ impl World {
         )
     }
 
-    /// Makes the tables that the statement is about known by name, if they are not.
-    pub(super) fn meet(&mut self, action: &Action) {
+    /// Makes the tables that the statement is about known by name, if they are not. Gives what was
+    /// not known before.
+    pub(super) fn meet(&mut self, action: &Action) -> Met {
+        let mut met = Met::default();
         for name in tables_of(action) {
             if self.table(name).is_none()
                 && !self.objects.contains(&name.name)
@@ -221,6 +244,8 @@ impl World {
             {
                 let qname = self.qname(name);
                 self.partial.insert(qname.clone());
+                self.changed.insert(qname.clone());
+                met.tables.push(qname.clone());
                 self.catalog
                     .tables
                     .insert(qname.clone(), blank(qname, UNKNOWN));
@@ -238,10 +263,31 @@ impl World {
         for name in indexes {
             if !self.dropped(&name.name) && kind(&self.catalog, name).is_none() {
                 let qname = self.qname(name);
+                self.changed_relations.insert(qname.clone());
+                met.relations.push(qname.clone());
                 self.catalog.relations.insert(qname, RelKind::Index);
             }
         }
+        met
     }
+
+    /// Takes back a [`World::meet`]; nothing must have been followed since.
+    pub(super) fn forget(&mut self, met: Met) {
+        for name in met.tables {
+            self.catalog.tables.remove(&name);
+            self.partial.remove(&name);
+        }
+        for name in met.relations {
+            self.catalog.relations.remove(&name);
+        }
+    }
+}
+
+/// What a statement made known by its name alone.
+#[derive(Debug, Default)]
+pub(super) struct Met {
+    tables: Vec<QName>,
+    relations: Vec<QName>,
 }
 
 /// The tables that a statement names as tables.
@@ -303,4 +349,74 @@ pub(super) fn tables_of(action: &Action) -> Vec<&RelName> {
 /// True where the type is a domain with constraints, as far as is known.
 pub(super) fn is_constrained(world: &World, type_text: &str) -> bool {
     constrained_domain(type_text, &world.catalog)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lint::script::{Reading, read};
+    use crate::lint::{Options, follow, lint};
+    use crate::plan::testing::catalog;
+
+    const FILE: &str = "\
+BEGIN;
+CREATE INDEX added ON orders (total);
+CREATE INDEX ON users (id);
+DROP INDEX orders_email_idx, unheard_of;
+ALTER TABLE users RENAME TO people;
+ALTER TABLE orders ADD COLUMN x int, DROP COLUMN note;
+ALTER TABLE nobody ADD COLUMN y int;
+CREATE TYPE t AS ENUM ('a');
+ALTER TYPE bigint RENAME TO other;
+CREATE DOMAIN d AS int CHECK (VALUE > 0);
+CREATE TABLE made (id int PRIMARY KEY);
+DROP TABLE empty;
+SET search_path = elsewhere;
+SET timezone = 'UTC';
+";
+
+    fn followed(mut world: World) -> World {
+        follow(&read("m/1.sql", FILE, &Reading::default()), &mut world);
+        world
+    }
+
+    #[test]
+    fn of_the_next_file_a_loaded_catalog_is_as_loaded() {
+        let mut world = followed(World::known(catalog(15), None));
+        assert!(world.catalog.search_path == ["elsewhere"] && world.catalog.utc);
+        world.next_file();
+        let mut left = world.catalog.clone();
+        let own: Vec<QName> = left.tables.keys().cloned().collect();
+        let new = |name: &QName| !catalog(15).tables.contains_key(name);
+        let new: Vec<QName> = own.into_iter().filter(new).collect();
+        assert!(new.iter().any(|n| n.name == "made"), "{new:?}");
+        for name in new {
+            left.tables.remove(&name);
+        }
+        assert_eq!(left, catalog(15));
+    }
+
+    #[test]
+    fn following_alone_knows_what_looking_knows() {
+        for world in [World::unknown(15), World::known(catalog(15), None)] {
+            let mut looked = world.clone();
+            let script = read("m/1.sql", FILE, &Reading::default());
+            assert!(!lint(&script, &mut looked, &Options::default()).is_empty());
+            assert_eq!(followed(world).catalog, looked.catalog);
+        }
+    }
+
+    #[test]
+    fn what_was_met_is_forgotten() {
+        let mut world = World::unknown(15);
+        let before = world.clone();
+        let script = read("m/1.sql", FILE, &Reading::default());
+        let met: Vec<Met> = script.units.iter().map(|u| world.meet(&u.action)).collect();
+        assert_ne!(world.catalog, before.catalog);
+        for met in met {
+            world.forget(met);
+        }
+        assert_eq!(world.catalog, before.catalog);
+        assert_eq!(world.partial, before.partial);
+    }
 }

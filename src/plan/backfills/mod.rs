@@ -5,6 +5,7 @@ mod predicates;
 mod strategy;
 mod stripes;
 mod vacuum;
+mod warnings;
 
 use std::collections::BTreeMap;
 
@@ -16,12 +17,11 @@ use crate::sql::Span;
 use crate::sql::dml::Piece;
 use crate::sql::quote::ident;
 
-use super::cost::Sample;
+use super::cost;
 use super::draft::{Draft, DraftStatement};
 use super::probe::{Answer, Probed};
 use super::retype;
 use super::sync::{self, Component, Mapping, SyncGroup, Target};
-use checks::queries;
 use predicates::{need, unset, wrong};
 
 /// One backfill, decided.
@@ -35,6 +35,8 @@ pub struct PlannedBackfill {
     pub verify_contract: Option<VerifySpec>,
     /// Place in the file.
     pub span: Span,
+    /// What its cost follows from.
+    pub cost: cost::Facts,
     /// Decisions to show.
     pub notes: Vec<String>,
     /// What a person should know.
@@ -59,13 +61,7 @@ pub fn decide(
     let groups = decider.groups(&synced)?;
     let mut planned = Vec::new();
     for (index, statement) in draft.backfills.iter().enumerate() {
-        planned.push(decider.backfill(
-            statement,
-            &probed.answers[index],
-            probed.samples.get(&index),
-            synced[index],
-            &groups,
-        )?);
+        planned.push(decider.backfill(index, statement, synced[index], &groups)?);
     }
     Ok((planned, groups))
 }
@@ -295,12 +291,12 @@ impl Decider<'_, '_> {
 
     fn backfill(
         &self,
+        index: usize,
         statement: &DraftStatement<'_>,
-        answer: &Answer,
-        sample: Option<&Sample>,
         sync: bool,
         groups: &[SyncGroup],
     ) -> Result<PlannedBackfill> {
+        let answer = &self.probed.answers[index];
         let table = self.table(&statement.table);
         let span = statement.statement.span;
         let mut notes = Vec::new();
@@ -348,8 +344,9 @@ impl Decider<'_, '_> {
                     .to_owned(),
             );
         }
+        let sample = self.probed.samples.get(&index).copied();
         // Then an expression is not computed a second time to see that it has a value.
-        let valued = sample.filter(|s| s.all_get_values());
+        let valued = sample.filter(cost::Sample::all_get_values);
         let need = match (need, valued) {
             (Some(_), Some(sample)) => {
                 notes.push(format!(
@@ -360,16 +357,19 @@ impl Decider<'_, '_> {
             }
             (need, _) => need,
         };
+        let synced = groups.iter().any(|g| g.table == statement.table);
+        let draft = self.draft;
+        let cost = cost::facts(draft, self.probed, sample, statement, &strategy, synced);
         let choice = stripes::choose(&stripes::Facts {
             table,
             buffers: self.probed.shared_buffers,
-            workers: statement.options.workers.unwrap_or(1),
+            cost: &cost,
             able: strategy == Strategy::Ctid && need.is_some() && !statement.delete,
             wanted: statement.options.stripes,
         });
         let choice = choice.map_err(|(why, way)| {
             let why = format!("{}: {why}", table.name);
-            self.draft.refused(span, why, way)
+            draft.refused(span, why, way)
         })?;
         notes.extend(choice.reason);
         let vacuum = vacuum::choose(&vacuum::Facts {
@@ -380,6 +380,15 @@ impl Decider<'_, '_> {
             wanted: statement.options.vacuum,
         });
         notes.extend(vacuum.reason);
+        let mut warnings = self.warnings(statement, sync, table);
+        let prunes = choice.stripes.is_some() || vacuum.vacuum.is_some();
+        let pinned = self.probed.pinned.as_ref().filter(|_| prunes);
+        warnings.extend(pinned.map(|pin| warnings::pinned(table, pin)));
+        let cost = cost::Facts {
+            stripes: choice.stripes.filter(|_| pinned.is_none()),
+            vacuum: vacuum.vacuum.filter(|_| pinned.is_none()),
+            ..cost
+        };
         let spec = BackfillSpec {
             table: statement.table.clone(),
             alias: statement.alias.clone(),
@@ -427,86 +436,15 @@ impl Decider<'_, '_> {
             forward: mapping.targets.iter().map(assigned).collect(),
             back: back_of(component),
         };
-        let warnings = self.warnings(statement, sync, table);
         Ok(PlannedBackfill {
             spec,
             verify: wrong.map(verify),
             verify_contract: wrong_at_contract.map(verify),
             span,
+            cost,
             notes,
             warnings,
         })
-    }
-
-    fn warnings(&self, statement: &DraftStatement<'_>, sync: bool, table: &Table) -> Vec<String> {
-        let mut warnings = Vec::new();
-        let fires = |t: &&crate::catalog::Trigger| {
-            t.enabled
-                && if statement.delete {
-                    t.on_delete
-                } else {
-                    t.on_update
-                }
-        };
-        let firing: Vec<&str> = table
-            .triggers
-            .iter()
-            .filter(fires)
-            .map(|t| t.name.as_str())
-            .collect();
-        if !firing.is_empty() {
-            warnings.push(format!(
-                "triggers of {} fire for the backfilled rows: {}",
-                table.name,
-                firing.join(", ")
-            ));
-        }
-        if let Some(from) = statement.from.as_ref().filter(|_| sync) {
-            warnings.push(format!(
-                "later changes to `{}` are not followed; the sync trigger reads it with the rights \
-                 of the writing role",
-                from.text
-            ));
-        }
-        if sync && statement.from.is_none() && queries(statement) {
-            warnings.push(format!(
-                "the backfill of {} reads other rows in a query: later changes of these are not \
-                 followed, and verify finds them; the sync trigger runs the query with the rights \
-                 of the writing role",
-                table.name
-            ));
-        }
-        if let Some(columns) = self.draft.retypes.get(&statement.table) {
-            let names: Vec<_> = columns.iter().map(|c| c.column.as_str()).collect();
-            warnings.push(retype::order_warning(&statement.table, &names));
-            if let Some(answer) = self.probed.retypes.get(&statement.table) {
-                let table = &statement.table;
-                warnings.extend(retype::narrows(self.draft, table, columns, answer));
-                let table = &self.draft.catalog.tables[table];
-                warnings.extend(retype::dependents::mentioned(table, columns));
-            }
-        }
-        if sync
-            && !self.draft.retypes.contains_key(&statement.table)
-            && !self
-                .draft
-                .reverses
-                .iter()
-                .any(|r| r.table == statement.table)
-        {
-            let columns: Vec<_> = statement
-                .assignments
-                .iter()
-                .map(|a| a.column.as_str())
-                .collect();
-            warnings.push(format!(
-                "no reverse section for {}: what the new application version writes to {} does not \
-                 reach the old columns and is lost by a revert",
-                table.name,
-                columns.join(", ")
-            ));
-        }
-        warnings
     }
 }
 

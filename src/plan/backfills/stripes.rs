@@ -2,6 +2,7 @@
 
 use crate::backfill::Stripes;
 use crate::catalog::Table;
+use crate::plan::cost::{self, fillfactor};
 
 /// A smaller table is not worth more than one pass: 8 MiB.
 pub(super) const SMALL: i64 = 1024;
@@ -15,13 +16,17 @@ const MOST_WINDOW: i64 = 4096;
 const USUAL_BUFFERS: i64 = 16_384;
 /// Part of `shared_buffers` that the windows of all workers may fill.
 const SHARE: i64 = 8;
+/// Part of the log between two checkpoints that the windows of all workers may write: a page that
+/// is changed by a pass after a checkpoint is written whole again.
+const LOG_SHARE: f64 = 4.0;
 
 /// What the decision looks at.
 pub(super) struct Facts<'a> {
     pub(super) table: &'a Table,
     /// `shared_buffers` in blocks, where it is known.
     pub(super) buffers: Option<i64>,
-    pub(super) workers: u16,
+    /// What one pass costs.
+    pub(super) cost: &'a cost::Facts,
     /// Each row is changed at most once however often it is met: by blocks, and only rows that
     /// still need work.
     pub(super) able: bool,
@@ -47,7 +52,7 @@ pub(super) fn choose(facts: &Facts<'_>) -> Result<Choice, Refusal> {
             "leave stripes out",
         ));
     }
-    let window = window(facts.buffers, facts.workers);
+    let window = Window::of(facts);
     let plain = |reason: Option<&str>| Choice {
         stripes: None,
         reason: reason.map(|why| format!("in one pass: {why}")),
@@ -85,25 +90,79 @@ pub(super) fn choose(facts: &Facts<'_>) -> Result<Choice, Refusal> {
         0 if rows == 0 => count,
         per_block => count.min(power_below(per_block / 2)),
     };
-    Ok(if count > 1 {
+    if count < 2 {
+        return Ok(plain(Some("a block has few rows")));
+    }
+    Ok(if window.saves(count, facts.cost) {
         striped(count, window, why)
     } else {
-        plain(Some("a block has few rows"))
+        plain(Some(
+            "checkpoints come more often than a window is done, so each pass would write its pages \
+             to the log whole; a larger max_wal_size or fewer workers change that",
+        ))
     })
 }
 
-fn striped(count: u16, window: i64, why: &str) -> Choice {
+fn striped(count: u16, window: Window, why: &str) -> Choice {
+    let Window { blocks, bound } = window;
     Choice {
-        stripes: Some(Stripes { count, window }),
+        stripes: Some(Stripes {
+            count,
+            window: blocks,
+        }),
         reason: Some(format!(
-            "in {count} stripes over each {window} blocks: {why}"
+            "in {count} stripes over each {blocks} blocks{bound}: {why}"
         )),
     }
 }
 
-fn window(buffers: Option<i64>, workers: u16) -> i64 {
-    let buffers = buffers.unwrap_or(USUAL_BUFFERS);
-    (buffers / SHARE / i64::from(workers.max(1))).clamp(LEAST_WINDOW, MOST_WINDOW)
+/// A window, and what its size is for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Window {
+    blocks: i64,
+    /// What kept it small, in words.
+    bound: &'static str,
+}
+
+impl Window {
+    /// As large as memory and the log between two checkpoints allow.
+    fn of(facts: &Facts<'_>) -> Self {
+        let cost = facts.cost;
+        let workers = i64::from(cost.workers.max(1));
+        let by_memory = facts.buffers.unwrap_or(USUAL_BUFFERS) / SHARE / workers;
+        // Of one pass, which writes more than stripes do.
+        let of_block = cost::backfill(cost).wal.likely as f64 / cost.blocks.max(1) as f64;
+        let by_log = cost::distance(&cost.server) / LOG_SHARE / of_block.max(1.0);
+        let by_log = by_log as i64 / workers;
+        let bound = if by_memory.min(by_log) >= MOST_WINDOW {
+            ""
+        } else if by_log < by_memory && cost.server.full_pages {
+            ", as many as are done between two checkpoints of this max_wal_size"
+        } else {
+            ", as many as stay in shared_buffers"
+        };
+        let blocks = if cost.server.full_pages {
+            by_memory.min(by_log)
+        } else {
+            by_memory
+        };
+        Self {
+            blocks: blocks.clamp(LEAST_WINDOW, MOST_WINDOW),
+            bound,
+        }
+    }
+
+    /// True where so many stripes write less log than one pass.
+    fn saves(self, count: u16, one_pass: &cost::Facts) -> bool {
+        let striped = cost::Facts {
+            stripes: Some(Stripes {
+                count,
+                window: self.blocks,
+            }),
+            ..one_pass.clone()
+        };
+        cost::backfill(&striped).wal.likely < cost::backfill(one_pass).wal.likely
+    }
 }
 
 /// The largest power of two that is not above `n`, at most 64; 1 for less than 2.
@@ -112,23 +171,48 @@ fn power_below(n: i64) -> u16 {
     1 << n.ilog2()
 }
 
-/// The table's own `fillfactor`; partitions are taken to be as usual.
-pub(super) fn fillfactor(table: &Table) -> i64 {
-    let options = table.settings.options.iter();
-    let mut values = options.filter_map(|o| o.strip_prefix("fillfactor="));
-    values.next().and_then(|v| v.parse().ok()).unwrap_or(100)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::testing::{column, index, table};
 
-    fn facts(table: &Table) -> Facts<'_> {
+    /// One pass over a million rows in 12,000 blocks of a server with its defaults.
+    fn one_pass() -> cost::Facts {
+        cost::Facts {
+            server: cost::Server::default(),
+            sample: None,
+            rows: 1_000_000,
+            blocks: 12_000,
+            indexes: vec![cost::Index {
+                bytes: 22 << 20,
+                correlation: 1.0,
+            }],
+            fill: 1.0,
+            new_columns: 1,
+            deletes: false,
+            by_blocks: true,
+            stripes: None,
+            vacuum: None,
+            locked: true,
+            batch: None,
+            workers: 1,
+            duty: 0.5,
+        }
+    }
+
+    /// The same where a checkpoint comes for so many MiB, of as many workers.
+    fn checkpoints(max_wal_mib: i64, workers: u16) -> cost::Facts {
+        let mut cost = one_pass();
+        cost.server.max_wal = max_wal_mib << 20;
+        cost.workers = workers;
+        cost
+    }
+
+    fn facts<'a>(table: &'a Table, cost: &'a cost::Facts) -> Facts<'a> {
         Facts {
             table,
             buffers: None,
-            workers: 1,
+            cost,
             able: true,
             wanted: None,
         }
@@ -147,26 +231,27 @@ mod tests {
 
     #[test]
     fn by_indexes_rows_and_room() {
+        let cost = one_pass();
         let mut orders = orders();
-        assert_eq!(count(&facts(&orders)), 4);
+        assert_eq!(count(&facts(&orders, &cost)), 4);
         for name in ["a", "b"] {
             orders.indexes.push(index("orders", name, &["id"], false));
         }
-        assert_eq!(count(&facts(&orders)), 8);
+        assert_eq!(count(&facts(&orders, &cost)), 8);
         // Five rows a block.
         orders.rows = 60_000;
         orders.leaves[0].rows = 60_000;
-        assert_eq!(count(&facts(&orders)), 2);
+        assert_eq!(count(&facts(&orders, &cost)), 2);
         orders.leaves[0].rows = 30_000;
-        assert_eq!(count(&facts(&orders)), 1);
+        assert_eq!(count(&facts(&orders, &cost)), 1);
         orders.leaves[0].rows = 0;
-        assert_eq!(count(&facts(&orders)), 8, "not known");
+        assert_eq!(count(&facts(&orders, &cost)), 8, "not known");
         orders.settings.options = vec!["autovacuum_enabled=off".into(), "fillfactor=50".into()];
-        assert_eq!(count(&facts(&orders)), 1);
+        assert_eq!(count(&facts(&orders, &cost)), 1);
         assert_eq!(
             count(&Facts {
                 wanted: Some(16),
-                ..facts(&orders)
+                ..facts(&orders, &cost)
             }),
             16
         );
@@ -174,17 +259,18 @@ mod tests {
 
     #[test]
     fn small_tables_have_nothing_to_say() {
+        let cost = one_pass();
         let mut orders = orders();
         orders.leaves[0].blocks = SMALL - 1;
         let nothing = Choice {
             stripes: None,
             reason: None,
         };
-        assert_eq!(choose(&facts(&orders)), Ok(nothing));
+        assert_eq!(choose(&facts(&orders, &cost)), Ok(nothing));
         assert_eq!(
             count(&Facts {
                 wanted: Some(2),
-                ..facts(&orders)
+                ..facts(&orders, &cost)
             }),
             2
         );
@@ -192,10 +278,11 @@ mod tests {
 
     #[test]
     fn only_where_a_row_that_is_done_is_known() {
+        let cost = one_pass();
         let orders = orders();
         let unable = Facts {
             able: false,
-            ..facts(&orders)
+            ..facts(&orders, &cost)
         };
         assert_eq!(count(&unable), 1);
         assert_eq!(
@@ -208,16 +295,60 @@ mod tests {
         let wanted = Facts {
             able: false,
             wanted: Some(4),
-            ..facts(&orders)
+            ..facts(&orders, &cost)
         };
         assert!(choose(&wanted).is_err());
     }
 
+    fn window(buffers: Option<i64>, cost: &cost::Facts) -> Window {
+        let orders = orders();
+        Window::of(&Facts {
+            buffers,
+            ..facts(&orders, cost)
+        })
+    }
+
     #[test]
     fn windows_fit_the_memory() {
-        assert_eq!(window(None, 1), 2048);
-        assert_eq!(window(Some(16), 1), LEAST_WINDOW);
-        assert_eq!(window(Some(1 << 22), 1), MOST_WINDOW);
-        assert_eq!(window(None, 4), 512);
+        let (one, four) = (checkpoints(16 << 10, 1), checkpoints(16 << 10, 4));
+        let buffers = ", as many as stay in shared_buffers";
+        for (buffers, cost, blocks, bound) in [
+            (None, &one, 2048, buffers),
+            (Some(16), &one, LEAST_WINDOW, buffers),
+            (Some(1 << 22), &one, MOST_WINDOW, ""),
+            (None, &four, 512, buffers),
+        ] {
+            assert_eq!(window(buffers, cost), Window { blocks, bound });
+        }
+    }
+
+    #[test]
+    fn windows_are_done_between_two_checkpoints() {
+        let seldom = window(Some(1 << 22), &checkpoints(1 << 10, 1));
+        assert!((2_000..MOST_WINDOW).contains(&seldom.blocks), "{seldom:?}");
+        assert!(seldom.bound.contains("max_wal_size"), "{seldom:?}");
+        let often = window(Some(1 << 22), &checkpoints(64, 1));
+        assert_eq!(often.blocks, LEAST_WINDOW);
+        let mut no_pages = checkpoints(64, 1);
+        no_pages.server.full_pages = false;
+        assert_eq!(window(Some(1 << 22), &no_pages).blocks, MOST_WINDOW);
+    }
+
+    #[test]
+    fn one_pass_where_passes_would_write_more() {
+        let orders = orders();
+        let usual = checkpoints(64, 1);
+        assert_eq!(count(&facts(&orders, &usual)), 4);
+        // Sixteen windows at once are more than the log between two checkpoints.
+        let crowded = checkpoints(32, 16);
+        let choice = choose(&facts(&orders, &crowded)).expect("can be had");
+        assert_eq!(choice.stripes, None);
+        let reason = choice.reason.expect("a reason");
+        assert!(reason.contains("max_wal_size"), "{reason}");
+        let wanted = Facts {
+            wanted: Some(4),
+            ..facts(&orders, &crowded)
+        };
+        assert_eq!(count(&wanted), 4, "the author knows better");
     }
 }

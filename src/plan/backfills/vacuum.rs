@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::stripes::{ROOMY, SMALL, fillfactor};
+use super::stripes::{ROOMY, SMALL};
 use crate::backfill::vacuum::Vacuum;
 use crate::catalog::Table;
+use crate::plan::cost::fillfactor;
 
 /// Distances in percent of the table: with few indexes, and with more, as each VACUUM reads all of
 /// them.

@@ -5,7 +5,10 @@
 //! `access/nbtxlog.h`); when a whole page is written to the log, of the documentation ("WAL
 //! Configuration", `full_page_writes`).
 
+mod distance;
 mod index;
+mod known;
+mod room;
 mod totals;
 mod wal;
 
@@ -13,10 +16,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backfill::chunk_target;
+use crate::backfill::vacuum::Vacuum;
+use crate::backfill::{Stripes, chunk_target};
 
+pub use distance::{Large, TooOften, too_often};
 pub(super) use index::build;
+pub(super) use known::{facts, fillfactor};
 pub use totals::Totals;
+pub(super) use wal::distance;
 pub use wal::wal;
 
 /// What the server says of itself; the default is PostgreSQL's own.
@@ -32,6 +39,8 @@ pub struct Server {
     pub checkpoint: f64,
     /// `full_page_writes`.
     pub full_pages: bool,
+    /// `wal_level` is `logical`: new versions are written whole.
+    pub logical: bool,
     /// `maintenance_work_mem` in bytes.
     pub maintenance: i64,
 }
@@ -44,6 +53,7 @@ impl Default for Server {
             completion: 0.9,
             checkpoint: 300.0,
             full_pages: true,
+            logical: false,
             maintenance: 64 << 20,
         }
     }
@@ -109,6 +119,13 @@ pub struct Facts {
     pub deletes: bool,
     /// Walked in ranges of blocks.
     pub by_blocks: bool,
+    /// Passes over each window of blocks, where dead versions can be pruned between two.
+    pub stripes: Option<Stripes>,
+    /// VACUUM on the way, where it can remove dead versions.
+    pub vacuum: Option<Vacuum>,
+    /// A row trigger comes before the change, for which the server locks each row first: the sync
+    /// trigger too, though it is not run for chunks.
+    pub locked: bool,
     /// Rows a chunk, where that is fixed.
     pub batch: Option<u32>,
     /// Workers.
@@ -125,6 +142,14 @@ pub struct Index {
     /// How far its order is that of the heap: `pg_stats.correlation` of its first column, 0 where
     /// that is not known.
     pub correlation: f64,
+}
+
+impl Index {
+    /// The part of it that counts as in the heap's order, as PostgreSQL's planner has it: the
+    /// square of the correlation (`cost_index` in `costsize.c`).
+    fn order(&self) -> f64 {
+        self.correlation.clamp(-1.0, 1.0).powi(2)
+    }
 }
 
 /// A number of bytes: what is to be expected, and what it is at most, as far as is known.
@@ -269,15 +294,6 @@ impl Facts {
             .map_or(0.0, |s| s.each(s.toast))
     }
 
-    /// The share of new versions that find room in their own page and so need no index entry: what
-    /// `fillfactor` left free. In full pages there is none (documentation: "Heap-Only Tuples").
-    fn hot(&self) -> f64 {
-        let fill = self.fill.clamp(0.1, 1.0);
-        let old = fill * self.server.block as f64 * self.blocks() / self.all().max(1.0);
-        let room = (1.0 - fill) / fill * old;
-        (room / self.version().max(1.0)).clamp(0.0, 1.0)
-    }
-
     /// New index entries, of all indexes.
     fn entries(&self, changed: f64) -> f64 {
         if self.deletes {
@@ -296,7 +312,7 @@ impl Facts {
     fn chunks(&self, seconds: Option<f64>, wal: Bytes) -> Option<i64> {
         let target = chunk_target(None, self.duty);
         let most = if self.by_blocks {
-            self.blocks
+            self.blocks.saturating_mul(self.passes() as i64)
         } else {
             self.rows
         };
@@ -312,22 +328,9 @@ impl Facts {
     }
 
     fn disk(&self) -> Disk {
-        let (changed, all) = (self.changed(), self.all());
-        let row = self.version();
-        let heap = Bytes::new(
-            changed * (row * (1.0 - self.hot()) + self.toast()),
-            all * (row + self.toast()),
-        );
-        let there: f64 = self.indexes.iter().map(|i| i.bytes.max(0) as f64).sum();
-        let share = changed / all.max(1.0);
-        let indexes = if self.deletes {
-            Bytes::default()
-        } else {
-            Bytes::new(there * share * (1.0 - self.hot()), there * SPLIT)
-        };
         Disk {
-            heap,
-            indexes,
+            heap: self.grown_heap(),
+            indexes: self.grown_indexes(),
             pg_wal: self.server.max_wal,
             ..Disk::default()
         }

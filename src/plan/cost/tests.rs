@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod measured;
+
 const GIB: i64 = 1 << 30;
 
 fn index(bytes: i64, correlation: f64) -> Index {
@@ -31,6 +33,9 @@ fn large() -> Facts {
         new_columns: 1,
         deletes: false,
         by_blocks: true,
+        stripes: None,
+        vacuum: None,
+        locked: false,
         batch: None,
         workers: 1,
         duty: 0.5,
@@ -171,8 +176,22 @@ prop_compose! {
         completion in 0.0..1.0_f64,
         checkpoint in 30.0..86_400.0_f64,
         full_pages: bool,
+        logical: bool,
     ) -> Server {
-        Server { max_wal, completion, checkpoint, full_pages, ..Server::default() }
+        Server { max_wal, completion, checkpoint, full_pages, logical, ..Server::default() }
+    }
+}
+
+prop_compose! {
+    /// A number of passes and a window, or a percentage, or neither.
+    fn walk()(
+        kind in 0..3,
+        power in 1_u32..=6,
+        window in 1_i64..1 << 16,
+        percent in 1_u8..=50,
+    ) -> (Option<Stripes>, Option<Vacuum>) {
+        let stripes = Stripes { count: 1 << power, window };
+        ((kind == 1).then_some(stripes), (kind == 2).then_some(Vacuum { percent }))
     }
 }
 
@@ -189,6 +208,8 @@ prop_compose! {
         fill in 0.1..=1.0_f64,
         deletes: bool,
         by_blocks: bool,
+        walk in walk(),
+        locked: bool,
         batch in proptest::option::of(1_u32..1_000_000),
         workers in 0_u16..16,
         duty in 0.01..=1.0_f64,
@@ -198,7 +219,9 @@ prop_compose! {
             sample: measured.then_some(Sample { rows: 2_000, changed, valueless: None, seconds, heap, toast: 0 }),
             rows, blocks,
             indexes: indexes.into_iter().map(|(bytes, order)| index(bytes, order)).collect(),
-            fill, new_columns: 1, deletes, by_blocks, batch, workers, duty,
+            fill, new_columns: 1, deletes, by_blocks,
+            stripes: walk.0, vacuum: walk.1, locked,
+            batch, workers, duty,
         }
     }
 }
@@ -235,7 +258,8 @@ proptest! {
             prop_assert!(0.0 <= time.least && time.least <= time.likely);
         }
         if let Some(chunks) = cost.chunks {
-            let units = if facts.by_blocks { facts.blocks } else { facts.rows };
+            let passes = facts.stripes.map_or(1, |s| i64::from(s.count));
+            let units = if facts.by_blocks { facts.blocks * passes } else { facts.rows };
             prop_assert!((1..=units.max(1)).contains(&chunks));
         }
     }

@@ -240,6 +240,34 @@ fn wal_grows_with_writes() {
 }
 
 #[test]
+fn a_transaction_with_an_id_holds_dead_rows_between_its_statements() {
+    in_database(|db| async move {
+        let (us, writer) = (db.connect().await, db.connect().await);
+        run(
+            &writer,
+            "SET application_name = 'the writer'; BEGIN; SELECT pg_current_xact_id()",
+        )
+        .await;
+        for _ in 0..10 {
+            run(&us, "SELECT pg_current_xact_id()").await;
+        }
+        let pid = pid(&writer).await;
+        let xmin = us
+            .query_one(
+                "SELECT backend_xmin IS NULL FROM pg_stat_activity WHERE pid = $1",
+                &[&pid],
+            )
+            .await
+            .unwrap();
+        assert!(xmin.get::<_, bool>(0), "no snapshot between statements");
+        let oldest = oldest_snapshot_age(&us).await?.unwrap();
+        assert!(oldest.transactions >= 10, "{oldest:?}");
+        assert!(!oldest.is_old(), "{oldest:?}");
+        Ok(())
+    });
+}
+
+#[test]
 fn the_oldest_snapshot_is_found_and_what_is_hidden_is_an_error() {
     in_database(|db| async move {
         let (us, reader) = (db.connect().await, db.connect().await);
