@@ -65,7 +65,11 @@ pub(crate) const TABLES: [Table; 8] = [
     narrow("int0", "A bigint key and no other index."),
     Table {
         indexes: &["customer", "placed"],
-        ..narrow("int2", "A bigint key and two secondary indexes.")
+        ..narrow(
+            "int2",
+            "A bigint key and two secondary indexes: one in no order (customer), one in that of the \
+             heap (placed).",
+        )
     },
     Table {
         indexes: &["customer", "placed", "note", "total", "customer, placed"],
@@ -175,7 +179,8 @@ pub(crate) fn load(table: &Table, rows: u64) -> Vec<String> {
         ""
     };
     all.push(format!(
-        "INSERT INTO orders SELECT {id}, 1 + n % 100000, (n % 100000) / 7.0, 'order ' || n, \
+        "INSERT INTO orders SELECT {id}, 1 + (hashint8(n) & 2147483647) % 100000, \
+         (n % 100000) / 7.0, 'order ' || n, \
          timestamptz '2026-01-01' + (n % 3000000) * interval '1 second'{value} \
          FROM generate_series(1::bigint, {rows}) AS n"
     ));

@@ -168,7 +168,7 @@ pub(super) enum Begun {
 #[derive(Debug)]
 pub(super) enum Committed {
     /// With the next chunk, where one was to be begun.
-    Done(Done, Option<Begun>),
+    Done(Box<(Done, Option<Begun>)>),
     /// Rolled back, and so is the next one.
     Failed(ChunkFailure, Error),
 }
@@ -406,7 +406,7 @@ pub(super) async fn commit(
         Some((flight, answers)) => Some(flight.land(client, place, answers, ended).await?),
         None => None,
     };
-    Ok(Committed::Done(done, begun))
+    Ok(Committed::Done(Box::new((done, begun))))
 }
 
 /// The checkpoint and COMMIT, in one flight. Gives the number of checkpoints that were advanced.

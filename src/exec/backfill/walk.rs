@@ -259,13 +259,12 @@ impl Job<'_> {
         let mut ahead = None;
         loop {
             sizer.aim(seat.gate(worked).await?);
-            let (rows, upto) = match ahead.take() {
-                Some(known) => known,
-                None => {
-                    let rows = sizer.size();
-                    let upto = chunk::upper_key(client, &place, after.as_ref(), rows).await?;
-                    (rows, upto)
-                }
+            let (rows, upto) = if let Some(known) = ahead.take() {
+                known
+            } else {
+                let rows = sizer.size();
+                let upto = chunk::upper_key(client, &place, after.as_ref(), rows).await?;
+                (rows, upto)
             };
             let span = Span::Keys {
                 after: after.clone(),
@@ -363,7 +362,8 @@ impl Job<'_> {
             (Some(before), then) => {
                 let span = before.span.clone();
                 match chunk::commit(client, place, before, then).await? {
-                    Committed::Done(done, begun) => {
+                    Committed::Done(both) => {
+                        let (done, begun) = *both;
                         turn.done.push(done);
                         begun
                     }

@@ -67,7 +67,7 @@ pub(in crate::exec) async fn run_rows(
         wal_from: 0,
     };
     Ok(match commit(client, place, open, None).await? {
-        Committed::Done(done, _) => RowByRow::Done(done, failing),
+        Committed::Done(done) => RowByRow::Done(done.0, failing),
         Committed::Failed(failure, error) => RowByRow::Failed(failure, error),
     })
 }

@@ -52,7 +52,7 @@ fn rows_that_get_no_value_are_not_written() {
         }),
         ..facts.clone()
     };
-    assert_eq!(half.changed() * 2.0, facts.changed());
+    assert!((half.changed() * 2.0 - facts.changed()).abs() < 1.0);
 }
 
 fn without_sample(facts: &Facts) -> Facts {

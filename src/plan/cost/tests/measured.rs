@@ -39,6 +39,7 @@ fn run((rows, blocks, indexes): Table) -> Facts {
         sample: Some(Sample {
             rows: 2_000,
             changed: 2_000,
+            valueless: None,
             seconds: 0.007,
             heap: 2_000 * (old + 8),
             toast: 0,
