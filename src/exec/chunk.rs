@@ -120,6 +120,9 @@ pub(super) struct Place<'a> {
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) span: Span,
+    /// Of the checkpoint: prepared, so that nothing is waited for before COMMIT is on its way, and
+    /// what is sent behind it is behind it.
+    advance: Statement,
     rows: u64,
     begun: Instant,
     /// Time from the guards to the end of the UPDATE, by the server's clock.
@@ -247,6 +250,7 @@ fn time_between(before: &Row, after: &Row) -> Option<Duration> {
 struct Flight {
     prepared: Prepared,
     update: Statement,
+    advance: Statement,
     values: GuardValues,
     params: Vec<String>,
     relation: u32,
@@ -273,6 +277,7 @@ impl Flight {
         Ok(Self {
             prepared: prepare(client).await?,
             update: client.prepare_cached(&sql).await.map_err(from_pg)?,
+            advance: prepare_advance(client, span).await?,
             values: GuardValues::new(place, longest),
             params: span.params(),
             relation: place.relation,
@@ -329,6 +334,7 @@ impl Flight {
         }
         Ok(Begun::Open(Open {
             span: self.span,
+            advance: self.advance,
             rows,
             begun,
             on_rows: time_between(&guard, &after),
@@ -358,19 +364,21 @@ pub(super) async fn begin(
 /// Commits a chunk with its checkpoint and begins the next one, if there is one, in one flight: the
 /// server goes from one to the other without waiting for us. The next one is a transaction of its
 /// own, and nothing commits it but another call of this.
+///
+/// Where there is no next one, COMMIT is sent when this is polled first.
 pub(super) async fn commit(
     client: &Object,
     place: &Place<'_>,
     open: Open,
     next: Option<(&Span, Duration)>,
 ) -> Result<Committed> {
-    // Has been prepared for the chunk before: nothing is asked now.
+    // Before anything is sent: what comes behind COMMIT must be sent behind it.
     let next = match next {
         Some((span, longest)) => Some(Flight::prepare(client, place, span, longest).await?),
         None => None,
     };
     let work = async {
-        let advanced = advance(client, place, &open.span, open.rows, open.worked()).await;
+        let advanced = advance(client, place, &open).await;
         (advanced, Instant::now())
     };
     let ((advanced, ended), answers) = match &next {
@@ -409,21 +417,21 @@ pub(super) async fn commit(
     Ok(Committed::Done(Box::new((done, begun))))
 }
 
-/// The checkpoint and COMMIT, in one flight. Gives the number of checkpoints that were advanced.
-async fn advance(
-    client: &Object,
-    place: &Place<'_>,
-    span: &Span,
-    rows: u64,
-    worked: Duration,
-) -> Result<u64> {
+async fn prepare_advance(client: &Object, span: &Span) -> Result<Statement> {
     let sql = match span {
         Span::Blocks { .. } => ADVANCE_BLOCKS_SQL,
         Span::Keys { .. } => ADVANCE_KEYS_SQL,
     };
-    let (run, ordinal, rows) = (place.session.run_id(), place.ordinal as i32, rows as i64);
-    let worked_ms = worked.as_secs_f64() * 1000.0;
-    let (to, last): (&(dyn ToSql + Sync), bool) = match span {
+    client.prepare_cached(sql).await.map_err(from_pg)
+}
+
+/// The checkpoint and COMMIT, in one flight: both are sent when this is polled first. Gives the
+/// number of checkpoints that were advanced.
+async fn advance(client: &Object, place: &Place<'_>, open: &Open) -> Result<u64> {
+    let (run, ordinal) = (place.session.run_id(), place.ordinal as i32);
+    let rows = open.rows as i64;
+    let worked_ms = open.worked().as_secs_f64() * 1000.0;
+    let (to, last): (&(dyn ToSql + Sync), bool) = match &open.span {
         Span::Blocks { next, last, .. } => (next, *last),
         Span::Keys { upto, .. } => (upto, upto.is_none()),
     };
@@ -437,10 +445,9 @@ async fn advance(
         &worked_ms,
     ];
     let work = async {
-        let statement = client.prepare_cached(sql).await.map_err(from_pg)?;
         let (advanced, committed) = tokio::join!(
             biased;
-            client.execute(&statement, &params),
+            client.execute(&open.advance, &params),
             client.batch_execute("COMMIT")
         );
         let advanced = advanced.map_err(from_pg)?;

@@ -280,6 +280,7 @@ impl Job<'_> {
                 if let Some(aim) = aim.filter(|_| upto.is_some()) {
                     sizer.aim(aim);
                     let rows = sizer.size();
+                    // COMMIT is on its way before the question is asked.
                     let (committed, key) = tokio::join!(
                         biased;
                         self.turn(client, &place, Some(open), None, &mut sizer),

@@ -6,7 +6,7 @@ use deadpool_postgres::Object;
 
 use super::{
     Committed, Done, GuardValues, Open, Place, STATEMENT_TIMEOUT, Span, commit, failed, prepare,
-    refs, rollback,
+    prepare_advance, refs, rollback,
 };
 use crate::backfill::spec::Bounds;
 use crate::backfill::{ChunkFailure, judge_chunk_failure};
@@ -34,6 +34,10 @@ pub(in crate::exec) async fn run_rows(
     allowed: u64,
 ) -> Result<RowByRow> {
     let begun = Instant::now();
+    let advance = match prepare_advance(client, span).await {
+        Ok(advance) => advance,
+        Err(error) => return row_by_row_failed(client, error).await,
+    };
     let work = rows_in_transaction(client, place, span);
     let (rows, failing, rewritten) = match work.await {
         Ok(result) => result,
@@ -60,6 +64,7 @@ pub(in crate::exec) async fn run_rows(
     }
     let open = Open {
         span: span.clone(),
+        advance,
         rows,
         begun,
         on_rows: None,

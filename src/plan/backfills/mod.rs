@@ -346,17 +346,17 @@ impl Decider<'_, '_> {
         }
         let sample = self.probed.samples.get(&index).copied();
         // Then an expression is not computed a second time to see that it has a value.
-        let valued = sample.filter(cost::Sample::all_get_values);
-        let need = match (need, valued) {
-            (Some(_), Some(sample)) => {
-                notes.push(format!(
-                    "a row needs work where it has no value yet: each of {} sampled rows gets one",
-                    sample.changed
-                ));
-                Some(unset(&mapping))
+        let valued = sample.as_ref().is_some_and(cost::Sample::all_get_values);
+        let need = need.map(|need| {
+            if !valued {
+                return need;
             }
-            (need, _) => need,
-        };
+            notes.push(
+                "a row needs work where it has no value yet, as each sampled row gets one"
+                    .to_owned(),
+            );
+            unset(&mapping)
+        });
         let synced = groups.iter().any(|g| g.table == statement.table);
         let draft = self.draft;
         let cost = cost::facts(draft, self.probed, sample, statement, &strategy, synced);

@@ -243,6 +243,8 @@ fn wal_grows_with_writes() {
 fn a_transaction_with_an_id_holds_dead_rows_between_its_statements() {
     in_database(|db| async move {
         let (us, writer) = (db.connect().await, db.connect().await);
+        // Asked before: a query with parameters keeps its snapshot until the next one.
+        let pid = pid(&writer).await;
         run(
             &writer,
             "SET application_name = 'the writer'; BEGIN; SELECT pg_current_xact_id()",
@@ -251,7 +253,6 @@ fn a_transaction_with_an_id_holds_dead_rows_between_its_statements() {
         for _ in 0..10 {
             run(&us, "SELECT pg_current_xact_id()").await;
         }
-        let pid = pid(&writer).await;
         let xmin = us
             .query_one(
                 "SELECT backend_xmin IS NULL FROM pg_stat_activity WHERE pid = $1",

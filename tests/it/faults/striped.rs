@@ -74,10 +74,7 @@ async fn a_row_without_a_value_that_no_sample_meets() {
     );
     let scene = Scene::new("striped_valueless", &setup, &with_options("stripes=4")).await;
     let shown = scene.done(&["plan"]).await.stdout;
-    assert!(
-        shown.contains("each of 2000 sampled rows gets one"),
-        "{shown}"
-    );
+    assert!(shown.contains("each sampled row gets one"), "{shown}");
     grown(&scene).await;
     let without: i64 = scene
         .one("SELECT count(*) FROM orders WHERE total_cents IS NULL")
