@@ -204,25 +204,40 @@ pub async fn oldest_snapshot_age(client: &Client) -> Result<Option<OldestSnapsho
     }))
 }
 
-/// As [`OLDEST_SNAPSHOT`] has it. Snapshot and id are shown to every role. VACUUM holds back nothing; sessions without a database are
-/// walsenders, whose xmin (`hot_standby_feedback`) holds back every database.
+/// As [`OLDEST_SNAPSHOT`] has it. Snapshot and id are shown to every role. VACUUM holds back
+/// nothing; sessions without a database are walsenders, whose xmin (`hot_standby_feedback`) holds
+/// back every database.
 const HORIZON: &str = "
 SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next,
        greatest(
-           (SELECT max(greatest(age(a.backend_xmin), age(a.backend_xid))) FROM pg_stat_activity a
-            WHERE a.pid <> pg_backend_pid() AND coalesce(a.datname = current_database(), true)
+           (SELECT max(greatest(CASE WHEN o.own THEN age(a.backend_xmin) END,
+                                CASE WHEN o.own OR $1 THEN age(a.backend_xid) END))
+            FROM pg_stat_activity a,
+                 LATERAL (SELECT coalesce(a.datname = current_database(), true) AS own) AS o
+            WHERE a.pid <> pg_backend_pid()
               AND a.pid NOT IN (SELECT v.pid FROM pg_stat_progress_vacuum v)),
            (SELECT max(age(p.transaction)) FROM pg_prepared_xacts p
-            WHERE p.database = current_database()),
+            WHERE $1 OR p.database = current_database()),
            (SELECT max(age(s.xmin)) FROM pg_replication_slots s), 0)::bigint AS age";
 
-/// How far back this database's sessions, prepared transactions and slots keep dead rows from
-/// being pruned.
+/// Who removes dead rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// A query that meets a nearly full page. It goes by its own snapshot, which is no newer than
+    /// the oldest running transaction of any database (`GetSnapshotData`, `procarray.c`).
+    Pruning,
+    /// VACUUM, which counts this database's transactions (`ComputeXidHorizons`).
+    Vacuum,
+}
+
+/// How far back sessions, prepared transactions and slots keep dead rows of this database from
+/// being removed.
 ///
 /// # Errors
 /// A lost connection.
-pub async fn horizon(client: &Client) -> Result<Horizon> {
-    let row = query_one(client, "pg_stat_activity", HORIZON, &[]).await?;
+pub async fn horizon(client: &Client, by: Removal) -> Result<Horizon> {
+    let all = by == Removal::Pruning;
+    let row = query_one(client, "pg_stat_activity", HORIZON, &[(&all, Type::BOOL)]).await?;
     let next: i64 = get(&row, "next")?;
     let age: i64 = get(&row, "age")?;
     Ok(Horizon {

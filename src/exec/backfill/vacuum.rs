@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::exec::ddl::{CANCELED, cancel_when};
 use crate::exec::lock;
 use crate::pg::error::from_pg;
-use crate::pg::probes;
+use crate::pg::probes::{self, Removal};
 use crate::sql::quote::qname;
 use crate::store::checkpoints::Checkpoint;
 
@@ -58,7 +58,7 @@ impl Job<'_> {
         }
         Ok(Some(Vacuums {
             rhythm,
-            since: probes::horizon(client).await?,
+            since: probes::horizon(client, Removal::Vacuum).await?,
             held_by: None,
         }))
     }
@@ -82,7 +82,7 @@ impl Job<'_> {
             all.rhythm.postpone();
             return Ok(false);
         };
-        let now = probes::horizon(&self.session.lease).await?;
+        let now = probes::horizon(&self.session.lease, Removal::Vacuum).await?;
         if now.holds_back_since(all.since) {
             all.rhythm.postpone();
             // Another worker's chunk may do so for a moment; what does so for longer is told.
@@ -93,7 +93,7 @@ impl Job<'_> {
         }
         all.held_by = None;
         self.vacuum(relation).await?;
-        all.since = probes::horizon(&self.session.lease).await?;
+        all.since = probes::horizon(&self.session.lease, Removal::Vacuum).await?;
         Ok(true)
     }
 

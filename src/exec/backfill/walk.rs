@@ -143,7 +143,10 @@ impl Job<'_> {
     /// Where transaction ids stand, which matters to a striped scan only.
     async fn horizon(&self, client: &Object) -> Result<Option<Horizon>> {
         match self.spec.stripes {
-            Some(_) => probes::horizon(client).await.map(Some),
+            Some(_) => {
+                let by = probes::Removal::Pruning;
+                probes::horizon(client, by).await.map(Some)
+            }
             None => Ok(None),
         }
     }

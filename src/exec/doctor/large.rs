@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::exec::probe;
 use crate::pg::error::from_pg;
 use crate::plan::cost::{Index, Large, TooOften, too_often};
+use crate::sql::quote::literal;
 
 /// The largest tables by the size that VACUUM or ANALYZE saw last, so that not every file is looked
 /// at; their rows as the planner counts them. Columns that this role may not read have no
@@ -66,9 +67,9 @@ fn finding(max_wal: i64, found: &TooOften) -> Finding {
     let drop = "drop what can be built again afterwards (DROP INDEX CONCURRENTLY)";
     let advice = match found.better {
         Some((larger, less)) => format!(
-            "before it, ALTER SYSTEM SET max_wal_size = '{}MB' and SELECT pg_reload_conf(): about \
+            "before it, ALTER SYSTEM SET max_wal_size = {} and SELECT pg_reload_conf(): about \
              {}, where the disk of pg_wal has the room; or {drop}",
-            larger >> 20,
+            literal(&format!("{}MB", larger >> 20)),
             size(less)
         ),
         None => format!("no usual max_wal_size is enough: {drop}"),

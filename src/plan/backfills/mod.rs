@@ -348,7 +348,7 @@ impl Decider<'_, '_> {
         // Then an expression is not computed a second time to see that it has a value.
         let valued = sample.as_ref().is_some_and(cost::Sample::all_get_values);
         let need = need.map(|need| {
-            if !valued {
+            if !valued || need == unset(&mapping) {
                 return need;
             }
             notes.push(

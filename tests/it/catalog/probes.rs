@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use pgshift::ErrorKind;
 use pgshift::pg::probes::{
-    blocked_by, blockers_of, is_in_recovery, oldest_snapshot_age, relation_state, replicas,
-    wal_lsn, would_block,
+    Removal, blocked_by, blockers_of, horizon, is_in_recovery, oldest_snapshot_age, relation_state,
+    replicas, wal_lsn, would_block,
 };
 use tokio_postgres::Client;
 
-use super::{in_database, run};
+use super::{connect, in_database, run};
 
 async fn pid(client: &Client) -> i32 {
     client
@@ -264,6 +264,30 @@ fn a_transaction_with_an_id_holds_dead_rows_between_its_statements() {
         let oldest = oldest_snapshot_age(&us).await?.unwrap();
         assert!(oldest.transactions >= 10, "{oldest:?}");
         assert!(!oldest.is_old(), "{oldest:?}");
+        Ok(())
+    });
+}
+
+/// A query prunes by its own snapshot, which looks at all of the server; VACUUM does not.
+#[test]
+fn pruning_waits_for_transactions_of_other_databases() {
+    in_database(|db| async move {
+        let mut elsewhere = db.config.clone();
+        elsewhere.dbname("postgres");
+        let (us, writer) = (db.connect().await, connect(&elsewhere).await);
+        run(&writer, "BEGIN").await;
+        let id = writer
+            .query_one("SELECT pg_current_xact_id()::text::bigint", &[])
+            .await
+            .unwrap();
+        for _ in 0..10 {
+            run(&us, "SELECT pg_current_xact_id()").await;
+        }
+        let pruned = horizon(&us, Removal::Pruning).await?;
+        assert!(pruned.oldest <= id.get(0), "{pruned:?}");
+        assert!(pruned.oldest + 10 <= pruned.next, "{pruned:?}");
+        let vacuumed = horizon(&us, Removal::Vacuum).await?;
+        assert!(vacuumed.oldest >= pruned.oldest, "{vacuumed:?}");
         Ok(())
     });
 }
