@@ -48,7 +48,7 @@ const ROUNDS: usize = 60;
 ///   (Pages at the end of the file are new, so only their rows are written.)
 /// - Index pages whole once for each time between two checkpoints in which they get an entry: of
 ///   `p` pages `p (1 - e^(-n/p))` get one of `n` entries that come in no order; in the heap's order
-///   each page is met as often as a heap page. Between the two by [`Index::order`].
+///   each page is met as often as a heap page. Between the two by `Index::order`.
 /// - VACUUM on the way: its records, and each heap page whole again when it is cleaned, and again
 ///   when its room is taken, where a checkpoint came between; index pages when they are cleaned.
 /// - At most: every row needs work, no room is used again, entries come in no order, and VACUUM

@@ -8,7 +8,7 @@
 //! VALID; the step after it validates it.
 //!
 //! Up to PostgreSQL 17 a foreign key of a partitioned table cannot be NOT VALID: each leaf's is, and
-//! the table's takes them over ([`leaves`]).
+//! the table's takes them over (`leaves`).
 
 mod leaves;
 mod question;
