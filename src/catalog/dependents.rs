@@ -64,6 +64,8 @@ pub struct Dependent {
     pub oid: u32,
     /// `pg_describe_object`, names qualified: `view public.totals`.
     pub what: String,
+    /// How many objects the longest way from the columns to it has, itself counted.
+    pub depth: i32,
     /// The relation that dropping it locks: the view itself, or the table of a trigger.
     pub relation: Option<QName>,
     /// The generated column's name.
@@ -94,6 +96,12 @@ pub struct Stored {
 }
 
 impl Dependent {
+    /// Whether it is a generated column that is dropped and added again, as up to PostgreSQL 16 none
+    /// gets another expression.
+    pub fn is_added_again(&self) -> bool {
+        self.kind == DependentKind::Generated && !self.drop.is_empty()
+    }
+
     /// Tells this state of the object from any other: the SHA-256 of its statements, in
     /// hexadecimal digits.
     pub fn fingerprint(&self) -> String {

@@ -151,6 +151,13 @@ async fn in_transaction(client: &Client, draft: &Draft<'_>, probe: &Probe) -> Re
         let key = (question.table.clone(), question.name.clone());
         probed.keys.insert(key, parts);
     }
+    let asked: Vec<_> = probe
+        .retypes
+        .iter()
+        .filter_map(|q| Some((q, probed.retypes.get(&q.table)?.dependents.as_slice())))
+        .filter(|(_, found)| !found.is_empty())
+        .collect();
+    dependents::rehearse(client, draft, &asked).await?;
     for statement in &draft.backfills {
         correlations(client, &statement.table, &mut probed).await?;
     }

@@ -258,8 +258,8 @@ impl Step {
 
     /// Adds what has to be as it was.
     #[must_use]
-    pub fn relies(mut self, relies: Relies) -> Self {
-        self.relies.push(relies);
+    pub fn relies_on(mut self, relies: impl IntoIterator<Item = Relies>) -> Self {
+        self.relies.extend(relies);
         self
     }
 

@@ -3,12 +3,13 @@
 
 use tokio_postgres::Client;
 
+use crate::catalog::Table;
 use crate::catalog::dependents::Dependent;
 use crate::error::Result;
 use crate::pg::catalog::dependents;
 use crate::pg::error::from_pg;
 use crate::plan::Draft;
-use crate::plan::retype::dependents::{refusal, rehearsal_path};
+use crate::plan::retype::dependents::{merged, refusal, rehearsal_path};
 use crate::plan::retype::question::Question;
 
 /// What depends on the columns of a question.
@@ -50,27 +51,51 @@ pub(super) async fn find(
     }
 }
 
-/// Makes it again over the copy, which has the new types and the names of before contract, and takes
-/// that back.
+/// Makes what depends on tables again over their copies, which have the new types and the names of
+/// before contract, and takes that back. Together, as what reads several of them meets all their new
+/// types; each for itself where their names alone are not clear.
 ///
 /// # Errors
 /// Where the server refuses one.
 pub(super) async fn rehearse(
     client: &Client,
     draft: &Draft<'_>,
-    question: &Question,
-    found: &[Dependent],
+    asked: &[(&Question, &[Dependent])],
 ) -> Result<()> {
-    let table = &draft.catalog.tables[&question.table];
-    let Some(path) = rehearsal_path(table, found).filter(|_| !found.is_empty()) else {
+    if asked.is_empty() {
         return Ok(());
+    }
+    let tables = |asked: &[(&Question, &[Dependent])]| -> Vec<&Table> {
+        let of = |(q, _): &(&Question, _)| &draft.catalog.tables[&q.table];
+        asked.iter().map(of).collect()
     };
-    let texts = dependents::rehearsals(client, table.oid, found, &path).await?;
+    let all = merged(asked.iter().map(|(_, found)| *found));
+    if let Some(path) = rehearsal_path(&tables(asked), &all) {
+        return together(client, draft, asked, &tables(asked), &all, &path).await;
+    }
+    for one in asked {
+        let (own, tables) = (std::slice::from_ref(one), tables(&[*one]));
+        if let Some(path) = rehearsal_path(&tables, one.1) {
+            together(client, draft, own, &tables, one.1, &path).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn together(
+    client: &Client,
+    draft: &Draft<'_>,
+    asked: &[(&Question, &[Dependent])],
+    tables: &[&Table],
+    all: &[Dependent],
+    path: &str,
+) -> Result<()> {
+    let texts = dependents::rehearsals(client, tables, all, path).await?;
     let mut before = vec![
         "SAVEPOINT pgshift_rehearsal".to_owned(),
         format!("SET LOCAL search_path = {path}"),
     ];
-    before.extend(question.as_the_real_one());
+    before.extend(asked.iter().flat_map(|(q, _)| q.as_the_real_one()));
     for sql in before {
         client.batch_execute(&sql).await.map_err(from_pg)?;
     }
@@ -82,11 +107,13 @@ pub(super) async fn rehearse(
         if error.is_connection() {
             return Err(error);
         }
+        let what = &all[place].what;
+        let of = |(_, found): &&(&Question, &[Dependent])| found.iter().any(|d| d.what == *what);
+        let span = asked.iter().find(of).map(|(q, _)| q.span());
         return Err(draft.refused(
-            question.span(),
+            span.unwrap_or_default(),
             format!(
-                "{} cannot be made again with the new type: {}",
-                found[place].what,
+                "{what} cannot be made again with the new type: {}",
                 error.message()
             ),
             "drop it in an earlier migration, and make it in a later one in a form that fits the \

@@ -177,9 +177,6 @@ async fn copied(
         let conversion = details::conversion(client, old, new).await?;
         told.conversions.insert(column.column.clone(), conversion);
     }
-    if !found.is_empty() {
-        dependents::rehearse(client, draft, question, &found).await?;
-    }
     told.statistics = catalog_dependents::statistics(client, real).await?;
     told.dependents = found;
     told.understood(&question.columns)

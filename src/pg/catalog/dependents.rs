@@ -6,9 +6,9 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use super::super::read::{failed, get};
-use crate::catalog::QName;
 use crate::catalog::dependents::{Dependent, DependentKind, Obstacle, StatisticsDetails, Stored};
 use crate::catalog::details::DefinitionKind;
+use crate::catalog::{QName, Table};
 use crate::error::Result;
 use sql::{
     FOUND, FUNCTION, GENERATED, MATERIALIZED_VIEW, POLICY, PUBLICATION, READS, REHEARSALS, RULE,
@@ -115,6 +115,7 @@ async fn dependent(client: &Client, found: &Row, columns: &[&str]) -> Result<Dep
         kind: kind_of(found)?,
         oid,
         what: get(found, "what")?,
+        depth: get(found, "depth")?,
         relation: None,
         column: get(found, "generated")?,
         drop: String::new(),
@@ -180,15 +181,15 @@ async fn dependent(client: &Client, found: &Row, columns: &[&str]) -> Result<Dep
     Ok(dependent)
 }
 
-/// What makes objects again as temporary ones, in their order, over a temporary table that has the
-/// name of the real one; each with the place of its object. Those that it cannot be said of are left
+/// What makes objects again as temporary ones, in their order, over temporary tables that have
+/// the names of the real ones; each with the place of its object. Those that it cannot be said of are left
 /// out. `path` is the search path that it is to be run with.
 ///
 /// # Errors
 /// What the server or the connection gave.
 pub async fn rehearsals(
     client: &Client,
-    table: u32,
+    tables: &[&Table],
     dependents: &[Dependent],
     path: &str,
 ) -> Result<Vec<(usize, String)>> {
@@ -198,6 +199,11 @@ pub async fn rehearsals(
         let Some((_, sql)) = REHEARSALS.iter().find(|(kind, _)| *kind == dependent.kind) else {
             continue;
         };
+        // Of a trigger or a policy, the table that has it.
+        let own = tables
+            .iter()
+            .find(|t| Some(&t.name) == dependent.relation.as_ref());
+        let table = own.or(tables.first()).map_or(0, |t| t.oid);
         let of: [Param<'_>; 2] = [(&dependent.oid, Type::OID), (&table, Type::OID)];
         for row in &query(client, sql, &of).await? {
             let text: Option<String> = row.try_get(0).map_err(|e| failed("a definition", e))?;

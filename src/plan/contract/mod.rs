@@ -91,7 +91,7 @@ pub(super) fn build(
         reverts,
         "contract",
     )?;
-    for tables in retype::inbound::together(draft) {
+    for tables in retype::inbound::together(draft, before.probed) {
         builder.retype(&tables)?;
     }
     for group in groups {
@@ -387,26 +387,28 @@ impl Builder<'_, '_> {
 
     /// Swaps the columns whose types change, of tables that are swapped together.
     fn retype(&mut self, tables: &[QName]) -> Result<()> {
-        retype::dependents::check_shared(self.draft, self.before.probed)?;
-        let mut swaps = Vec::new();
+        let mut swapped = Vec::new();
         for table in tables {
-            let Some(group) = self.group(table).cloned() else {
+            let Some(group) = self.group(table) else {
                 continue;
             };
             let columns = &self.draft.retypes[table];
             let line = columns.first().map_or(0, |c| line(self.draft, c.span));
-            let swapped = retype::swapped(self.draft, self.before.probed, table, line)?;
-            let search_path = search_path(self.draft);
-            let swap = retype::swap(self.draft, swapped, &group, search_path);
-            self.switched.insert(table.clone());
-            let renamed = swap.renamed.into_iter();
-            self.renamed.extend(renamed.map(|r| (table.clone(), r)));
-            self.contract.steps.extend(swap.before);
-            swaps.push(swap.step);
-            self.contract.purge.push(swap.purge);
+            let table = retype::swapped(self.draft, self.before.probed, table, line)?;
+            swapped.push((table, group));
         }
-        let step = retype::inbound::join(self.draft, self.before.probed, tables, swaps);
-        self.contract.steps.extend(step);
+        if swapped.is_empty() {
+            return Ok(());
+        }
+        let first = self.draft.retypes.keys().next();
+        let first = first.is_some_and(|first| tables.contains(first));
+        let swap = retype::swap(self.draft, swapped, first, &search_path(self.draft));
+        self.switched.extend(tables.iter().cloned());
+        self.renamed.extend(swap.renamed);
+        self.contract.purge.extend(swap.purge);
+        self.contract.steps.extend(swap.before);
+        let steps = retype::inbound::join(self.draft, self.before.probed, tables, swap.step);
+        self.contract.steps.extend(steps);
         Ok(())
     }
 

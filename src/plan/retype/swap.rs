@@ -3,12 +3,13 @@
 //! the old column has got again what it had.
 
 use super::Retype;
+use super::dependents::Joint;
 use super::dress::{Side, Swapped, grant_sql, sequence_options};
 use super::inbound;
 use super::way_back;
 use crate::backfill::VerifySpec;
-use crate::catalog::ConstraintKind;
 use crate::catalog::details::OwnedSequence;
+use crate::catalog::{ConstraintKind, QName};
 use crate::lock::LockMode;
 use crate::plan::draft::Draft;
 use crate::plan::step::{Phase, Step, Undo, Work};
@@ -23,139 +24,184 @@ pub(in crate::plan) struct Swap {
     pub(in crate::plan) before: Vec<Step>,
     /// Contract.
     pub(in crate::plan) step: Step,
-    /// Purge.
-    pub(in crate::plan) purge: Step,
-    /// What columns are called from then on.
-    pub(in crate::plan) renamed: Vec<Renamed>,
+    /// Purge, by table.
+    pub(in crate::plan) purge: Vec<Step>,
+    /// What columns are called from then on, by table.
+    pub(in crate::plan) renamed: Vec<(QName, Renamed)>,
 }
 
-/// The swap of all columns of a table.
+/// The swap of all columns of tables that are swapped together, each with its sync triggers. What
+/// depends on them is as it was in the plan where it is `first` to change any.
 pub(in crate::plan) fn swap(
     draft: &Draft<'_>,
-    table: Swapped<'_>,
-    group: &SyncGroup,
-    search_path: String,
+    tables: Vec<(Swapped<'_>, &SyncGroup)>,
+    first: bool,
+    search_path: &str,
 ) -> Swap {
-    let renamed: Vec<Renamed> = table
-        .columns
+    let renamed: Vec<(QName, Vec<Renamed>)> = tables
         .iter()
-        .flat_map(|r| {
-            [
-                Renamed {
-                    column: r.column.clone(),
-                    now: r.old.clone(),
-                },
-                Renamed {
-                    column: r.shadow.clone(),
-                    now: r.column.clone(),
-                },
-            ]
-        })
+        .map(|(t, _)| (t.table.name.clone(), t.renamed()))
         .collect();
-    let mut there = table.guard_stored();
-    there.extend(table.drop_dependents(Side::New));
-    there.extend(table.there());
-    there.extend(table.make_dependents(Side::New));
-    there.extend(group.replace_function(Form::ReverseOnly, &renamed));
-    let mut back = table.guard_stored();
-    back.extend(table.drop_dependents(Side::Old));
-    back.extend(table.back());
-    back.extend(table.make_dependents(Side::Old));
-    back.extend(group.replace_function(Form::Both, &[]));
-    let names: Vec<&str> = table.columns.iter().map(|r| r.column.as_str()).collect();
-    let names = names.join(", ");
-    let name = &table.table.name;
-    let mut locks = table.dependents_locks();
-    let mut back_locks = locks.clone();
-    locks.push(table.lock(LockMode::AccessExclusive));
-    back_locks.push(table.lock(LockMode::AccessExclusive));
-    locks.extend(table.referenced(LockMode::AccessExclusive));
+    let functions = |form: Form, renamed: &dyn Fn(usize) -> Vec<Renamed>| -> Vec<String> {
+        let groups = tables.iter().enumerate();
+        groups
+            .flat_map(|(n, (_, group))| group.replace_function(form, &renamed(n)))
+            .collect()
+    };
+    let forward = functions(Form::ReverseOnly, &|n| renamed[n].1.clone());
+    let both = functions(Form::Both, &|_| Vec::new());
+    let joint = Joint::new(tables.into_iter().map(|(table, _)| table).collect());
+    let all = joint.tables();
 
-    let mut ways = vec![table.check_back(&names, search_path)];
-    ways.extend(table.dress(Side::Old));
-    if table.is_tree() {
-        ways.extend(table.keys_again());
-    } else {
-        ways.extend(table.key_again());
-    }
-    ways.extend(table.make_beside(Side::Old, false));
-    ways.push(
-        table
-            .step(
-                Side::Old,
-                format!("swap {names} of {name} back to the old type"),
-                back,
-            )
-            .locks(back_locks)
-            .relies(table.relies(false))
-            .before_try(table.renew_beside(Side::Old)),
-    );
-    let lost = table
-        .columns
+    let mut there: Vec<String> = all.iter().flat_map(|t| t.guard_stored()).collect();
+    let mut back = there.clone();
+    there.extend(joint.drop_dependents(Side::New));
+    there.extend(all.iter().flat_map(|t| t.there()));
+    there.extend(joint.make_dependents(Side::New));
+    there.extend(forward);
+    back.extend(joint.drop_dependents(Side::Old));
+    back.extend(all.iter().flat_map(|t| t.back()));
+    back.extend(joint.make_dependents(Side::Old));
+    back.extend(both);
+
+    let mut back_locks = joint.dependents_locks();
+    back_locks.extend(joint.locks(LockMode::AccessExclusive));
+    let mut locks = back_locks.clone();
+    for lock in all
         .iter()
-        .filter_map(|r| {
-            let old = table.table.column(&r.column)?;
-            let new = table.answer.types.get(&r.column)?;
-            let authors = way_back::is_authors(draft, name, &r.column);
-            way_back::lost(old, new, authors)
-        })
-        .collect();
-    // The swap of an earlier table makes again what depends on both, maybe in other words.
-    let first = draft.retypes.keys().next() == Some(name);
+        .flat_map(|t| t.referenced(LockMode::AccessExclusive))
+    {
+        inbound::add_lock(&mut locks, lock);
+    }
+    let names: Vec<String> = all.iter().map(|t| t.changes_of_it()).collect();
+    let names = names.join(", ");
+
+    // All columns are dressed before any is swapped.
+    let mut ways = Vec::new();
+    for table in all {
+        ways.push(table.check_back(search_path.to_owned()));
+        ways.extend(table.dress(Side::Old));
+        ways.extend(if table.is_tree() {
+            table.keys_again()
+        } else {
+            table.key_again()
+        });
+    }
+    ways.extend(joint.make_beside(Side::Old, false));
+    ways.push(
+        Step::sql(
+            Phase::Revert,
+            format!("swap {names} back to the old type"),
+            back,
+        )
+        .line(joint.line())
+        .locks(back_locks)
+        .relies_on(joint.relies(false))
+        .before_try(joint.renew_beside(Side::Old)),
+    );
+    let lost = all.iter().flat_map(|t| t.lost(draft)).collect();
     let mut step = Step::sql(
         Phase::Contract,
-        format!("swap {names} of {name} to the new type"),
+        format!("swap {names} to the new type"),
         there,
     )
     .locks(locks)
     .undo(Undo::Steps { steps: ways, lost })
-    .line(table.line)
-    .relies(table.relies(first))
-    .before_try(table.renew_beside(Side::New))
+    .line(joint.line())
+    .relies_on(joint.relies(first))
+    .before_try(joint.renew_beside(Side::New))
     .note(
         "the old column follows what is written until purge, for a revert; a value that it cannot \
          hold makes it null, and a revert stops while there is one",
     );
-    step.notes.extend(table.dependents_note());
-    if table.writes_anew() {
-        step.estimate.rows = Some(table.table.rows);
-        step.estimate.bytes = Some(table.table.bytes);
+    step.notes.extend(joint.dependents_note());
+    let anew = || all.iter().filter(|t| t.writes_anew()).map(|t| t.table);
+    if anew().next().is_some() {
+        step.estimate.rows = Some(anew().map(|t| t.rows).sum());
+        step.estimate.bytes = Some(anew().map(|t| t.bytes).sum());
         step.estimate.basis = Some("rewrites the table".to_owned());
     }
-    step.notes.extend(table.tree_note());
-    for retype in table.columns {
-        for sequence in table.sequences(retype) {
-            if table.widened(retype, sequence).is_some() {
-                step = step.note(format!(
-                    "sequence {} counts as far as the new type too",
-                    sequence.name
-                ));
-            }
-        }
-    }
-    let drops: Vec<String> = table
-        .columns
-        .iter()
-        .map(|r| format!("DROP COLUMN IF EXISTS {}", ident(&r.old)))
-        .collect();
-    let mut purges = vec![format!("{} {}", table.head(), drops.join(", "))];
-    purges.extend(table.freed());
-    let purge = Step::sql(
-        Phase::Purge,
-        format!("drop the old {names} of {name} for good"),
-        purges,
-    )
-    .locks(vec![table.lock(LockMode::AccessExclusive)])
-    .line(table.line);
+    step.notes.extend(all.iter().flat_map(|t| t.notes()));
     Swap {
-        before: table.make_beside(Side::New, first),
+        before: joint.make_beside(Side::New, first),
         step,
-        purge,
-        renamed,
+        purge: all.iter().map(|t| t.purge()).collect(),
+        renamed: renamed
+            .into_iter()
+            .flat_map(|(table, all)| all.into_iter().map(move |r| (table.clone(), r)))
+            .collect(),
     }
 }
 
 impl<'d> Swapped<'d> {
+    /// What the columns are called after the swap.
+    fn renamed(self) -> Vec<Renamed> {
+        let pairs = |r: &Retype| {
+            [
+                (r.column.clone(), r.old.clone()),
+                (r.shadow.clone(), r.column.clone()),
+            ]
+        };
+        let all = self.columns.iter().flat_map(pairs);
+        all.map(|(column, now)| Renamed { column, now }).collect()
+    }
+
+    /// The columns, for people.
+    fn names(self) -> String {
+        let names: Vec<&str> = self.columns.iter().map(|r| r.column.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// The columns and their table, for people.
+    fn changes_of_it(self) -> String {
+        format!("{} of {}", self.names(), self.table.name)
+    }
+
+    /// What the way back loses.
+    fn lost(self, draft: &Draft<'_>) -> Vec<String> {
+        let lost = |r: &Retype| {
+            let old = self.table.column(&r.column)?;
+            let new = self.answer.types.get(&r.column)?;
+            let authors = way_back::is_authors(draft, &self.table.name, &r.column);
+            way_back::lost(old, new, authors)
+        };
+        self.columns.iter().filter_map(lost).collect()
+    }
+
+    /// What else is to be known of the swap.
+    fn notes(self) -> Vec<String> {
+        let mut all: Vec<String> = self.tree_note().into_iter().collect();
+        for retype in self.columns {
+            for sequence in self.sequences(retype) {
+                if self.widened(retype, sequence).is_some() {
+                    all.push(format!(
+                        "sequence {} counts as far as the new type too",
+                        sequence.name
+                    ));
+                }
+            }
+        }
+        all
+    }
+
+    /// Drops the old columns.
+    fn purge(self) -> Step {
+        let drops: Vec<String> = self
+            .columns
+            .iter()
+            .map(|r| format!("DROP COLUMN IF EXISTS {}", ident(&r.old)))
+            .collect();
+        let mut purges = vec![format!("{} {}", self.head(), drops.join(", "))];
+        purges.extend(self.freed());
+        Step::sql(
+            Phase::Purge,
+            format!("drop the old {} for good", self.changes_of_it()),
+            purges,
+        )
+        .locks(vec![self.lock(LockMode::AccessExclusive)])
+        .line(self.line)
+    }
+
     pub(super) fn lock_sql(self) -> String {
         format!(
             "LOCK TABLE {} IN ACCESS EXCLUSIVE MODE",
@@ -513,7 +559,7 @@ impl<'d> Swapped<'d> {
     }
 
     /// Before the way back every value has to be one that the old type can hold.
-    fn check_back(self, names: &str, search_path: String) -> Step {
+    fn check_back(self, search_path: String) -> Step {
         let alias = &self.table.name.name;
         let wrong: Vec<String> = self
             .columns
@@ -542,8 +588,8 @@ impl<'d> Swapped<'d> {
         let mut step = self.step(
             Side::Old,
             format!(
-                "check that the old type holds every {names} of {}",
-                self.table.name
+                "check that the old type holds every {}",
+                self.changes_of_it()
             ),
             Vec::new(),
         );

@@ -180,13 +180,6 @@ async fn what_cannot_follow_is_refused() {
             &["column row of table u holds whole rows of public.t"],
         ),
         (
-            "matview_two",
-            "CREATE TABLE u (id int PRIMARY KEY, m int);
-             CREATE MATERIALIZED VIEW of_both AS SELECT n, m FROM t, u;",
-            "ALTER TABLE t ALTER n TYPE bigint; ALTER TABLE u ALTER m TYPE bigint;",
-            &["materialized view public.of_both reads columns of public.t and of public.u"],
-        ),
-        (
             "matview_index",
             "CREATE MATERIALIZED VIEW m AS SELECT n FROM t; CREATE INDEX ON m ((n + 1));",
             "ALTER TABLE t ALTER n TYPE text;",

@@ -240,6 +240,37 @@ async fn composite_keys_and_cascade() {
     .await;
 }
 
+/// Values that are equal by the session's `TimeZone` alone are no foreign key's: the rows that are there
+/// would not match, or those of another session.
+#[tokio::test]
+async fn an_equality_that_depends_on_the_session() {
+    let days = |on: &str| {
+        format!(
+            "SET TimeZone = 'UTC'; CREATE TABLE days (day {on} PRIMARY KEY);
+             CREATE TABLE notes (day date REFERENCES days, note text);
+             INSERT INTO days VALUES ('2026-01-01'); INSERT INTO notes VALUES ('2026-01-01', 'x');"
+        )
+    };
+    let file = "ALTER TABLE days ALTER day TYPE timestamptz USING day AT TIME ZONE 'UTC';";
+    let project = Project::new("retype_keys_unsteady", &days("date"), file).await;
+    let plan = project.command("plan", &[]).await.expect(3).stderr;
+    for words in [
+        "notes_day_fkey of public.notes cannot reference the new type: what is equal by \
+         =(timestamp with time zone,date) depends on settings of the session",
+        "pgshift: option cascade=true",
+    ] {
+        assert!(plan.contains(words), "{words:?} is not in\n{plan}");
+    }
+    // `date` and `timestamp` are equal everywhere.
+    let file = "ALTER TABLE days ALTER day TYPE timestamp;";
+    let project = Project::new("retype_keys_steady", &days("date"), file).await;
+    project.command("plan", &[]).await.expect(0);
+    // Where it was so before, that is the author's.
+    let file = "ALTER TABLE days ALTER day TYPE timestamptz(0);";
+    let project = Project::new("retype_keys_as_before", &days("timestamptz"), file).await;
+    project.command("plan", &[]).await.expect(0);
+}
+
 /// Without cascade=true a type that does not compare is refused, with that way out; with it the
 /// plan shows each table.
 #[tokio::test]
@@ -273,6 +304,11 @@ async fn types_that_do_not_compare() {
     ] {
         assert!(plan.contains(words), "{words:?} is not in\n{plan}");
     }
+    // What reads both is tried with both new types.
+    project
+        .db
+        .execute("CREATE VIEW mine AS SELECT p.id FROM posts p JOIN users u ON u.id = p.user_id")
+        .await;
     let first = project.picture().await;
     project.to("apply", "ready").await;
     let ready = project.picture().await;

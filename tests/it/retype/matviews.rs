@@ -109,6 +109,88 @@ async fn there_and_back(name: &'static str, table: &str) {
     .await;
 }
 
+/// Views over tables that change together, each made once of all new columns.
+const BOTH: &str = "
+    CREATE VIEW pairs AS SELECT o.id, l.n, l.order_id, o.code FROM orders o JOIN lines l
+        ON l.order_id = o.id;
+    CREATE MATERIALIZED VIEW sums AS SELECT id, code, sum(n) AS n FROM pairs GROUP BY id, code;
+    CREATE UNIQUE INDEX sums_id ON sums (id);
+    COMMENT ON MATERIALIZED VIEW sums IS 'by order';
+    GRANT SELECT ON sums TO PUBLIC;
+    CREATE MATERIALIZED VIEW ids AS SELECT id FROM orders;
+    CREATE VIEW over AS SELECT s.n, i.id FROM sums s JOIN ids i USING (id) JOIN lines l
+        ON l.order_id = i.id;
+    CREATE MATERIALIZED VIEW top AS SELECT max(n) AS most FROM over;
+    CREATE VIEW plain AS SELECT count(*) AS n FROM orders o, lines l WHERE o.id = l.order_id;";
+
+/// Foreign keys or not, a view that reads both tables makes their swap one.
+#[tokio::test]
+async fn materialized_views_over_tables_that_change_together() {
+    for (name, key, file) in [
+        (
+            "retype_matviews_of_keys",
+            "REFERENCES orders ON DELETE CASCADE",
+            "-- pgshift: option cascade=true
+             ALTER TABLE orders ALTER COLUMN id TYPE bigint;",
+        ),
+        (
+            "retype_matviews_of_two",
+            "",
+            "ALTER TABLE orders ALTER COLUMN id TYPE bigint;
+             ALTER TABLE lines ALTER COLUMN order_id TYPE bigint;",
+        ),
+    ] {
+        let table = format!(
+            "CREATE TABLE orders (id int PRIMARY KEY, code int NOT NULL DEFAULT 5);
+             CREATE TABLE lines (order_id int NOT NULL {key}, n int, PRIMARY KEY (order_id, n));
+             INSERT INTO orders SELECT n, n * 2 FROM generate_series(1, 2000) n;
+             INSERT INTO lines SELECT o, n FROM generate_series(1, 2000) o, generate_series(1, 3) n;"
+        );
+        let drop = "DROP VIEW plain; DROP MATERIALIZED VIEW top; DROP VIEW over;
+             DROP MATERIALIZED VIEW ids, sums; DROP VIEW pairs;";
+        let direct = "ALTER TABLE orders ALTER COLUMN id TYPE bigint;
+             ALTER TABLE lines ALTER COLUMN order_id TYPE bigint;";
+        Case {
+            name,
+            setup: format!("{table}{BOTH}").leak(),
+            file,
+            direct: format!("{drop}{direct}{BOTH}").leak(),
+            traffic: |n| match n % 20 {
+                0 => "REFRESH MATERIALIZED VIEW CONCURRENTLY sums".into(),
+                10 => "REFRESH MATERIALIZED VIEW top".into(),
+                n if n % 3 == 0 => format!(
+                    "INSERT INTO orders VALUES ({}) ON CONFLICT DO NOTHING",
+                    10_000 + n
+                ),
+                n if n % 3 == 1 => format!(
+                    "UPDATE lines SET n = n + 100 WHERE order_id = {}",
+                    1 + n % 2000
+                ),
+                _ => "SELECT * FROM top, over, plain LIMIT 10".into(),
+            },
+            ready: &["SELECT count(*) > 0 FROM sums"],
+            complete: &[
+                "SELECT pg_typeof(id) = 'bigint'::regtype FROM sums LIMIT 1",
+                "SELECT pg_typeof(order_id) = 'bigint'::regtype FROM pairs LIMIT 1",
+                "SELECT count(*) = 2000 FROM sums JOIN orders o USING (id)",
+                "SELECT bool_and(relispopulated) FROM pg_class WHERE relkind = 'm'",
+            ],
+            after: (
+                "INSERT INTO orders (id) VALUES (9000); INSERT INTO lines (order_id, n) VALUES (9000, 77);
+                 REFRESH MATERIALIZED VIEW CONCURRENTLY sums",
+                &[
+                    "SELECT n = 77 FROM sums WHERE id = 9000",
+                    "SELECT pg_typeof(id) = 'integer'::regtype FROM sums LIMIT 1",
+                    "SELECT pg_typeof(order_id) = 'integer'::regtype FROM pairs LIMIT 1",
+                ],
+            ),
+            lost: &[],
+        }
+        .check()
+        .await;
+    }
+}
+
 /// A view that is refreshed after the other one was filled does not become older by the swap.
 #[tokio::test]
 async fn a_refresh_before_the_swap_is_not_lost() {

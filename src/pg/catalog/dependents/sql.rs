@@ -70,7 +70,8 @@ found(classid, objid, depth) AS (
       AND (d.classid <> 'pg_statistic_ext'::regclass
            OR NOT EXISTS (SELECT FROM pg_statistic_ext s
                           WHERE s.oid = d.objid AND s.stxrelid = found.objid)))
-SELECT found.classid::regclass::text AS class, found.classid::oid AS classid, found.objid AS oid, max(found.depth) >= 50 AS circle,
+SELECT found.classid::regclass::text AS class, found.classid::oid AS classid, found.objid AS oid, max(found.depth) AS depth,
+       max(found.depth) >= 50 AS circle,
        g.attname::text AS generated, coalesce(g.again, false) AS added_again,
        coalesce('generated ' || pg_describe_object('pg_class'::regclass, $1, g.attnum),
                 pg_describe_object(found.classid, found.objid, 0)) AS what,

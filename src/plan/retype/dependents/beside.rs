@@ -10,8 +10,9 @@
 use std::collections::BTreeSet;
 
 use super::super::definition::{index_tail, with_tablespace};
-use super::super::dress::{Side, Swapped};
+use super::super::dress::Side;
 use super::super::swap::rename;
+use super::joint::{Joint, share_lock_timeout};
 use crate::catalog::QName;
 use crate::catalog::dependents::{Dependent, DependentKind, Stored};
 use crate::catalog::details::{Definition, DefinitionKind};
@@ -21,7 +22,7 @@ use crate::plan::step::{Phase, Step, Undo};
 use crate::sql::quote::{derived_name, dollar, ident, literal, qname};
 
 /// The places of those that are made beside: materialized views, and what they read of the others.
-pub(super) fn made_beside(dependents: &[Dependent]) -> BTreeSet<usize> {
+pub(in crate::plan::retype) fn made_beside(dependents: &[Dependent]) -> BTreeSet<usize> {
     let mut all = BTreeSet::new();
     let mut next: Vec<usize> = dependents
         .iter()
@@ -61,31 +62,32 @@ fn is_comment(sql: &str) -> bool {
     sql.starts_with("COMMENT ON MATERIALIZED VIEW ")
 }
 
-impl<'d> Swapped<'d> {
+impl Joint<'_> {
     /// Those that are made beside, each with its name.
-    fn beside(self) -> Vec<(&'d Dependent, &'d QName)> {
-        made_beside(&self.answer.dependents)
+    fn beside(&self) -> Vec<(&Dependent, &QName)> {
+        made_beside(&self.dependents)
             .into_iter()
             .filter_map(|place| {
-                let dependent = self.answer.dependents.get(place)?;
+                let dependent = self.dependents.get(place)?;
                 Some((dependent, dependent.relation.as_ref()?))
             })
             .collect()
     }
 
-    fn materialized(self) -> Vec<(&'d Dependent, &'d QName, &'d Stored)> {
+    fn materialized(&self) -> Vec<(&Dependent, &QName, &Stored)> {
         let all = self.beside().into_iter();
         all.filter_map(|(d, name)| Some((d, name, d.stored.as_ref()?)))
             .collect()
     }
 
     /// The name of what stands beside another, or of that while the first is made.
-    fn beside_aid(self, side: &str, of: &QName, name: &str) -> QName {
-        let key = format!("{} {of} {name} {side}", self.migration);
+    fn beside_aid(&self, side: &str, of: &QName, name: &str) -> QName {
+        let migration = self.tables.first().map_or("", |t| t.migration);
+        let key = format!("{migration} {of} {name} {side}");
         QName::new(of.schema.as_str(), derived_name("_pgshift_", name, &key))
     }
 
-    fn stand_in(self, side: Side, of: &QName, name: &str) -> QName {
+    fn stand_in(&self, side: Side, of: &QName, name: &str) -> QName {
         let side = match side {
             Side::New => "beside new",
             Side::Old => "beside old",
@@ -94,28 +96,30 @@ impl<'d> Swapped<'d> {
     }
 
     /// The columns get the names that they have after the swap to this side, or back.
-    fn names_of(self, side: Side, back: bool) -> Vec<String> {
-        let head = self.head();
+    fn names_of(&self, side: Side, back: bool) -> Vec<String> {
         let mut all = Vec::new();
-        for retype in self.columns {
-            let (away, takes) = match side {
-                Side::New => (&retype.old, &retype.shadow),
-                Side::Old => (&retype.shadow, &retype.old),
-            };
-            let column = &retype.column;
-            if back {
-                all.push(rename(&head, column, takes));
-                all.push(rename(&head, away, column));
-            } else {
-                all.push(rename(&head, column, away));
-                all.push(rename(&head, takes, column));
+        for table in &self.tables {
+            let head = table.head();
+            for retype in table.columns {
+                let (away, takes) = match side {
+                    Side::New => (&retype.old, &retype.shadow),
+                    Side::Old => (&retype.shadow, &retype.old),
+                };
+                let column = &retype.column;
+                if back {
+                    all.push(rename(&head, column, takes));
+                    all.push(rename(&head, away, column));
+                } else {
+                    all.push(rename(&head, column, away));
+                    all.push(rename(&head, takes, column));
+                }
             }
         }
         all
     }
 
     /// Indexes and statistics of a materialized view, under names of our own.
-    fn parts_beside(self, side: Side, view: &QName, stored: &Stored) -> Vec<String> {
+    fn parts_beside(&self, side: Side, view: &QName, stored: &Stored) -> Vec<String> {
         let mut sql = Vec::new();
         let mut statistics = stored.statistics.iter();
         for part in &stored.definitions {
@@ -145,7 +149,7 @@ impl<'d> Swapped<'d> {
         sql
     }
 
-    fn index_beside(self, side: Side, view: &QName, index: &Definition) -> Vec<String> {
+    fn index_beside(&self, side: Side, view: &QName, index: &Definition) -> Vec<String> {
         let Some(tail) = index_tail(&index.text) else {
             return Vec::new();
         };
@@ -179,14 +183,14 @@ impl<'d> Swapped<'d> {
     }
 
     /// Makes them, and fills them: the last steps before a swap to this side.
-    pub(in crate::plan::retype) fn make_beside(self, side: Side, exactly: bool) -> Vec<Step> {
+    pub(in crate::plan::retype) fn make_beside(&self, side: Side, exactly: bool) -> Vec<Step> {
         let all = self.beside();
         if all.is_empty() {
             return Vec::new();
         }
         let aside = |name: &QName| self.beside_aid("aside", name, &name.name);
         let stand_in = |name: &QName| self.stand_in(side, name, &name.name);
-        let mut sql = vec![super::share_lock_timeout(all.len())];
+        let mut sql = vec![share_lock_timeout(all.len() + self.tables.len() - 1)];
         for (dependent, name) in all.iter().rev() {
             sql.push(rename_view(dependent, name, &aside(name).name));
         }
@@ -213,18 +217,18 @@ impl<'d> Swapped<'d> {
             .rev()
             .map(|(_, name)| lock_on(name, LockMode::AccessExclusive))
             .collect();
-        locks.push(self.lock(LockMode::AccessExclusive));
+        locks.extend(self.locks(LockMode::AccessExclusive));
         let mut make = Step::sql(
             phase,
             format!(
                 "make materialized views of {} beside the old ones, empty",
-                self.table.name
+                self.names()
             ),
             sql,
         )
-        .line(self.line)
+        .line(self.line())
         .locks(locks)
-        .relies(self.relies(exactly))
+        .relies_on(self.relies(exactly))
         .note(format!(
             "beside, of the other column, with owner, rights, indexes, comments and options: {}; \
              the lock does not last longer with their sizes",
@@ -237,10 +241,7 @@ impl<'d> Swapped<'d> {
             });
             let undo = Step::sql(
                 Phase::Revert,
-                format!(
-                    "drop materialized views beside those of {}",
-                    self.table.name
-                ),
+                format!("drop materialized views beside those of {}", self.names()),
                 gone.collect(),
             );
             make = make.undo(Undo::steps(vec![undo]));
@@ -248,19 +249,19 @@ impl<'d> Swapped<'d> {
         vec![make, self.fill_beside(side, phase)]
     }
 
-    fn fill_beside(self, side: Side, phase: Phase) -> Step {
+    fn fill_beside(&self, side: Side, phase: Phase) -> Step {
         let all = self.materialized();
         let whats: Vec<&str> = all.iter().map(|(d, ..)| d.what.as_str()).collect();
         let mut step = Step::sql(
             phase,
             format!(
                 "fill the materialized views of {} that stand beside",
-                self.table.name
+                self.names()
             ),
             self.renew_beside(side),
         )
-        .line(self.line)
-        .locks(vec![self.lock(LockMode::AccessShare)])
+        .line(self.line())
+        .locks(self.locks(LockMode::AccessShare).collect())
         .note(format!(
             "{}: as REFRESH does, with its query and its time, beside the one that everybody reads; \
              from the swap on they show what this finds, as after a REFRESH (one without data stays \
@@ -274,7 +275,7 @@ impl<'d> Swapped<'d> {
     }
 
     /// The pairs of stand-in and view, as rows of VALUES.
-    fn pairs(self, side: Side, last_first: bool) -> Option<String> {
+    fn pairs(&self, side: Side, last_first: bool) -> Option<String> {
         let mut pairs: Vec<String> = self
             .materialized()
             .into_iter()
@@ -298,7 +299,7 @@ impl<'d> Swapped<'d> {
     /// Every form of REFRESH writes the view's row of `pg_class` anew (`SetMatViewPopulatedState`),
     /// and VACUUM and ANALYZE do not, so its xmin tells them apart. It is read before the query's
     /// snapshot is taken, and kept as the stand-in's comment.
-    pub(in crate::plan::retype) fn renew_beside(self, side: Side) -> Vec<String> {
+    pub(in crate::plan::retype) fn renew_beside(&self, side: Side) -> Vec<String> {
         let Some(pairs) = self.pairs(side, false) else {
             return Vec::new();
         };
@@ -323,7 +324,7 @@ impl<'d> Swapped<'d> {
     /// Ends the try, as if a lock were not had, where one was refreshed since its stand-in was
     /// filled. The comment of the old one is set to what it is for the sake of its lock, which keeps
     /// REFRESH out; LOCK TABLE takes no materialized views.
-    pub(in crate::plan::retype) fn check_beside(self, side: Side) -> Vec<String> {
+    pub(in crate::plan::retype) fn check_beside(&self, side: Side) -> Vec<String> {
         let Some(pairs) = self.pairs(side, true) else {
             return Vec::new();
         };
@@ -342,7 +343,7 @@ impl<'d> Swapped<'d> {
     }
 
     /// What takes the place of a dependent that the swap dropped.
-    pub(super) fn take_over(self, side: Side, dependent: &'d Dependent) -> Option<Vec<String>> {
+    pub(super) fn take_over(&self, side: Side, dependent: &Dependent) -> Option<Vec<String>> {
         let own = |(other, _): &(&Dependent, &QName)| std::ptr::eq(*other, dependent);
         let (_, name) = self.beside().into_iter().find(own)?;
         let stand_in = self.stand_in(side, name, &name.name);

@@ -4,23 +4,22 @@
 //! column's. The way back is the same.
 
 mod beside;
+mod joint;
 pub(in crate::plan) mod statistics;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-use super::dress::{Side, Swapped};
+use super::dress::Swapped;
 use super::small;
+use crate::catalog::Table;
 use crate::catalog::dependents::{Dependent, DependentKind, Obstacle};
-use crate::catalog::{QName, Table};
-use crate::error::Result;
-use crate::lock::{LockMode, LockOn};
-use crate::plan::build::lock_on;
-use crate::plan::draft::Draft;
-use crate::plan::probe::Probed;
 use crate::plan::step::Relies;
 use crate::sql::lex::lex_code;
+
+pub(in crate::plan) use joint::Joint;
+pub use joint::merged;
 
 /// The way out of most of it.
 const BEFORE_AND_AFTER: &str = "drop it in an earlier migration and make it again in a later one";
@@ -46,42 +45,11 @@ pub(super) fn stored<'a>(table: &Table, dependents: &'a [String]) -> Vec<&'a str
         .collect()
 }
 
-/// A materialized view is made beside by the columns of one table: of several that change, it cannot
-/// be.
-///
-/// # Errors
-/// Where there is such a one.
-pub(in crate::plan) fn check_shared(draft: &Draft<'_>, probed: &Probed) -> Result<()> {
-    let mut all: BTreeMap<u32, &QName> = BTreeMap::new();
-    for (table, columns) in &draft.retypes {
-        let Some(answer) = probed.retypes.get(table) else {
-            continue;
-        };
-        let views = answer.dependents.iter().filter(|d| d.stored.is_some());
-        for view in views {
-            let Some(other) = all.insert(view.oid, table) else {
-                continue;
-            };
-            return Err(draft.refused(
-                columns.first().map(|c| c.span).unwrap_or_default(),
-                format!(
-                    "{} reads columns of {other} and of {table} whose types change together",
-                    view.what
-                ),
-                "change them in two migrations, one after the other; or drop it in an earlier \
-                 migration and make it again in a later one",
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// Why these cannot be dropped and made again in a moment, and the way out.
 pub fn refusal(dependents: &[Dependent]) -> Option<(String, String)> {
     let beside = beside::made_beside(dependents);
     // One that is dropped and added again would take the materialized view with it.
-    let added = |d: &&Dependent| d.kind == DependentKind::Generated && !d.drop.is_empty();
-    if let Some(column) = dependents.iter().find(added)
+    if let Some(column) = dependents.iter().find(|d| d.is_added_again())
         && let Some(view) = dependents.iter().find(|d| d.stored.is_some())
     {
         return Some((
@@ -158,11 +126,20 @@ pub fn refusal(dependents: &[Dependent]) -> Option<(String, String)> {
         })
 }
 
-/// The search path in which what depends on a table is written down to be made again over a
-/// temporary table of its name; `None` where names would not be clear.
-pub fn rehearsal_path(table: &Table, dependents: &[Dependent]) -> Option<String> {
-    let mut schemas = vec![table.name.schema.as_str()];
-    let mut names = vec![table.name.name.as_str()];
+/// The search path in which what depends on tables is written down to be made again over temporary
+/// tables of their names; `None` where names would not be clear.
+pub fn rehearsal_path(tables: &[&Table], dependents: &[Dependent]) -> Option<String> {
+    let mut schemas: Vec<&str> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
+    for table in tables {
+        if names.contains(&table.name.name.as_str()) {
+            return None;
+        }
+        names.push(&table.name.name);
+        if !schemas.contains(&table.name.schema.as_str()) {
+            schemas.push(&table.name.schema);
+        }
+    }
     for dependent in dependents {
         let Some(relation) = &dependent.relation else {
             continue;
@@ -266,99 +243,7 @@ pub fn changed(relies: &Relies, now: &[Dependent]) -> Option<String> {
     })
 }
 
-/// All waits for the locks of this many relations beside a table are together no longer than one try.
-fn share_lock_timeout(others: usize) -> String {
-    format!(
-        "SELECT set_config('lock_timeout', greatest(setting::bigint * 9 / {}, 1) || 'ms', true) \
-         FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'",
-        (others + 1) * 10
-    )
-}
-
-impl<'d> Swapped<'d> {
-    /// Drops what depends on the columns, the last first, so that views are locked in the order in
-    /// which a query locks them, and before the table. All waits for locks together are no longer
-    /// than one try.
-    ///
-    /// Before that, `to` is the side to whose materialized views it may go over.
-    pub(super) fn drop_dependents(self, to: Side) -> Vec<String> {
-        let mut sql = Vec::new();
-        let others = self.dependents_locks().len();
-        if others > 0 {
-            sql.push(share_lock_timeout(others));
-        }
-        sql.extend(self.check_beside(to));
-        let all = self.answer.dependents.iter().rev();
-        sql.extend(all.filter(|d| !d.drop.is_empty()).map(|d| d.drop.clone()));
-        sql
-    }
-
-    /// Makes it again, or gives its place to what was made beside.
-    pub(super) fn make_dependents(self, to: Side) -> impl Iterator<Item = String> + use<'d> {
-        let all = self.answer.dependents.iter();
-        all.flat_map(move |d| self.take_over(to, d).unwrap_or_else(|| d.create.clone()))
-    }
-
-    /// Locks on relations other than the table that this takes.
-    pub(super) fn dependents_locks(self) -> Vec<LockOn> {
-        let relations = self.answer.dependents.iter().rev().filter_map(|d| {
-            let relation = d.relation.as_ref()?;
-            (*relation != self.table.name).then_some(relation)
-        });
-        let mut all: Vec<LockOn> = Vec::new();
-        for relation in relations {
-            let lock = lock_on(relation, LockMode::AccessExclusive);
-            if !all.contains(&lock) {
-                all.push(lock);
-            }
-        }
-        all
-    }
-
-    /// What is dropped and made again, exchanged, or computed from the other column, for people.
-    pub(super) fn dependents_note(self) -> Vec<String> {
-        let named = |kinds: &dyn Fn(DependentKind) -> bool, words: &str| {
-            let names: Vec<&str> = self
-                .answer
-                .dependents
-                .iter()
-                .filter(|d| kinds(d.kind))
-                .map(|d| d.what.as_str())
-                .collect();
-            (!names.is_empty()).then(|| format!("{words}: {}", names.join("; ")))
-        };
-        let special = |kind| {
-            matches!(
-                kind,
-                DependentKind::MaterializedView | DependentKind::Generated
-            )
-        };
-        [
-            named(
-                &|kind| !special(kind),
-                "dropped and made again in the same transaction, with owner, rights, comments and \
-                 options",
-            ),
-            named(
-                &|kind| kind == DependentKind::MaterializedView,
-                "the one that was filled beside takes the place of the old one, and is filled again \
-                 before where that was refreshed meanwhile",
-            ),
-            named(
-                &|kind| kind == DependentKind::Generated,
-                if self.writes_anew() {
-                    "computed from the other column in the same transaction, for which the table is \
-                     written anew while nobody can use it"
-                } else {
-                    "computed from the other column in the same transaction"
-                },
-            ),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
-    }
-
+impl Swapped<'_> {
     /// The server writes the table anew for generated columns that are stored.
     pub(super) fn writes_anew(self) -> bool {
         self.answer.dependents.iter().any(|d| {

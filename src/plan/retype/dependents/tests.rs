@@ -9,6 +9,7 @@ fn view(schema: &str, name: &str) -> Dependent {
         kind: DependentKind::View,
         oid: 1,
         what: format!("view {schema}.{name}"),
+        depth: 1,
         relation: Some(QName::new(schema, name)),
         column: None,
         drop: format!("DROP VIEW {schema}.{name}"),
@@ -222,7 +223,7 @@ fn a_fingerprint_tells_where_statements_end() {
 #[test]
 fn a_rehearsal_needs_names_that_are_clear() {
     let table = orders();
-    let path = |all: &[Dependent]| rehearsal_path(&table, all);
+    let path = |all: &[Dependent]| rehearsal_path(&[&table], all);
     assert_eq!(path(&[]).as_deref(), Some("\"public\""));
     assert_eq!(
         path(&[view("a b", "v"), view("public", "w")]).as_deref(),
@@ -230,6 +231,44 @@ fn a_rehearsal_needs_names_that_are_clear() {
     );
     assert_eq!(path(&[view("a", "v"), view("b", "v")]), None);
     assert_eq!(path(&[view("a", "orders")]), None);
+    let mut other = orders();
+    other.name.schema = "apart".into();
+    assert_eq!(rehearsal_path(&[&table, &other], &[]), None);
+    other.name.name = "others".into();
+    assert_eq!(
+        rehearsal_path(&[&table, &other], &[]).as_deref(),
+        Some("\"public\", \"apart\"")
+    );
+}
+
+#[test]
+fn what_reads_several_tables_is_made_once_and_after_what_it_reads() {
+    let at = |name: &str, oid, depth, reads: &[usize]| Dependent {
+        oid,
+        depth,
+        reads: reads.to_vec(),
+        ..view("app", name)
+    };
+    // `both` reads `low` of the one and `deep` of the other, which is over `mid`.
+    let one = [at("low", 7, 1, &[]), at("both", 3, 2, &[0])];
+    let other = [
+        at("mid", 9, 1, &[]),
+        at("deep", 8, 2, &[0]),
+        at("both", 3, 3, &[1]),
+    ];
+    let shown = |all: &[Dependent]| -> Vec<(String, Vec<usize>)> {
+        let shown = |d: &Dependent| (d.what.clone(), d.reads.clone());
+        all.iter().map(shown).collect()
+    };
+    let expected = [
+        ("view app.low".to_owned(), vec![]),
+        ("view app.mid".to_owned(), vec![]),
+        ("view app.deep".to_owned(), vec![1]),
+        ("view app.both".to_owned(), vec![0, 2]),
+    ];
+    assert_eq!(shown(&merged([&one[..], &other].into_iter())), expected);
+    assert_eq!(shown(&merged([&other[..], &one].into_iter())), expected);
+    assert_eq!(shown(&merged([&one[..]].into_iter())), shown(&one));
 }
 
 #[test]

@@ -33,6 +33,7 @@ use crate::sql::quote::{derived_name, dollar, ident, literal, qname};
 pub(super) use question::check;
 pub(in crate::plan) use question::questions;
 pub use question::{Question, wanted};
+pub(super) use together::add_lock;
 pub(in crate::plan) use together::{join, together};
 
 /// How the author has referencing columns changed too.

@@ -183,6 +183,7 @@ pub(in crate::plan) fn questions(
                 ident(to),
                 list(&theirs, key.theirs)
             ));
+            statements.push(is_steady(&own, key.table.oid, &key.constraint.name));
             Some(Question {
                 table: key.table.name.clone(),
                 oid: key.table.oid,
@@ -248,6 +249,7 @@ fn outbound(draft: &Draft<'_>, copies: &BTreeMap<QName, String>) -> Vec<Question
                         names.join(", "),
                         ident(&copy),
                     ),
+                    is_steady(own, table.oid, &key.name),
                 ],
                 span: changed.span,
                 why: format!(
@@ -267,6 +269,28 @@ fn outbound(draft: &Draft<'_>, copies: &BTreeMap<QName, String>) -> Vec<Question
         }
     }
     all
+}
+
+/// Refuses a foreign key of a copy whose values are equal by a setting of the session, as a `date` and a
+/// `timestamptz` are by `TimeZone`: what holds for one session does not for another. One that was so
+/// before may stay so.
+fn is_steady(copy: &str, of: u32, name: &str) -> String {
+    let body = format!(
+        "\nDECLARE\n  pgshift_equal text;\nBEGIN\n  \
+         SELECT o.oid::regoperator INTO pgshift_equal\n  FROM pg_catalog.pg_constraint k\n  \
+         CROSS JOIN unnest(k.conpfeqop) AS e(oid)\n  \
+         JOIN pg_catalog.pg_operator o ON o.oid = e.oid\n  \
+         JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode\n  \
+         WHERE k.contype = 'f' AND k.conrelid = {}::regclass AND p.provolatile <> 'i'\n    \
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint b \
+         WHERE b.conrelid = {of} AND b.conname = {} AND o.oid = ANY (b.conpfeqop));\n  \
+         IF FOUND THEN\n    \
+         RAISE EXCEPTION 'what is equal by % depends on settings of the session', pgshift_equal;\n  \
+         END IF;\nEND\n",
+        literal(&format!("pg_temp.{}", ident(copy))),
+        literal(name)
+    );
+    format!("DO {}", dollar(&body))
 }
 
 /// Makes a temporary table of these columns of another one, which needs no right to read that.

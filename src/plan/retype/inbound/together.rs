@@ -1,6 +1,6 @@
 //! The swaps of several tables as one transaction, with the foreign keys between them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Inbound, inbound, lock_all};
 use crate::catalog::QName;
@@ -12,21 +12,30 @@ use crate::plan::retype::dress::Side;
 use crate::plan::step::{Phase, Step, Undo, Work};
 
 /// The tables whose types change, by those that are swapped together: foreign keys lead from one
-/// new column to another.
-pub(in crate::plan) fn together(draft: &Draft<'_>) -> Vec<Vec<QName>> {
+/// new column to another, or a materialized view reads both, which is made beside once.
+pub(in crate::plan) fn together(draft: &Draft<'_>, probed: &Probed) -> Vec<Vec<QName>> {
+    let mut pairs: Vec<(QName, QName)> = inbound(draft)
+        .into_iter()
+        .map(|key| (key.top.name.clone(), key.to.name.clone()))
+        .filter(|(own, _)| draft.retypes.contains_key(own))
+        .collect();
+    let mut readers: BTreeMap<u32, &QName> = BTreeMap::new();
+    for (table, answer) in &probed.retypes {
+        for view in answer.dependents.iter().filter(|d| d.stored.is_some()) {
+            if let Some(other) = readers.insert(view.oid, table) {
+                pairs.push((other.clone(), table.clone()));
+            }
+        }
+    }
     let mut all: Vec<BTreeSet<QName>> = draft
         .retypes
         .keys()
         .map(|name| BTreeSet::from([name.clone()]))
         .collect();
-    for key in inbound(draft) {
-        let own = &key.top.name;
-        if !draft.retypes.contains_key(own) {
-            continue;
-        }
+    for (one, other) in &pairs {
         let (with, without): (Vec<_>, Vec<_>) = all
             .into_iter()
-            .partition(|tables| tables.contains(own) || tables.contains(&key.to.name));
+            .partition(|tables| tables.contains(one) || tables.contains(other));
         all = without;
         all.push(with.into_iter().flatten().collect());
     }
@@ -36,24 +45,18 @@ pub(in crate::plan) fn together(draft: &Draft<'_>) -> Vec<Vec<QName>> {
         .collect()
 }
 
-/// The swaps of these tables as one, with the foreign keys that reference their columns, and the
-/// steps after it.
+/// The swap of these tables, with the foreign keys that reference their columns and the locks of all
+/// in one order, and the steps after it.
 pub(in crate::plan) fn join(
     draft: &Draft<'_>,
     probed: &Probed,
     tables: &[QName],
-    swaps: Vec<Step>,
+    swap: Step,
 ) -> Vec<Step> {
     let mut keys = inbound(draft);
     keys.retain(|key| tables.contains(&key.to.name));
-    let mut swaps = swaps.into_iter();
-    let Some(mut all) = swaps.next() else {
-        return Vec::new();
-    };
-    for other in swaps {
-        all = merge(all, other);
-    }
-    if keys.is_empty() {
+    let mut all = swap;
+    if keys.is_empty() && tables.len() == 1 {
         return vec![all];
     }
     let mut locked: BTreeSet<&QName> = tables.iter().collect();
@@ -130,11 +133,13 @@ pub(in crate::plan) fn join(
     others.sort();
     let late = || keys.iter().filter(|key| key.is_late());
     all.notes.extend(late().filter_map(|key| key.stays()));
-    let swap = all.note(format!(
-        "foreign keys go over to the new type with it: {}",
-        others.join(", ")
-    ));
-    let mut steps = vec![swap];
+    if !others.is_empty() {
+        all = all.note(format!(
+            "foreign keys go over to the new type with it: {}",
+            others.join(", ")
+        ));
+    }
+    let mut steps = vec![all];
     for key in late() {
         let mut after = key.after_swap(Phase::Contract, parts(key));
         if let Some(step) = after.first_mut() {
@@ -169,74 +174,9 @@ fn lock_first(statements: &mut Vec<String>, lock: &[String], gone: impl Iterator
     statements.append(&mut rest);
 }
 
-fn add_lock(locks: &mut Vec<LockOn>, lock: LockOn) {
+/// Adds a lock that is not there yet.
+pub(in crate::plan::retype) fn add_lock(locks: &mut Vec<LockOn>, lock: LockOn) {
     if !locks.contains(&lock) {
         locks.push(lock);
     }
-}
-
-/// Two swaps as one; on the way back all columns are dressed before any is swapped.
-fn merge(mut one: Step, other: Step) -> Step {
-    let title = |step: &Step| {
-        let words = step.title.trim_start_matches("swap ");
-        words
-            .rsplit_once(" to the new type")
-            .or_else(|| words.rsplit_once(" back to the old type"))
-            .map_or(words, |(columns, _)| columns)
-            .to_owned()
-    };
-    let join = |one: &mut Step, other: Step, to: &str| {
-        one.title = format!("swap {}, {} {to}", title(one), title(&other));
-        if let (Work::Sql { statements }, Work::Sql { statements: more }) =
-            (&mut one.work, other.work)
-        {
-            statements.extend(more);
-        }
-        for lock in other.locks {
-            add_lock(&mut one.locks, lock);
-        }
-        one.relies.extend(other.relies);
-        one.before_try.extend(other.before_try);
-        for note in other.notes {
-            if !one.notes.contains(&note) {
-                one.notes.push(note);
-            }
-        }
-    };
-    let undo = std::mem::replace(&mut one.undo, Undo::Nothing);
-    let mut second = other;
-    let more = std::mem::replace(&mut second.undo, Undo::Nothing);
-    join(&mut one, second, "to the new type");
-    one.undo = match (undo, more) {
-        (
-            Undo::Steps { steps, lost },
-            Undo::Steps {
-                steps: more,
-                lost: also,
-            },
-        ) => {
-            let (mut before, mut after, mut back) = (Vec::new(), Vec::new(), None::<Step>);
-            for ways in [steps, more] {
-                let at = ways.iter().rposition(is_swap);
-                for (n, step) in ways.into_iter().enumerate() {
-                    match at {
-                        Some(at) if n == at => match &mut back {
-                            Some(back) => join(back, step, "back to the old type"),
-                            None => back = Some(step),
-                        },
-                        Some(at) if n > at => after.push(step),
-                        _ => before.push(step),
-                    }
-                }
-            }
-            before.extend(back);
-            before.extend(after);
-            Undo::Steps {
-                steps: before,
-                lost: lost.into_iter().chain(also).collect(),
-            }
-        }
-        (other, Undo::Nothing) | (_, other) => other,
-    };
-    one
 }
