@@ -12,7 +12,7 @@ pub mod verify;
 
 pub use pace::Pace;
 pub use ranges::{BlockRange, split_blocks, watermark};
-pub use sizer::{CHUNK_TARGET, ChunkSizer, FULL_DUTY_TARGET, chunk_target};
+pub use sizer::{Aim, CHUNK_AIM, ChunkSizer, FULL_DUTY_AIM, chunk_aim};
 pub use spec::{BackfillSpec, KeyColumn, Strategy, Verb};
 pub use stripes::{Horizon, Stripe, Stripes, Window};
 pub use vacuum::Vacuum;

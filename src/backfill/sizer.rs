@@ -3,26 +3,65 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Working time that a chunk aims at, where nothing else is said.
+/// What a chunk aims at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Aim {
+    /// Time that the server works.
+    pub work: Duration,
+    /// Bytes of WAL that it should not exceed.
+    pub wal: u64,
+}
+
+impl Aim {
+    /// A time alone, for what writes next to no WAL.
+    pub const fn time(work: Duration) -> Self {
+        Self {
+            work,
+            wal: u64::MAX,
+        }
+    }
+
+    /// This part of the time; the bytes bound it as before.
+    #[must_use]
+    pub fn shorter(self, part: f64) -> Self {
+        Self {
+            work: self.work.mul_f64(part),
+            ..self
+        }
+    }
+}
+
+/// What a chunk aims at, where nothing else is said.
 ///
 /// A chunk keeps a CPU of the server busy, and a COMMIT of the application flushes all WAL before
 /// its own, a chunk's too: the shorter the chunk, the less stands in its way. What a chunk costs
 /// beside its rows is about 0.3 ms of the server's time, so that less would slow the backfill down
 /// for nothing. `docs/architecture.md` has the measurements.
-pub const CHUNK_TARGET: Duration = Duration::from_millis(1);
+pub const CHUNK_AIM: Aim = Aim {
+    work: Duration::from_millis(1),
+    wal: 512 << 10,
+};
 
 /// The same where the duty is 100 %: who asks for that wants the backfill to be done. A fifth of the
-/// time of chunks of 1 ms is the server's and ours for the chunk itself (`docs/benchmarks/`).
-pub const FULL_DUTY_TARGET: Duration = Duration::from_millis(20);
+/// time of chunks of 1 ms is the server's and ours for the chunk itself (`docs/benchmarks/`), and
+/// 512 KiB are written in 5 ms. More at once than the WAL buffers hold (16 MiB by default) would wait
+/// for itself.
+pub const FULL_DUTY_AIM: Aim = Aim {
+    work: Duration::from_millis(20),
+    wal: 2 << 20,
+};
 
-/// The working time that a chunk aims at: what was set, else by the present duty, 0 to 1.
-pub fn chunk_target(set: Option<Duration>, duty: f64) -> Duration {
+/// What a chunk aims at by the present duty, 0 to 1, and the time that was set.
+pub fn chunk_aim(set: Option<Duration>, duty: f64) -> Aim {
     let by_duty = if duty >= 1.0 {
-        FULL_DUTY_TARGET
+        FULL_DUTY_AIM
     } else {
-        CHUNK_TARGET
+        CHUNK_AIM
     };
-    set.unwrap_or(by_duty)
+    Aim {
+        work: set.unwrap_or(by_duty.work),
+        ..by_duty
+    }
 }
 
 /// Chunks remembered for the p90.
@@ -41,8 +80,7 @@ const FAR_TOO_LONG: f64 = 5.0;
 /// the slow chunks that the application feels. It grows by at most half and shrinks at once.
 #[derive(Debug, Clone)]
 pub struct ChunkSizer {
-    target: Duration,
-    max_wal: u64,
+    aim: Aim,
     size: f64,
     /// The first size.
     start: u64,
@@ -54,12 +92,10 @@ pub struct ChunkSizer {
 }
 
 impl ChunkSizer {
-    /// Starts at `start` units and stays within `1..=max`. `target` is the working time of a
-    /// chunk, `max_wal` the WAL bytes that one chunk should not exceed.
-    pub fn adaptive(start: u64, max: u64, target: Duration, max_wal: u64) -> Self {
+    /// Starts at `start` units and stays within `1..=max`.
+    pub fn adaptive(start: u64, max: u64, aim: Aim) -> Self {
         Self {
-            target: target.max(Duration::from_millis(1)),
-            max_wal: max_wal.max(1),
+            aim: at_least(aim),
             size: start.clamp(1, max.max(1)) as f64,
             start: start.clamp(1, max.max(1)),
             max: max.max(1),
@@ -73,7 +109,7 @@ impl ChunkSizer {
     pub fn fixed(size: u64) -> Self {
         Self {
             fixed: true,
-            ..Self::adaptive(size, size, Duration::from_secs(1), u64::MAX)
+            ..Self::adaptive(size, size, Aim::time(Duration::from_secs(1)))
         }
     }
 
@@ -82,9 +118,9 @@ impl ChunkSizer {
         (self.size as u64).clamp(1, self.max)
     }
 
-    /// Aims at another working time from now on; a fixed size stays.
-    pub fn aim(&mut self, target: Duration) {
-        self.target = target.max(Duration::from_millis(1));
+    /// Aims at something else from now on; a fixed size stays.
+    pub fn aim(&mut self, aim: Aim) {
+        self.aim = at_least(aim);
     }
 
     /// Learns what a chunk took beside its work, for the network and the messages: where that is
@@ -96,7 +132,7 @@ impl ChunkSizer {
 
     /// The working time to aim at.
     fn wanted_time(&self) -> f64 {
-        let target = self.target.as_secs_f64();
+        let target = self.aim.work.as_secs_f64();
         let beside = nearest_rank(self.beside.iter().copied(), 5);
         target.max(beside.min(SHORT.as_secs_f64()))
     }
@@ -109,14 +145,14 @@ impl ChunkSizer {
         }
         let per_unit = worked.as_secs_f64() / units as f64;
         remember(&mut self.costs, (per_unit, wal as f64 / units as f64));
-        if worked > self.target.max(SHORT).mul_f64(FAR_TOO_LONG) {
+        if worked > self.aim.work.max(SHORT).mul_f64(FAR_TOO_LONG) {
             self.size = (self.size / 10.0).max(1.0);
             return;
         }
         let cost = p90(self.costs.iter().map(|c| c.0));
         let least = (self.start as f64).min(SHORT.as_secs_f64() / cost);
         let by_time = (self.wanted_time() / cost).max(least);
-        let by_wal = self.max_wal as f64 / p90(self.costs.iter().map(|c| c.1));
+        let by_wal = self.aim.wal as f64 / p90(self.costs.iter().map(|c| c.1));
         let wanted = by_time.min(by_wal);
         self.size = wanted.min(self.size * GROWTH).clamp(1.0, self.max as f64);
     }
@@ -135,6 +171,14 @@ impl ChunkSizer {
         if self.fixed {
             self.size = self.max as f64;
         }
+    }
+}
+
+/// No less than what a chunk costs beside its rows.
+fn at_least(aim: Aim) -> Aim {
+    Aim {
+        work: aim.work.max(CHUNK_AIM.work),
+        wal: aim.wal.max(1),
     }
 }
 
@@ -175,16 +219,17 @@ mod tests {
     const TARGET: Duration = Duration::from_millis(20);
 
     fn sizer() -> ChunkSizer {
-        ChunkSizer::adaptive(16, 100_000, TARGET, u64::MAX)
+        ChunkSizer::adaptive(16, 100_000, Aim::time(TARGET))
     }
 
     #[test]
     fn what_was_set_wins_over_the_duty() {
-        assert_eq!(chunk_target(None, 0.5), CHUNK_TARGET);
-        assert_eq!(chunk_target(None, 0.99), CHUNK_TARGET);
-        assert_eq!(chunk_target(None, 1.0), FULL_DUTY_TARGET);
+        assert_eq!(chunk_aim(None, 0.5), CHUNK_AIM);
+        assert_eq!(chunk_aim(None, 0.99), CHUNK_AIM);
+        assert_eq!(chunk_aim(None, 1.0), FULL_DUTY_AIM);
         let set = Duration::from_millis(7);
-        assert_eq!(chunk_target(Some(set), 1.0), set);
+        assert_eq!(chunk_aim(Some(set), 1.0).work, set);
+        assert_eq!(chunk_aim(Some(set), 0.5).wal, CHUNK_AIM.wal);
     }
 
     #[test]
@@ -208,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_chunk_far_over_the_target_divides_by_ten() {
-        let mut sizer = ChunkSizer::adaptive(1000, 100_000, TARGET, u64::MAX);
+        let mut sizer = ChunkSizer::adaptive(1000, 100_000, Aim::time(TARGET));
         sizer.observe(1000, Duration::from_millis(101), 0);
         assert_eq!(sizer.size(), 100);
     }
@@ -223,14 +268,21 @@ mod tests {
         for _ in 0..60 {
             learn(&mut sizer);
         }
-        sizer.aim(TARGET / 4);
+        sizer.aim(Aim::time(TARGET).shorter(0.25));
         learn(&mut sizer);
         assert!((95..=105).contains(&sizer.size()), "{}", sizer.size());
     }
 
     #[test]
     fn wal_bounds_the_size_too() {
-        let mut sizer = ChunkSizer::adaptive(100, 100_000, TARGET, 1_000_000);
+        let mut sizer = ChunkSizer::adaptive(
+            100,
+            100_000,
+            Aim {
+                work: TARGET,
+                wal: 1_000_000,
+            },
+        );
         for _ in 0..40 {
             let units = sizer.size();
             sizer.observe(units, Duration::from_micros(units), units * 10_000);
@@ -248,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_far_server_is_not_worked_on_row_by_row() {
-        let mut sizer = ChunkSizer::adaptive(4, 100_000, Duration::from_millis(3), u64::MAX);
+        let mut sizer = ChunkSizer::adaptive(4, 100_000, Aim::time(Duration::from_millis(3)));
         for _ in 0..60 {
             let units = sizer.size();
             sizer.observe(units, Duration::from_micros(50 * units), 0);
@@ -260,7 +312,7 @@ mod tests {
 
     #[test]
     fn the_stalls_of_a_busy_machine_do_not_make_it_smaller_than_at_first() {
-        let mut sizer = ChunkSizer::adaptive(200, 100_000, Duration::from_millis(3), u64::MAX);
+        let mut sizer = ChunkSizer::adaptive(200, 100_000, Aim::time(Duration::from_millis(3)));
         for _ in 0..60 {
             let units = sizer.size();
             // Every chunk is kept waiting for 8 ms, whatever its size.
@@ -277,7 +329,7 @@ mod tests {
 
     #[test]
     fn one_fast_chunk_among_slow_ones_does_not_make_it_grow() {
-        let mut sizer = ChunkSizer::adaptive(100, 100_000, TARGET, u64::MAX);
+        let mut sizer = ChunkSizer::adaptive(100, 100_000, Aim::time(TARGET));
         for n in 0..40 {
             let per = if n % 5 == 0 { 1 } else { 200 };
             let units = sizer.size();

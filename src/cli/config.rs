@@ -256,7 +256,7 @@ pub(super) const TEMPLATE: &str = r#"# Configuration of pgshift. A migration fil
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backfill::CHUNK_TARGET;
+    use crate::backfill::CHUNK_AIM;
 
     fn parse(text: &str) -> Result<Config> {
         Config::parse("pgshift.toml", text, &|_| None)
@@ -281,7 +281,7 @@ mod tests {
         let default = Settings::default();
         assert_eq!(settings.limits, default.limits);
         assert_eq!(settings.ladder, default.ladder);
-        assert_eq!(settings.chunk_target, Some(CHUNK_TARGET));
+        assert_eq!(settings.chunk_target, Some(CHUNK_AIM.work));
         let names: Vec<&str> = settings.signals.iter().map(|s| s.name.as_str()).collect();
         assert_eq!(names, ["deploys", "p99", "queue"]);
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::lock;
 use super::sampler::{self, Shared};
 use super::session::Session;
-use crate::backfill::chunk_target;
+use crate::backfill::{Aim, chunk_aim};
 use crate::error::{Error, Result};
 use crate::event::{Event, Progress, Signals};
 use crate::plan::Step;
@@ -274,8 +274,8 @@ pub(super) struct Seat<'a> {
 
 impl Seat<'_> {
     /// [`Control::gate`], and rest while load advises fewer workers than there are before this
-    /// one. Gives the working time that the next chunk should aim at.
-    pub(super) async fn gate(&self, worked: Duration) -> Result<Duration> {
+    /// one. Gives what the next chunk should aim at.
+    pub(super) async fn gate(&self, worked: Duration) -> Result<Aim> {
         let mut worked = worked;
         loop {
             self.control.gate(worked).await?;
@@ -290,16 +290,15 @@ impl Seat<'_> {
     }
 
     /// The same where nothing has to be waited for or told; `None` where something has.
-    pub(super) fn at_once(&self, worked: Duration) -> Option<Duration> {
+    pub(super) fn at_once(&self, worked: Duration) -> Option<Aim> {
         self.control.is_open(worked).then(|| self.target())?
     }
 
-    /// The working time to aim at; `None` where this worker is to rest.
-    fn target(&self) -> Option<Duration> {
+    /// What to aim at; `None` where this worker is to rest.
+    fn target(&self) -> Option<Aim> {
         let (advice, duty, before) = self.look();
         let set = self.control.session.ctx.settings.chunk_target;
-        (before < usize::from(advice.workers))
-            .then(|| chunk_target(set, duty).mul_f64(advice.chunk))
+        (before < usize::from(advice.workers)).then(|| chunk_aim(set, duty).shorter(advice.chunk))
     }
 
     /// The advice, the duty, and how many workers come before this one.

@@ -19,7 +19,7 @@ use super::verify::{checks_in, scan, take_verify_lock};
 use super::{commit, lease, sampler};
 use crate::backfill::verify::{NoSide, key_text, side};
 use crate::backfill::{
-    CHUNK_IDLE_TIMEOUT, CHUNK_LOCK_TIMEOUT, ChunkFailure, ChunkSizer, Side, VerifySpec,
+    Aim, CHUNK_IDLE_TIMEOUT, CHUNK_LOCK_TIMEOUT, ChunkFailure, ChunkSizer, Side, VerifySpec,
     judge_chunk_failure,
 };
 use crate::catalog::QName;
@@ -327,7 +327,7 @@ impl Job<'_> {
             unfinished: false,
         };
         let rows = verifications::wrong_rows(client, id, "wrong", MOST_LISTED).await?;
-        let mut sizer = ChunkSizer::adaptive(LEAST_AT_ONCE, MOST_AT_ONCE, TARGET, u64::MAX);
+        let mut sizer = ChunkSizer::adaptive(LEAST_AT_ONCE, MOST_AT_ONCE, Aim::time(TARGET));
         let mut rows = rows.as_slice();
         let mut worked = Duration::ZERO;
         let mut blocked: Option<Instant> = None;

@@ -8,7 +8,7 @@ use deadpool_postgres::Object;
 
 use super::Job;
 use super::vacuum::Vacuums;
-use crate::backfill::{CHUNK_TARGET, ChunkFailure, ChunkSizer, Horizon, Stripe, Window};
+use crate::backfill::{Aim, CHUNK_AIM, ChunkFailure, ChunkSizer, Horizon, Stripe, Window};
 use crate::catalog::QName;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -19,8 +19,6 @@ use crate::exec::lock;
 use crate::pg::probes;
 use crate::store::checkpoints::{self, Checkpoint};
 
-/// WAL that a chunk should not exceed: an application's COMMIT behind it flushes it too.
-const CHUNK_WAL: u64 = 512 << 10;
 /// Blocks of the first chunk, and rows of the first keyset chunk.
 const FIRST_BLOCKS: u64 = 1;
 const FIRST_ROWS: u64 = 100;
@@ -227,15 +225,15 @@ impl Job<'_> {
         }
     }
 
-    /// The working time that the next chunk should aim at, where it may be begun with the COMMIT of
-    /// the one `before`, which adds `more` to what VACUUM counts.
+    /// What the next chunk should aim at, where it may be begun with the COMMIT of the one `before`,
+    /// which adds `more` to what VACUUM counts.
     fn at_once(
         &self,
         seat: &Seat<'_>,
         vacuums: Option<&Vacuums>,
         more: i64,
         before: &Open,
-    ) -> Option<Duration> {
+    ) -> Option<Aim> {
         let busy = vacuums.is_some_and(|all| all.is_due_after(more))
             || self.regroup.load(Ordering::Relaxed);
         if busy {
@@ -347,7 +345,7 @@ impl Job<'_> {
             return chunk::STATEMENT_TIMEOUT;
         }
         let set = self.session.ctx.settings.chunk_target;
-        (set.unwrap_or(CHUNK_TARGET) * CUT_SHORT).clamp(CUT_EARLIEST, chunk::STATEMENT_TIMEOUT)
+        (set.unwrap_or(CHUNK_AIM.work) * CUT_SHORT).clamp(CUT_EARLIEST, chunk::STATEMENT_TIMEOUT)
     }
 
     /// Commits the chunk that is open, if one is, and begins the next one, if there is one.
@@ -536,7 +534,7 @@ impl Job<'_> {
 /// Of the author's size, where the file says one; else it adapts.
 fn sizer(fixed: Option<u64>, first: u64, most: u64) -> ChunkSizer {
     fixed.map_or_else(
-        || ChunkSizer::adaptive(first, most, CHUNK_TARGET, CHUNK_WAL),
+        || ChunkSizer::adaptive(first, most, CHUNK_AIM),
         ChunkSizer::fixed,
     )
 }

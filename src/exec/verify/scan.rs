@@ -15,7 +15,7 @@ use super::super::session::Session;
 use super::super::{commit, lock};
 use super::{Found, Verified};
 use crate::backfill::spec::tid;
-use crate::backfill::{ChunkSizer, Pace, VerifySpec};
+use crate::backfill::{Aim, ChunkSizer, Pace, VerifySpec};
 use crate::catalog::{Leaf, QName, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress};
@@ -262,7 +262,7 @@ impl Scan<'_> {
     async fn leaf(&self, leaf: &Leaf, range: &VerifyRange) -> Result<()> {
         let heap = leaf.access_method == "heap";
         let sql = self.spec.sql(&leaf.name, heap);
-        let mut sizer = ChunkSizer::adaptive(64, 65_536, RANGE_TARGET, u64::MAX);
+        let mut sizer = ChunkSizer::adaptive(64, 65_536, Aim::time(RANGE_TARGET));
         let mut next = range.next;
         let mut worked = Duration::ZERO;
         while next < range.blocks {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::backfill::vacuum::Vacuum;
-use crate::backfill::{Stripes, chunk_target};
+use crate::backfill::{Stripes, chunk_aim};
 
 pub use distance::{Large, TooOften, too_often};
 pub(super) use index::build;
@@ -247,8 +247,6 @@ const BETWEEN: Duration = Duration::from_micros(600);
 const ENTRY: Duration = Duration::from_micros(3);
 /// Writing a byte of log: copying, checksum, write.
 const WAL_BYTE: f64 = 1.5e-9;
-/// WAL that a chunk should not exceed (`exec::backfill`).
-const CHUNK_WAL: f64 = (512 << 10) as f64;
 /// What an index grows by at most where each row gets one more entry, as a share of its size:
 /// every page is split, into two that are half full.
 const SPLIT: f64 = 1.6;
@@ -310,7 +308,7 @@ impl Facts {
     /// Chunks at the time that they aim at, or as large as the log of one may be.
     /// `seconds` is all of the server's work.
     fn chunks(&self, seconds: Option<f64>, wal: Bytes) -> Option<i64> {
-        let target = chunk_target(None, self.duty);
+        let aim = chunk_aim(None, self.duty);
         let most = if self.by_blocks {
             self.blocks.saturating_mul(self.passes() as i64)
         } else {
@@ -319,8 +317,8 @@ impl Facts {
         let wanted = match (self.batch, seconds) {
             (Some(batch), _) => self.all() / f64::from(batch.max(1)),
             (None, Some(seconds)) => {
-                let by_time = seconds / target.as_secs_f64();
-                by_time.max(wal.likely as f64 / CHUNK_WAL)
+                let by_time = seconds / aim.work.as_secs_f64();
+                by_time.max(wal.likely as f64 / aim.wal as f64)
             }
             (None, None) => return None,
         };

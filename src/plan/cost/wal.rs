@@ -1,6 +1,7 @@
 //! How much log a backfill writes.
 
 use super::{Bytes, Facts, Index};
+use crate::backfill::chunk_aim;
 
 /// A record of `heap_update` beside the tuple: header 24, two block references 20 + 8, main data
 /// 2 + 14, tuple header 5, less the 23 bytes of the tuple's header and the line pointer that are
@@ -124,7 +125,7 @@ fn of_rows(facts: &Facts, changed: f64, seconds: f64, ordered: bool) -> f64 {
     let index_rows: f64 = facts.indexes.iter().map(of_entries).sum();
     let records = of_heap(facts, changed) + index_rows;
     // At least the log's own share of chunks, which are as large as it lets them be.
-    let chunks = records / super::CHUNK_WAL * CHUNK;
+    let chunks = records / chunk_aim(None, facts.duty).wal as f64 * CHUNK;
     let cleaned = facts.vacuum.map_or(0.0, |_| changed * vacuumed(facts));
     let fixed = records + chunks + cleaned;
     if !facts.server.full_pages {
