@@ -110,7 +110,7 @@ const fn other(name: &'static str, about: &'static str, way: Way, on: On) -> Con
 }
 
 /// All of them, in the order of the tables.
-pub(crate) const CONTENDERS: [Contender; 19] = [
+pub(crate) const CONTENDERS: [Contender; 20] = [
     other(
         REST,
         "the application alone",
@@ -212,6 +212,14 @@ pub(crate) const CONTENDERS: [Contender; 19] = [
         "pgshift without any option but duty 100 %: what it chooses by itself",
         &[],
         On::Every,
+    ),
+    pgshift(
+        "auto-2w",
+        "`auto` with two workers",
+        &["workers=2"],
+        On::These(&[
+            "int0", "int2", "int5", "uuid", "toast", "parts", "big", "smallwal",
+        ]),
     ),
     Contender {
         name: "default",
