@@ -280,11 +280,13 @@ impl Engine {
             let state = store::migrations::lock_state(client, id).await?;
             let next =
                 transition(state, Input::Start(RunKind::Apply)).map_err(|n| refused(id, &n))?;
-            for other in store::migrations::list(client).await? {
+            for other in store::migrations::overview(client).await? {
                 if other.id == *id || !other.state.is_open() {
                     continue;
                 }
-                let tables = other.plan.map(|p| p.tables).unwrap_or_default();
+                let recorded = store::migrations::get(client, &other.id).await?;
+                let tables = recorded.and_then(|m| m.plan).map(|p| p.tables);
+                let tables = tables.unwrap_or_default();
                 if let Some(table) = plan.tables.iter().find(|t| tables.contains(t)) {
                     return Err(Error::refused(format!(
                         "{table} is between expand and contract by {} ({})",

@@ -335,7 +335,8 @@ impl<'a> Draft<'a> {
         })
     }
 
-    fn not_owned(&self, table: &Table, span: Span) -> Error {
+    /// The refusal of a table that the role does not own.
+    pub fn not_owned(&self, table: &Table, span: Span) -> Error {
         self.refused(
             span,
             format!(

@@ -50,6 +50,9 @@ async fn ask_partitions(
 ) -> Result<Vec<Node>> {
     let names: Vec<&str> = question.columns.iter().map(|c| c.column.as_str()).collect();
     let partitions = partitions::partitions(client, root.oid, &names).await?;
+    if let Some(other) = partitions.iter().find(|p| !p.table.owned) {
+        return Err(draft.not_owned(&other.table, question.span()));
+    }
     let definitions = details::definitions(client, root.oid).await?;
     let mut own = BTreeMap::new();
     for (number, partition) in partitions.iter().enumerate() {

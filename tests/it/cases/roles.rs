@@ -94,6 +94,33 @@ async fn a_role_that_does_not_own_the_table() {
     role.drop(&project.db).await;
 }
 
+/// A change of a column's type makes each partition's part by itself.
+#[tokio::test]
+async fn a_role_that_does_not_own_a_partition() {
+    let setup = "CREATE TABLE t (id int, a int) PARTITION BY RANGE (id);
+                 CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (100);
+                 INSERT INTO t SELECT n, n FROM generate_series(1, 99) n;";
+    let file = "ALTER TABLE t ALTER a TYPE bigint;";
+    let mut project = Project::new("not_owner_of_part", setup, file).await;
+    let role = Role::owner(&mut project).await;
+    let output = project.command("apply", &[]).await.expect(3);
+    says(
+        &output,
+        &[
+            &format!(
+                "role {} does not own public.t_1 (its owner is postgres)",
+                role.0
+            ),
+            "connect as the owner",
+        ],
+    );
+    project
+        .holds(&["SELECT count(*) = 2 FROM pg_attribute
+             WHERE attrelid = 't'::regclass AND attnum > 0"])
+        .await;
+    role.drop(&project.db).await;
+}
+
 /// There is a standby, and this role may not see how far it is: blind means stopped.
 #[tokio::test]
 async fn a_role_that_cannot_see_the_standby() {

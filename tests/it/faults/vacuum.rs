@@ -85,6 +85,32 @@ async fn who_waits_for_its_lock_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cancels_it_does_not_end_the_run() {
+    let (_server, scene) = slow().await;
+    let apply = scene.spawn(&["apply", "--format", "json"]);
+    scene.until("a VACUUM", VACUUMING).await;
+    scene
+        .db
+        .execute(
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_progress_vacuum
+             WHERE relid = 'orders'::regclass",
+        )
+        .await;
+    let none = VACUUMING.replace("EXISTS", "NOT EXISTS");
+    scene.until("the end of the VACUUM", &none).await;
+    scene.until("the next VACUUM", VACUUMING).await;
+    apply.interrupt();
+    let output = apply.wait().await.expect(5);
+    assert!(
+        vacuumed(&output.stdout).contains(&false),
+        "{}",
+        output.stdout
+    );
+    scene.done(&["resume", "--duty", "100%"]).await;
+    assert_eq!(scene.wrong_orders().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_ends_it_and_so_does_ctrl_c() {
     let (_server, scene) = slow().await;
     let apply = scene.spawn(&["apply"]);
