@@ -278,22 +278,25 @@ impl Job<'_> {
             if let Some(open) = turn.open.take() {
                 let more = i64::try_from(open.rows()).unwrap_or(i64::MAX);
                 let aim = self.at_once(&seat, vacuums.as_ref(), more, &open);
-                if let Some(aim) = aim.filter(|_| upto.is_some()) {
+                let rows = aim.filter(|_| upto.is_some()).map(|aim| {
                     sizer.aim(aim);
-                    let rows = sizer.size();
-                    // COMMIT is on its way before the question is asked.
-                    let (committed, key) = tokio::join!(
-                        biased;
-                        self.turn(client, &place, Some(open), None, &mut sizer),
-                        chunk::upper_key(client, &place, upto.as_ref(), rows),
-                    );
-                    turn = committed?;
-                    ahead = Some((rows, key?));
-                } else {
-                    turn = self
-                        .turn(client, &place, Some(open), None, &mut sizer)
-                        .await?;
-                }
+                    sizer.size()
+                });
+                let ask = async {
+                    let Some(rows) = rows else {
+                        return Ok(None);
+                    };
+                    let key = chunk::upper_key(client, &place, upto.as_ref(), rows).await?;
+                    Ok::<_, Error>(Some((rows, key)))
+                };
+                // COMMIT is on its way before the question is asked.
+                let (committed, known) = tokio::join!(
+                    biased;
+                    self.turn(client, &place, Some(open), None, &mut sizer),
+                    ask,
+                );
+                turn = committed?;
+                ahead = known?;
             }
             worked = Duration::ZERO;
             if turn.undone.is_some() {

@@ -348,14 +348,15 @@ impl Decider<'_, '_> {
         // Then an expression is not computed a second time to see that it has a value.
         let valued = sample.as_ref().is_some_and(cost::Sample::all_get_values);
         let need = need.map(|need| {
-            if !valued || need == unset(&mapping) {
+            let unset = unset(&mapping);
+            if !valued || need == unset {
                 return need;
             }
             notes.push(
                 "a row needs work where it has no value yet, as each sampled row gets one"
                     .to_owned(),
             );
-            unset(&mapping)
+            unset
         });
         let synced = groups.iter().any(|g| g.table == statement.table);
         let draft = self.draft;
