@@ -1,5 +1,7 @@
 //! The expand phase, and what of it must wait for the backfill.
 
+mod text;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::{MovedDefault, line, lock_on};
@@ -20,8 +22,10 @@ use crate::error::{Error, Result};
 use crate::lock::LockMode;
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, Generated, RelName, understand};
-use crate::sql::lex::{ident_value, is_keyword, lex_code};
+use crate::sql::lex::{is_keyword, lex_code};
 use crate::sql::quote::{ident, qname};
+
+use text::{made_by, makes_index, names, sql_of, without_default};
 
 /// What the expand section became.
 pub(super) struct Expanded {
@@ -626,85 +630,5 @@ fn column(probed: &Probed, table: &QName, def: &ColumnDef) -> Column {
         has_equality,
         comment: None,
         settings: crate::catalog::ColumnSettings::default(),
-    }
-}
-
-/// Every name in a text.
-fn names(text: &str) -> impl Iterator<Item = String> {
-    lex_code(text)
-        .into_iter()
-        .filter_map(|t| ident_value(t, text))
-        .collect::<Vec<_>>()
-        .into_iter()
-}
-
-fn sql_of(step: &Step) -> Vec<&str> {
-    match &step.work {
-        Work::Sql { statements } => statements.iter().map(String::as_str).collect(),
-        Work::Concurrent { sql, .. } => vec![sql],
-        _ => Vec::new(),
-    }
-}
-
-fn makes_index(step: &Step) -> bool {
-    sql_of(step)
-        .iter()
-        .any(|sql| matches!(understand(sql), Action::CreateIndex { .. }))
-}
-
-/// Indexes and constraints that a step makes or needs.
-fn made_by(step: &Step) -> Vec<String> {
-    let mut all = Vec::new();
-    for sql in sql_of(step) {
-        match understand(sql) {
-            Action::CreateIndex { name, .. } => all.extend(name.map(|n| n.name)),
-            Action::AlterTable { ops, .. } => {
-                for op in ops {
-                    match op.kind {
-                        AlterOpKind::AddConstraint(def) => all.extend(def.name),
-                        AlterOpKind::ValidateConstraint { name } => all.push(name),
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    all
-}
-
-/// The text of ADD COLUMN without `DEFAULT expr`.
-fn without_default(text: &str, default: &str) -> Option<String> {
-    let mut found = None;
-    for token in lex_code(text) {
-        if is_keyword(token, text, "DEFAULT") {
-            let rest = &text[token.span.end..];
-            let gap = rest.len() - rest.trim_start().len();
-            if rest[gap..].starts_with(default) {
-                found = Some((token.span.start, token.span.end + gap + default.len()));
-                break;
-            }
-        }
-    }
-    let (start, end) = found?;
-    Some(format!("{}{}", text[..start].trim_end(), &text[end..]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_default_is_cut_out_exactly() {
-        assert_eq!(
-            without_default("ADD COLUMN a int DEFAULT 1 + 1 CHECK (a > 0)", "1 + 1").as_deref(),
-            Some("ADD COLUMN a int CHECK (a > 0)")
-        );
-        assert_eq!(
-            without_default("ADD COLUMN \"default\" text DEFAULT 'default'", "'default'")
-                .as_deref(),
-            Some("ADD COLUMN \"default\" text")
-        );
-        assert_eq!(without_default("ADD COLUMN a int", "1"), None);
     }
 }

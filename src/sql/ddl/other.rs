@@ -1,13 +1,13 @@
 //! The dispatch by leading words, and the statements that have no module of their own.
 
 use super::create::{create, on_table};
+use super::maintenance::{
+    cluster, lock_table, reindex, relations_with_columns, table_list, vacuum,
+};
 use super::query::{copy, dml, explain, select, with};
 use super::rights::{default_privileges, grantee, object_name, rights};
-use super::{
-    Action, CommentTarget, Cursor, FunctionChange, NameChange, ReindexTarget, RelName, alter,
-};
+use super::{Action, CommentTarget, Cursor, FunctionChange, NameChange, RelName, alter};
 use crate::catalog::RelKind;
-use crate::lock::LockMode;
 use crate::sql::lex::TokenKind;
 use crate::sql::quote;
 
@@ -577,114 +577,4 @@ fn is_relation(object: &str) -> bool {
         object,
         "VIEW" | "MATERIALIZED VIEW" | "SEQUENCE" | "INDEX" | "FOREIGN TABLE"
     )
-}
-
-fn reindex(c: &mut Cursor<'_>) -> Option<Action> {
-    let mut concurrently = false;
-    if let Some(group) = c.group() {
-        concurrently = group
-            .split_commas()
-            .into_iter()
-            .any(|mut option| option.eat("concurrently") && !is_off(option));
-    }
-    let _ = c.eat("verbose");
-    let target = if c.eat("index") {
-        ReindexTarget::Index
-    } else if c.eat("table") {
-        ReindexTarget::Table
-    } else if c.eat("schema") {
-        ReindexTarget::Schema
-    } else if c.eat("database") {
-        ReindexTarget::Database
-    } else if c.eat("system") {
-        ReindexTarget::System
-    } else {
-        return None;
-    };
-    let after_target = c.end_behind();
-    concurrently |= c.eat("concurrently");
-    Some(Action::Reindex {
-        target,
-        name: c.rel(),
-        concurrently,
-        after_target,
-    })
-}
-
-/// The value of an option in parentheses says no.
-pub(super) fn is_off(c: Cursor<'_>) -> bool {
-    ["off", "false", "0", "no", "'off'", "'false'"]
-        .iter()
-        .any(|word| c.here().eq_ignore_ascii_case(word))
-}
-
-fn vacuum(c: &mut Cursor<'_>) -> Option<Action> {
-    let mut full = false;
-    if let Some(group) = c.group() {
-        full = group
-            .split_commas()
-            .into_iter()
-            .any(|mut option| option.eat("full") && !is_off(option));
-    }
-    loop {
-        if c.eat("full") {
-            full = true;
-        } else if !c.eat("freeze") && !c.eat("verbose") && !c.eat("analyze") && !c.eat("analyse") {
-            break;
-        }
-    }
-    Some(Action::Vacuum {
-        tables: relations_with_columns(c)?,
-        full,
-    })
-}
-
-/// `t, u (a, b), …` or nothing.
-fn relations_with_columns(c: &mut Cursor<'_>) -> Option<Vec<RelName>> {
-    let mut tables = Vec::new();
-    while !c.done() {
-        let _ = c.eat("only");
-        tables.push(c.rel()?);
-        let _ = c.parens();
-        let _ = c.eat_operator("*");
-        if !c.eat_kind(TokenKind::Comma) {
-            break;
-        }
-    }
-    c.done().then_some(tables)
-}
-
-fn table_list(c: &mut Cursor<'_>) -> Option<Vec<RelName>> {
-    let mut tables = Vec::new();
-    loop {
-        let _ = c.eat("only");
-        tables.push(c.rel()?);
-        let _ = c.eat_operator("*");
-        if !c.eat_kind(TokenKind::Comma) {
-            return Some(tables);
-        }
-    }
-}
-
-fn cluster(c: &mut Cursor<'_>) -> Option<Action> {
-    let _ = c.parens().is_some() || c.eat("verbose");
-    if c.done() {
-        return Some(Action::Cluster { table: None });
-    }
-    let first = c.rel()?;
-    // `CLUSTER index ON table` is the old form.
-    let table = if c.eat("on") { c.rel()? } else { first };
-    Some(Action::Cluster { table: Some(table) })
-}
-
-fn lock_table(c: &mut Cursor<'_>) -> Option<Action> {
-    let _ = c.eat("table");
-    let tables = table_list(c)?;
-    let mut mode = LockMode::AccessExclusive;
-    if c.eat("in") {
-        mode = LockMode::ALL
-            .into_iter()
-            .find(|m| c.eat(&format!("{} mode", m.as_str())))?;
-    }
-    Some(Action::LockTable { tables, mode })
 }

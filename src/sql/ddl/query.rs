@@ -87,7 +87,7 @@ pub(super) fn explain(c: &mut Cursor<'_>) -> Option<Action> {
     let mut runs = false;
     if let Some(group) = c.group() {
         runs = group.split_commas().into_iter().any(|mut option| {
-            (option.eat("analyze") || option.eat("analyse")) && !super::other::is_off(option)
+            (option.eat("analyze") || option.eat("analyse")) && !super::maintenance::is_off(option)
         });
     } else {
         runs |= c.eat("analyze") || c.eat("analyse");
