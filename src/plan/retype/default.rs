@@ -5,7 +5,8 @@
 
 use super::super::fill::given;
 use super::Retype;
-use super::dress::{Swapped, grant_sql, sequence_options};
+use super::dress::{Swapped, grant_sql};
+use super::sequences::sequence_options;
 use crate::catalog::QName;
 use crate::catalog::details::OwnedSequence;
 use crate::sql::ddl::{AlterOp, AlterOpKind};

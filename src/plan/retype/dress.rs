@@ -7,7 +7,7 @@ use super::definition::{as_valid, deferrable, foreign_key, index_tail, with_tabl
 use super::inbound;
 use super::question::{Answer, ConstraintForm, IndexForm};
 use super::small::{self, Allowed};
-use crate::catalog::details::{Grant, OwnedSequence};
+use crate::catalog::details::Grant;
 use crate::catalog::{Constraint, ConstraintKind, QName};
 use crate::lock::{LockMode, LockOn};
 use crate::plan::build::lock_on;
@@ -527,29 +527,4 @@ pub(super) fn grant_sql(grant: &Grant, of: &str, on: &str) -> String {
             ""
         }
     )
-}
-
-/// The options of a sequence that are not those of its type.
-pub(super) fn sequence_options(sequence: &OwnedSequence) -> String {
-    let full = match sequence.type_name.as_str() {
-        "smallint" => i64::from(i16::MAX),
-        "integer" => i64::from(i32::MAX),
-        _ => i64::MAX,
-    };
-    let up = sequence.increment > 0;
-    let mut all = vec![
-        format!("START {}", sequence.start),
-        format!("INCREMENT {}", sequence.increment),
-        format!("CACHE {}", sequence.cache),
-    ];
-    if (up && sequence.max != full) || (!up && sequence.max != -1) {
-        all.push(format!("MAXVALUE {}", sequence.max));
-    }
-    if (up && sequence.min != 1) || (!up && sequence.min != -full - 1) {
-        all.push(format!("MINVALUE {}", sequence.min));
-    }
-    if sequence.cycle {
-        all.push("CYCLE".to_owned());
-    }
-    all.join(" ")
 }

@@ -16,6 +16,7 @@ pub mod inbound;
 mod outbound;
 pub mod partitions;
 pub mod question;
+mod sequences;
 mod small;
 mod swap;
 #[cfg(test)]

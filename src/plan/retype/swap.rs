@@ -4,11 +4,10 @@
 
 use super::Retype;
 use super::dependents::Joint;
-use super::dress::{Side, Swapped, grant_sql, sequence_options};
+use super::dress::{Side, Swapped};
 use super::inbound;
 use super::way_back;
 use crate::backfill::VerifySpec;
-use crate::catalog::details::OwnedSequence;
 use crate::catalog::{ConstraintKind, QName};
 use crate::lock::LockMode;
 use crate::plan::draft::Draft;
@@ -133,7 +132,7 @@ pub(in crate::plan) fn swap(
     }
 }
 
-impl<'d> Swapped<'d> {
+impl Swapped<'_> {
     /// What the columns are called after the swap.
     fn renamed(self) -> Vec<Renamed> {
         let pairs = |r: &Retype| {
@@ -472,90 +471,6 @@ impl<'d> Swapped<'d> {
             }
         }
         sql
-    }
-
-    pub(super) fn sequences(
-        self,
-        retype: &Retype,
-    ) -> impl Iterator<Item = &'d OwnedSequence> + use<'d> {
-        let details = self.answer.details.get(&retype.column);
-        details.into_iter().flat_map(|d| &d.sequences)
-    }
-
-    /// The type that a column's own sequence gets: the column's, where that is a wider integer.
-    /// ALTER COLUMN … TYPE leaves the sequence of a serial column as it is, which then ends where
-    /// the old type does.
-    fn widened(self, retype: &Retype, sequence: &OwnedSequence) -> Option<&'d str> {
-        let width = |name: &str| {
-            ["smallint", "integer", "bigint"]
-                .iter()
-                .position(|t| *t == name)
-        };
-        let new = self.answer.types.get(&retype.column)?;
-        let wider = width(new)? > width(&sequence.type_name)?;
-        (wider && !sequence.identity).then_some(new.as_str())
-    }
-
-    pub(super) fn owned(self, sequence: &OwnedSequence, column: &str) -> String {
-        format!(
-            "ALTER SEQUENCE {} OWNED BY {}.{}",
-            qname(&sequence.name),
-            qname(&self.table.name),
-            ident(column)
-        )
-    }
-
-    /// Makes `to` the identity column that `from` is: the server has no statement that moves it,
-    /// so another sequence goes on where the one before was, under its name.
-    fn take_identity(self, retype: &Retype, from: &str, to: &str) -> Vec<String> {
-        let Some(sequence) = self.sequences(retype).find(|s| s.identity) else {
-            return Vec::new();
-        };
-        if retype.default.drops_identity {
-            return if from == retype.column && to == retype.shadow {
-                self.free_sequence(retype, sequence)
-            } else {
-                self.bind_sequence(retype, sequence)
-            };
-        }
-        let kind = self.identity_kind(retype);
-        let head = self.head();
-        let schema = &sequence.name.schema;
-        let aid =
-            crate::catalog::QName::new(schema.as_str(), self.aid(Side::New, &sequence.name.name));
-        let (now, next) = (qname(&sequence.name), qname(&aid));
-        let mut sql = vec![
-            format!(
-                "{head} ALTER COLUMN {} ADD GENERATED {kind} AS IDENTITY (SEQUENCE NAME {next} {})",
-                ident(to),
-                sequence_options(sequence)
-            ),
-            format!(
-                "SELECT setval({}::regclass, last_value, is_called) FROM {now}",
-                literal(&next)
-            ),
-            format!("{head} ALTER COLUMN {} DROP IDENTITY", ident(from)),
-            format!(
-                "ALTER SEQUENCE {next} RENAME TO {}",
-                ident(&sequence.name.name)
-            ),
-        ];
-        sql.extend(
-            sequence
-                .grants
-                .iter()
-                .map(|grant| grant_sql(grant, "", &format!("SEQUENCE {now}"))),
-        );
-        if let Some(comment) = &sequence.comment {
-            sql.push(format!("COMMENT ON SEQUENCE {now} IS {}", literal(comment)));
-        }
-        sql
-    }
-
-    pub(super) fn identity_kind(self, retype: &Retype) -> String {
-        let column = self.table.column(&retype.column);
-        let kind = column.and_then(|c| c.identity.clone());
-        kind.unwrap_or_else(|| "BY DEFAULT".to_owned())
     }
 
     /// Before the way back every value has to be one that the old type can hold.
