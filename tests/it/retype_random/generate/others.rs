@@ -304,6 +304,44 @@ impl Generator {
         if self.seldom("materialized view") {
             self.materialized(below);
         }
+        self.of_both();
+    }
+
+    /// Views over the table and what references it, of which both columns may change together.
+    fn of_both(&mut self) {
+        let (table, column) = self.here();
+        let followed: Vec<(usize, String, String)> = (0..)
+            .zip(&self.case.features)
+            .flat_map(|(place, feature)| {
+                let all = feature.follows.iter();
+                all.map(move |(of, by)| (place, of.clone(), by.clone()))
+            })
+            .collect();
+        for (feature, of, by) in followed {
+            for (kind, keyword) in [
+                ("view of both", "VIEW"),
+                ("materialized view of both", "MATERIALIZED VIEW"),
+            ] {
+                if !self.chance() {
+                    continue;
+                }
+                let name = self.qualified("orders_of_both");
+                let (one, other) = (self.name("one"), self.name("other"));
+                let view = self.late(
+                    kind,
+                    &[feature],
+                    format!(
+                        "CREATE {keyword} {name} AS SELECT a.{column} AS {one}, b.{by} AS {other} \
+                         FROM {table} a JOIN {of} b ON b.{by} = a.{column}"
+                    ),
+                );
+                if self.chance() {
+                    let above = self.qualified("orders_above_both");
+                    let sql = format!("CREATE VIEW {above} AS SELECT {other} FROM {name}");
+                    self.late("view on a view of both", &[view], sql);
+                }
+            }
+        }
     }
 
     fn materialized(&mut self, below: Option<(usize, String)>) {
