@@ -50,6 +50,7 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
         created: &created,
         defaults: &moved_defaults,
         probed,
+        backfills: &backfills,
         plain_revert,
     };
     let contract = contract::build(draft, &before, &groups, verify)?;

@@ -25,6 +25,8 @@ pub fn revert_steps(done: &[(Step, bool)]) -> (Vec<Step>, Vec<(String, String)>)
     for step in standing.iter().filter(|s| s.phase == Phase::Sync) {
         synced.extend(tables(step));
     }
+    // A way back to READY fills new columns again, which one to the start drops.
+    let to_start = standing.iter().any(|s| s.phase == Phase::Expand);
     let mut order = Order {
         columns: synced
             .into_iter()
@@ -36,10 +38,14 @@ pub fn revert_steps(done: &[(Step, bool)]) -> (Vec<Step>, Vec<(String, String)>)
         match &step.undo {
             Undo::Nothing => {}
             Undo::Steps { steps: undo, .. } => {
-                let undo = undo.iter().cloned().map(|mut s| {
-                    s.phase = Phase::Revert;
-                    s
-                });
+                let undo = undo
+                    .iter()
+                    .filter(|s| !to_start || !matches!(s.work, Work::Backfill(_)))
+                    .cloned()
+                    .map(|mut s| {
+                        s.phase = Phase::Revert;
+                        s
+                    });
                 order.take(place, step, undo.collect());
             }
             Undo::Irreversible { reason } => {

@@ -1,6 +1,7 @@
 //! ALTER COLUMN … TYPE by way of another column: there and back while the application writes, on,
 //! and in the end the same catalog as after the direct statement, but for the order of columns.
 
+mod back;
 mod dependents;
 mod keys;
 mod matviews;

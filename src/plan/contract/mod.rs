@@ -7,7 +7,7 @@ mod table;
 
 use std::collections::BTreeSet;
 
-use super::backfills::search_path;
+use super::backfills::{PlannedBackfill, search_path};
 use super::build::{MovedDefault, line, lock_on, remove_sync};
 use super::draft::Draft;
 use super::inverse::inverse;
@@ -42,6 +42,8 @@ pub(super) struct Before<'e> {
     pub(super) defaults: &'e [MovedDefault],
     /// What the server said.
     pub(super) probed: &'e Probed,
+    /// What was filled.
+    pub(super) backfills: &'e [PlannedBackfill],
     /// The revert section of a plain file is still to be given to a step.
     pub(super) plain_revert: bool,
 }
@@ -402,7 +404,13 @@ impl Builder<'_, '_> {
         }
         let first = self.draft.retypes.keys().next();
         let first = first.is_some_and(|first| tables.contains(first));
-        let swap = retype::swap(self.draft, swapped, first, &search_path(self.draft));
+        let swap = retype::swap(
+            self.draft,
+            swapped,
+            self.before.backfills,
+            first,
+            &search_path(self.draft),
+        );
         self.switched.extend(tables.iter().cloned());
         self.renamed.extend(swap.renamed);
         self.contract.purge.extend(swap.purge);

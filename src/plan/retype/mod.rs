@@ -247,27 +247,34 @@ fn backfill<'a>(statement: &'a Statement, table: &Table, retype: &Retype) -> Dra
 pub(super) fn read_shadows(statement: &mut DraftStatement<'_>, retypes: &[Retype]) {
     let alias = statement.alias.clone();
     let rename = |piece: &mut Piece| {
-        let mut found: Vec<(Span, &Retype)> = identifiers(&piece.text)
-            .into_iter()
-            .filter(|(of, _, _)| of.as_ref().is_none_or(|of| *of == alias))
-            .filter(|(of, _, span)| of.is_some() || !is_syntax(&piece.text, *span))
-            .filter_map(|(_, name, span)| {
-                let retype = retypes.iter().find(|r| r.column == name)?;
-                Some((span, retype))
-            })
-            .collect();
-        found.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
-        for (span, retype) in found {
-            piece
-                .text
-                .replace_range(span.start..span.end, &ident(&retype.shadow));
-        }
+        piece.text = reading(&piece.text, &alias, retypes, |r| &r.shadow);
     };
     for assignment in &mut statement.assignments {
         rename(&mut assignment.expr);
     }
     statement.conditions.iter_mut().for_each(rename);
     statement.where_.iter_mut().for_each(rename);
+}
+
+/// An expression about a table of this alias in which the columns that change have other names.
+fn reading(
+    text: &str,
+    alias: &str,
+    retypes: &[Retype],
+    called: impl Fn(&Retype) -> &str,
+) -> String {
+    let mut found: Vec<(Span, &Retype)> = identifiers(text)
+        .into_iter()
+        .filter(|(of, _, _)| of.as_ref().is_none_or(|of| *of == alias))
+        .filter(|(of, _, span)| of.is_some() || !is_syntax(text, *span))
+        .filter_map(|(_, name, span)| Some((span, retypes.iter().find(|r| r.column == name)?)))
+        .collect();
+    found.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
+    let mut text = text.to_owned();
+    for (span, retype) in found {
+        text.replace_range(span.start..span.end, &ident(called(retype)));
+    }
+    text
 }
 
 /// The word at this place is not a column's name: `AT` of AT TIME ZONE, `year` of

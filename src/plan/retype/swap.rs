@@ -7,9 +7,10 @@ use super::dependents::Joint;
 use super::dress::{Side, Swapped};
 use super::inbound;
 use super::way_back;
-use crate::backfill::VerifySpec;
+use crate::backfill::{BackfillSpec, VerifySpec};
 use crate::catalog::{ConstraintKind, QName};
 use crate::lock::LockMode;
+use crate::plan::backfills::PlannedBackfill;
 use crate::plan::draft::Draft;
 use crate::plan::step::{Phase, Step, Undo, Work};
 use crate::plan::sync::{Form, Renamed, SyncGroup};
@@ -29,11 +30,13 @@ pub(in crate::plan) struct Swap {
     pub(in crate::plan) renamed: Vec<(QName, Renamed)>,
 }
 
-/// The swap of all columns of tables that are swapped together, each with its sync triggers. What
-/// depends on them is as it was in the plan where it is `first` to change any.
+/// The swap of all columns of tables that are swapped together, each with its sync triggers, and
+/// filled by one of the `backfills`. What depends on them is as it was in the plan where it is
+/// `first` to change any.
 pub(in crate::plan) fn swap(
     draft: &Draft<'_>,
     tables: Vec<(Swapped<'_>, &SyncGroup)>,
+    backfills: &[PlannedBackfill],
     first: bool,
     search_path: &str,
 ) -> Swap {
@@ -98,6 +101,7 @@ pub(in crate::plan) fn swap(
         .relies_on(joint.relies(false))
         .before_try(joint.renew_beside(Side::Old)),
     );
+    ways.extend(all.iter().filter_map(|t| t.settle(draft, backfills)));
     let lost = all.iter().flat_map(|t| t.lost(draft)).collect();
     let mut step = Step::sql(
         Phase::Contract,
@@ -165,6 +169,40 @@ impl Swapped<'_> {
             way_back::lost(old, new, authors)
         };
         self.columns.iter().filter_map(lost).collect()
+    }
+
+    /// On the way back to READY: gives the new columns what follows from the old ones, where the
+    /// new application version wrote something that is not that (`1.005`, which came back as
+    /// `1.01`). The old ones are right from the swap on, and contract verifies by them.
+    fn settle(self, draft: &Draft<'_>, backfills: &[PlannedBackfill]) -> Option<Step> {
+        let comes_back = |r: &Retype| {
+            let old = self.table.column(&r.column)?;
+            let new = self.answer.types.get(&r.column)?;
+            let own = way_back::is_authors(draft, &self.table.name, &r.column);
+            Some(!own && way_back::casts_only(r) && way_back::comes_back(&old.type_name, new))
+        };
+        if self.columns.iter().all(|r| comes_back(r) == Some(true)) {
+            return None;
+        }
+        let name = &self.table.name;
+        let filled = backfills.iter().find(|b| b.spec.table == *name)?;
+        let spec = BackfillSpec {
+            need: Some(filled.verify.as_ref()?.wrong.clone()),
+            stripes: None,
+            vacuum: None,
+            ..filled.spec.clone()
+        };
+        let title = format!(
+            "give the new {} what the old one says",
+            self.changes_of_it()
+        );
+        let mut step = Step::new(Phase::Revert, title, Work::Backfill(Box::new(spec)))
+            .locks(vec![self.lock(LockMode::RowExclusive)])
+            .line(self.line)
+            .note("every row is read; those that the new application version wrote may differ");
+        step.estimate.rows = Some(self.table.rows);
+        step.estimate.bytes = Some(self.table.bytes);
+        Some(step)
     }
 
     /// What else is to be known of the swap.
@@ -480,12 +518,21 @@ impl Swapped<'_> {
             .columns
             .iter()
             .map(|r| {
-                format!(
-                    "({0}.{1} IS NOT NULL AND {0}.{2} IS NULL)",
-                    ident(alias),
-                    ident(&r.column),
-                    ident(&r.old)
-                )
+                let (new, old) = (
+                    format!("{}.{}", ident(alias), ident(&r.column)),
+                    format!("{}.{}", ident(alias), ident(&r.old)),
+                );
+                let lost = format!("{new} IS NOT NULL AND {old} IS NULL");
+                // Null may be what the new value stands for, as 0 is by USING coalesce(c, 0).
+                let using = r.using.as_ref().filter(|_| !way_back::casts_only(r));
+                match using.zip(self.answer.types.get(&r.column)) {
+                    Some((using, new_type)) => format!(
+                        "CASE WHEN {lost} THEN ({new})::text COLLATE \"C\" IS DISTINCT FROM \
+                         (CAST(({}\n) AS {new_type}))::text COLLATE \"C\" ELSE false END",
+                        super::reading(&using.text, alias, self.columns, |r| &r.old)
+                    ),
+                    None => format!("({lost})"),
+                }
             })
             .collect();
         let key = self.table.primary_key().map(<[String]>::to_vec);

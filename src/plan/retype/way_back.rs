@@ -22,17 +22,28 @@ fn range(type_name: &str) -> Option<(&'static str, &'static str)> {
 /// Every value of the old type is the same one after a way there and back.
 fn is_exact(old: &str, new: &str) -> bool {
     let integer = |name: &str| range(name).is_some();
-    let text = |name: &str| name == "text" || name.starts_with("character varying");
     let scale = |name: &str| {
         let (kind, rest) = name.split_once('(')?;
         let scale = rest.trim_end_matches(')').split_once(',')?.1;
         (kind == "numeric").then(|| scale.to_owned())
     };
     integer(old) && integer(new)
-        || text(old) && text(new)
+        || is_text(old) && is_text(new)
         || scale(old).is_some() && scale(old) == scale(new)
         || matches!((old, new), ("json", "jsonb") | ("numeric", "text"))
-        || text(new)
+        || is_text(new)
+}
+
+/// Every value of the new type that the old type can hold is the same one after a way back and
+/// there.
+pub(super) fn comes_back(old: &str, new: &str) -> bool {
+    is_exact(old, new)
+        && !matches!((old, new), ("json", "jsonb") | ("numeric", "text"))
+        && (!is_text(new) || is_text(old))
+}
+
+fn is_text(name: &str) -> bool {
+    name == "text" || name.starts_with("character varying")
 }
 
 /// Not every value of the old type is one of the new type, as far as is known.
@@ -252,6 +263,17 @@ mod tests {
         ] {
             assert_eq!(!may_not_fit(old, new), fits, "{old} to {new}");
             assert_eq!(is_exact(old, new), exact, "{old} to {new}");
+        }
+        for (old, new, back) in [
+            ("integer", "bigint", true),
+            ("character varying(9)", "text", true),
+            ("numeric(10,2)", "numeric(12,2)", true),
+            ("numeric(10,2)", "numeric(12,4)", false),
+            ("integer", "text", false), // '007'
+            ("json", "jsonb", false),
+            ("real", "double precision", false),
+        ] {
+            assert_eq!(comes_back(old, new), back, "{old} from {new}");
         }
     }
 }

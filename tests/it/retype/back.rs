@@ -1,0 +1,117 @@
+//! Back to READY and on again, with what the new application version wrote.
+
+use crate::lifecycle::{Project, assert_same};
+
+/// A value of the new type that the old one holds in another form is what the old one says from the
+/// way back on: READY is what it says, and contract goes on.
+#[tokio::test]
+async fn what_the_new_version_wrote_follows_the_old_column() {
+    for (name, file, rows, written, back) in [
+        (
+            "scale",
+            "ALTER TABLE t ALTER c TYPE numeric(12, 4);",
+            "numeric(10,2)| 1.25| 2.5",
+            "4.1234",
+            "4.1200",
+        ),
+        (
+            "number",
+            "ALTER TABLE t ALTER c TYPE text;",
+            "int| 1| 2",
+            "'007'",
+            "7",
+        ),
+        (
+            "document",
+            "ALTER TABLE t ALTER c TYPE text;",
+            "jsonb| '[1]'| '[2]'",
+            "'[1,2]'",
+            "[1, 2]",
+        ),
+        (
+            "reverse",
+            "-- pgshift: expand\nALTER TABLE t ALTER c TYPE text USING 'n' || c;\n\
+             -- pgshift: reverse\nUPDATE t SET c = regexp_replace(c, '\\D', '', 'g')::int;",
+            "int| 1| 2",
+            "'no. 17'",
+            "n17",
+        ),
+    ] {
+        let (kind, values) = rows.split_once('|').expect("a type");
+        let (one, two) = values.split_once('|').expect("two values");
+        let setup = format!(
+            "CREATE TABLE t (id int PRIMARY KEY, c {kind});
+             INSERT INTO t VALUES (1, {one}), (2, {two}), (3, NULL)"
+        );
+        let project = Project::new(&format!("retype_settled_{name}"), &setup, file).await;
+        let first = project.picture().await;
+        project.to("apply", "ready").await;
+        project.to("contract", "complete").await;
+        let update = format!("UPDATE t SET c = {written} WHERE id = 1");
+        project.db.execute(&update).await;
+        project
+            .command("revert", &["--to", "ready"])
+            .await
+            .expect(0);
+        assert_eq!(project.state().await, "ready");
+        project.command("verify", &[]).await.expect(0);
+        project.to("contract", "complete").await;
+        let right = format!("SELECT c::text = '{back}' FROM t WHERE id = 1");
+        project
+            .holds(&[&right, "SELECT count(*) = 1 FROM t WHERE c IS NULL"])
+            .await;
+        // On the way to the start nothing is filled that goes anyway.
+        let plan = project.command("revert", &["--dry-run"]).await.stdout;
+        assert!(!plan.contains("give the new"), "{plan}");
+        project.command("revert", &[]).await.expect(0);
+        assert_same("schema", first.schema(), project.picture().await.schema());
+    }
+}
+
+/// Types of which each value comes back as it is are not read again.
+#[tokio::test]
+async fn an_exact_way_back_reads_no_row_again() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
+    let file = "ALTER TABLE t ALTER id TYPE bigint;";
+    let project = Project::new("retype_exact", setup, file).await;
+    let plan = project.command("plan", &[]).await.expect(0).stdout;
+    assert!(!plan.contains("give the new"), "{plan}");
+}
+
+/// Null may be what a new value stands for; it is not taken for one that the old type cannot hold.
+#[tokio::test]
+async fn null_that_became_a_value_comes_back() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, c int);
+                 INSERT INTO t VALUES (1, NULL), (2, 5)";
+    for (name, using, reverse, back) in [
+        ("null", "coalesce(t.c, -1)", "nullif(c, -1)", "c IS NULL"),
+        ("kept", "coalesce(c, 0) -- none", "c", "c IS NULL"),
+    ] {
+        let file = format!(
+            "-- pgshift: expand\nALTER TABLE t ALTER c TYPE bigint USING {using}\n;\n\
+             -- pgshift: reverse\nUPDATE t SET c = {reverse};"
+        );
+        let project = Project::new(&format!("retype_null_{name}"), setup, &file).await;
+        project.to("apply", "ready").await;
+        project.to("contract", "complete").await;
+        project
+            .command("revert", &["--to", "ready"])
+            .await
+            .expect(0);
+        project.to("contract", "complete").await;
+        // What the old type cannot hold is told as ever.
+        project
+            .db
+            .execute("UPDATE t SET c = 3000000000 WHERE id = 2")
+            .await;
+        let stopped = project.command("revert", &[]).await.expect(3).stderr;
+        assert!(stopped.contains("id=2"), "{stopped}");
+        assert!(!stopped.contains("id=1"), "{stopped}");
+        project.db.execute("UPDATE t SET c = 6 WHERE id = 2").await;
+        project.command("resume", &[]).await.expect(0);
+        let right = format!("SELECT {back} FROM t WHERE id = 1");
+        project
+            .holds(&[&right, "SELECT c = 6 FROM t WHERE id = 2"])
+            .await;
+    }
+}
