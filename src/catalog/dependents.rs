@@ -124,6 +124,30 @@ impl Dependent {
     }
 }
 
+/// What kind of thing a column has of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartKind {
+    /// An index, a constraint, extended statistics.
+    Object,
+    /// A foreign key of any table that references it.
+    Key,
+    /// Its default.
+    Default,
+    /// NOT NULL, rights, a comment, targets and options.
+    Setting,
+}
+
+/// Something that a column has of its own, whoever made it; what a migration made for itself is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What kind it is.
+    pub kind: PartKind,
+    /// What it is, names qualified: `index public.by_code`, `default of code`.
+    pub what: String,
+    /// What a default or a setting is.
+    pub value: String,
+}
+
 /// Extended statistics of a table, beside their definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatisticsDetails {

@@ -330,7 +330,8 @@ async fn unchanged(client: &Client, step: &Step) -> Result<()> {
     for relies in &step.relies {
         let columns: Vec<&str> = relies.columns.iter().map(String::as_str).collect();
         let now = dependents::of_table(client, &relies.table, &columns).await?;
-        if let Some(why) = changed(relies, &now) {
+        let own = dependents::parts(client, &relies.table, &columns).await?;
+        if let Some(why) = changed(relies, &now, &own) {
             return Err(Error::new(ErrorKind::Refused, why)
                 .left("nothing was changed by this step")
                 .hint(

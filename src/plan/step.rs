@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backfill::{BackfillSpec, VerifySpec};
 use crate::catalog::QName;
+use crate::catalog::dependents::PartKind;
 use crate::lock::LockOn;
 
 use super::cost::{Bytes, Disk, Time};
@@ -206,8 +207,48 @@ pub struct Relies {
     /// Its columns.
     pub columns: Vec<String>,
     /// By object, as `pg_describe_object` has it: the fingerprint of its definition; empty where any
-    /// will do.
+    /// will do, [`Self::OR_NONE`] where it may be gone too.
     pub dependents: BTreeMap<String, String>,
+    /// Which of what the columns have of their own is in that too.
+    #[serde(default, skip_serializing_if = "Own::is_nothing")]
+    pub own: Own,
+}
+
+impl Relies {
+    /// Whatever it is, and if it is.
+    pub const OR_NONE: &str = "?";
+}
+
+/// Which of what columns have of their own (indexes, constraints, rights, …) has to be as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Own {
+    /// Nothing, as in plans of versions that did not ask.
+    #[default]
+    Nothing,
+    /// Indexes, constraints, extended statistics, and foreign keys that reference them.
+    Objects,
+    /// All of it.
+    All,
+    /// All but foreign keys that reference them.
+    AllButKeys,
+}
+
+impl Own {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
+
+    /// Whether this kind counts.
+    pub fn counts(self, kind: PartKind) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Objects => matches!(kind, PartKind::Object | PartKind::Key),
+            Self::All => true,
+            Self::AllButKeys => kind != PartKind::Key,
+        }
+    }
 }
 
 impl Step {

@@ -3,6 +3,7 @@
 
 mod back;
 mod dependents;
+mod drift;
 mod keys;
 mod matviews;
 mod small;

@@ -181,6 +181,9 @@ async fn copied(
         told.conversions.insert(column.column.clone(), conversion);
     }
     told.statistics = catalog_dependents::statistics(client, real).await?;
+    if root.is_some() {
+        told.parts = catalog_dependents::parts(client, &question.table, &names).await?;
+    }
     told.dependents = found;
     told.understood(&question.columns)
         .map_err(|why| refused(draft, question, &why))

@@ -6,13 +6,15 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
 use super::super::read::{failed, get};
-use crate::catalog::dependents::{Dependent, DependentKind, Obstacle, StatisticsDetails, Stored};
+use crate::catalog::dependents::{
+    Dependent, DependentKind, Obstacle, Part, PartKind, StatisticsDetails, Stored,
+};
 use crate::catalog::details::DefinitionKind;
 use crate::catalog::{QName, Table};
 use crate::error::Result;
 use sql::{
-    FOUND, FUNCTION, GENERATED, MATERIALIZED_VIEW, POLICY, PUBLICATION, READS, REHEARSALS, RULE,
-    STATISTICS, STORED, TRIGGER, VIEW,
+    FOUND, FUNCTION, GENERATED, MATERIALIZED_VIEW, PARTS, POLICY, PUBLICATION, READS, REHEARSALS,
+    RULE, STATISTICS, STORED, TRIGGER, VIEW,
 };
 
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -107,6 +109,35 @@ pub async fn of_table(client: &Client, table: &QName, columns: &[&str]) -> Resul
         Some(row) => dependents(client, get(row, "oid")?, columns).await,
         None => Ok(Vec::new()),
     }
+}
+
+/// What columns of a table have of their own; none where the table is gone.
+///
+/// # Errors
+/// What the server or the connection gave.
+pub async fn parts(client: &Client, table: &QName, columns: &[&str]) -> Result<Vec<Part>> {
+    let before = search_path(client, "").await?;
+    let of: [Param<'_>; 3] = [
+        (&table.schema, Type::TEXT),
+        (&table.name, Type::TEXT),
+        (&columns, Type::TEXT_ARRAY),
+    ];
+    let rows = query(client, PARTS, &of).await?;
+    search_path(client, &before).await?;
+    let part = |row: &Row| -> Result<Part> {
+        let kind: String = get(row, "kind")?;
+        Ok(Part {
+            kind: match kind.as_str() {
+                "object" => PartKind::Object,
+                "key" => PartKind::Key,
+                "default" => PartKind::Default,
+                _ => PartKind::Setting,
+            },
+            what: get(row, "what")?,
+            value: get(row, "value")?,
+        })
+    };
+    rows.iter().map(part).collect()
 }
 
 async fn dependent(client: &Client, found: &Row, columns: &[&str]) -> Result<Dependent> {

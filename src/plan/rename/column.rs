@@ -5,6 +5,8 @@
 //! trigger makes right before they look. At contract the column takes the name over, and all that
 //! hangs on it goes with it: the catalog is that of a plain rename.
 
+use std::collections::BTreeMap;
+
 use super::{ColumnRename, Renames, other_naming};
 use crate::catalog::{Catalog, Granted, Index, QName, RelKind, Table};
 use crate::error::Result;
@@ -14,7 +16,7 @@ use crate::plan::build::lock_on;
 use crate::plan::draft::{Draft, DraftStatement, NewColumn};
 use crate::plan::sections::{Known, Sections};
 use crate::plan::statements::concurrent;
-use crate::plan::step::{Phase, Step, Undo, Work};
+use crate::plan::step::{Own, Phase, Relies, Step, Undo, Work};
 use crate::plan::sync::{Form, Renamed, SyncGroup};
 use crate::plan::work::constrained_domain;
 use crate::sql::Span;
@@ -476,6 +478,13 @@ pub(in crate::plan) fn contract_steps(
     )
     .locks(exclusive())
     .undo(Undo::steps(vec![undo]))
+    // What somebody made upon a stand-in would go with it.
+    .relies_on([Relies {
+        table: table.name.clone(),
+        columns: renames.iter().map(|r| r.to.clone()).collect(),
+        dependents: BTreeMap::new(),
+        own: Own::Objects,
+    }])
     .note(
         "the column itself takes the name over, with its indexes, constraints, rights and what \
          depends on it; what stood in for it is set aside and fed until purge, for a revert",

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::Retype;
 use super::definition::{as_valid, exclusion, index_tail};
 use super::dependents::statistics::{StatisticsForm, forms};
-use crate::catalog::dependents::{Dependent, StatisticsDetails};
+use crate::catalog::dependents::{Dependent, Part, StatisticsDetails};
 use crate::catalog::details::{ColumnDetails, Conversion, Definition, DefinitionKind};
 use crate::catalog::{Column, QName};
 use crate::sql::Span;
@@ -122,6 +122,8 @@ pub struct Told {
     pub conversions: BTreeMap<String, Conversion>,
     /// What depends on the columns.
     pub dependents: Vec<Dependent>,
+    /// What the columns have of their own.
+    pub parts: Vec<Part>,
     /// What the table's extended statistics have, in the order of their definitions.
     pub statistics: Vec<StatisticsDetails>,
 }
@@ -175,6 +177,8 @@ pub struct Answer {
     pub nodes: Vec<super::partitions::Node>,
     /// What depends on the columns, in an order in which it can be made.
     pub dependents: Vec<Dependent>,
+    /// What the columns have of their own.
+    pub parts: Vec<Part>,
     /// Extended statistics of the columns.
     pub statistics: Vec<StatisticsForm>,
 }
@@ -189,6 +193,7 @@ impl Told {
             details: self.details,
             conversions: self.conversions,
             dependents: self.dependents,
+            parts: self.parts,
             ..Answer::default()
         };
         let of = |all: &[Definition], kind| -> Vec<Definition> {

@@ -253,6 +253,48 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (SELECT format('%I.%I', n.nspname, c.relname) AS name) AS t
 WHERE f.oid = $1";
 
+/// What columns (`$3`) of a table (`$1` schema, `$2` name) have of their own, but what is called as
+/// we call things. NOT NULL is a setting here; a partition's part of its table's is not listed.
+pub(super) const PARTS: &str = "
+WITH columns AS (
+    SELECT a.*
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY ($3::text[]) AND NOT a.attisdropped
+    WHERE n.nspname = $1 AND c.relname = $2)
+SELECT DISTINCT
+       CASE WHEN k.confrelid = a.attrelid AND k.conrelid <> a.attrelid THEN 'key' ELSE 'object' END
+           AS kind,
+       pg_describe_object(d.classid, d.objid, 0) AS what, '' AS value
+FROM columns a
+JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
+                AND d.refobjsubid = a.attnum
+LEFT JOIN pg_class i ON d.classid = 'pg_class'::regclass AND i.oid = d.objid
+                    AND i.relkind IN ('i', 'I')
+LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+                         AND k.contype <> 'n' AND k.conparentid = 0
+LEFT JOIN pg_statistic_ext s ON d.classid = 'pg_statistic_ext'::regclass AND s.oid = d.objid
+CROSS JOIN LATERAL (SELECT coalesce(i.relname, k.conname, s.stxname)::text AS name) AS o
+WHERE o.name IS NOT NULL AND NOT starts_with(o.name, '_pgshift_')
+UNION ALL
+SELECT 'default', format('default of %s', a.attname), pg_get_expr(f.adbin, f.adrelid)
+FROM columns a JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
+WHERE a.attgenerated = ''
+UNION ALL
+SELECT 'setting', format('%s of %s', s.what, a.attname), s.value
+FROM columns a
+CROSS JOIN LATERAL (VALUES
+    ('NOT NULL', CASE WHEN a.attnotnull THEN 'set' END),
+    ('ACL', (SELECT string_agg(format('%s %s %s', e.grantee::regrole, e.privilege_type,
+                                         e.is_grantable), ', '
+                                  ORDER BY e.grantee::regrole::text, e.privilege_type)
+                FROM aclexplode(a.attacl) e)),
+    ('comment', col_description(a.attrelid, a.attnum)),
+    ('statistics target', nullif(a.attstattarget, -1)::text),
+    ('option list', array_to_string(a.attoptions, ', '))) AS s(what, value)
+WHERE s.value IS NOT NULL AND s.value <> ''
+ORDER BY 2";
+
 /// Which of these objects (`$1` class, `$2` oid) reads which itself, by their places from 1. A view
 /// reads by its rule, and rows of another by their type.
 pub(super) const READS: &str = "

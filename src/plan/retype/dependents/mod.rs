@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use super::dress::Swapped;
 use super::small;
 use crate::catalog::Table;
-use crate::catalog::dependents::{Dependent, DependentKind, Obstacle};
-use crate::plan::step::Relies;
+use crate::catalog::dependents::{Dependent, DependentKind, Obstacle, Part, PartKind};
+use crate::plan::step::{Own, Relies};
 use crate::sql::lex::lex_code;
 
 pub(in crate::plan) use joint::Joint;
@@ -212,15 +212,19 @@ pub(in crate::plan) fn mentioned(table: &Table, columns: &[super::Retype]) -> Op
     ))
 }
 
-/// Why this step may not run on what is there now; `None` where it may.
-pub fn changed(relies: &Relies, now: &[Dependent]) -> Option<String> {
+/// Why this step may not run on what depends on its columns now, and on what these have of their own;
+/// `None` where it may.
+pub fn changed(relies: &Relies, now: &[Dependent], own: &[Part]) -> Option<String> {
+    let own = own.iter().filter(|part| relies.own.counts(part.kind));
     let found: BTreeMap<&str, String> = now
         .iter()
         .map(|d| (d.what.as_str(), d.fingerprint()))
+        .chain(own.map(|part| (part.what.as_str(), part.value.clone())))
         .collect();
     let mut all: Vec<String> = Vec::new();
     for (what, fingerprint) in &relies.dependents {
         match found.get(what.as_str()) {
+            _ if fingerprint == Relies::OR_NONE => {}
             None => all.push(format!("{what} is gone, or no longer depends on it")),
             Some(now) if !fingerprint.is_empty() && now != fingerprint => {
                 all.push(format!("{what} is not as it was"));
@@ -274,10 +278,30 @@ impl Swapped<'_> {
             };
             (d.what.clone(), fingerprint)
         });
+        let own = if exactly { Own::All } else { Own::AllButKeys };
+        let parts = self
+            .answer
+            .parts
+            .iter()
+            .filter(|part| own.counts(part.kind));
+        let parts = parts.filter_map(|part| {
+            let value = match part.kind {
+                PartKind::Object | PartKind::Key if exactly => String::new(),
+                // Some come back in steps after the swap.
+                PartKind::Object | PartKind::Key => Relies::OR_NONE.to_owned(),
+                PartKind::Default if !exactly => return None,
+                PartKind::Default | PartKind::Setting => part.value.clone(),
+            };
+            Some((part.what.clone(), value))
+        });
+        // As the author may have it, in the words of the new type.
+        let defaults = self.answer.defaults.keys().filter(|_| !exactly);
+        let defaults = defaults.map(|column| (format!("default of {column}"), String::new()));
         Relies {
             table: self.table.name.clone(),
             columns: self.columns.iter().map(|r| r.column.clone()).collect(),
-            dependents: dependents.collect(),
+            dependents: dependents.chain(parts).chain(defaults).collect(),
+            own,
         }
     }
 }

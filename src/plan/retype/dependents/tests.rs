@@ -178,6 +178,7 @@ fn a_change_since_the_plan_is_named() {
     let relies = |exactly: bool| Relies {
         table: QName::new("app", "t"),
         columns: vec!["n".into()],
+        own: Own::Nothing,
         dependents: planned
             .iter()
             .map(|d| {
@@ -190,7 +191,7 @@ fn a_change_since_the_plan_is_named() {
             })
             .collect::<BTreeMap<_, _>>(),
     };
-    assert_eq!(changed(&relies(true), &planned), None);
+    assert_eq!(changed(&relies(true), &planned, &[]), None);
     let mut now = vec![
         view("app", "same"),
         view("app", "other"),
@@ -200,13 +201,13 @@ fn a_change_since_the_plan_is_named() {
         .create
         .push("GRANT SELECT ON app.other TO PUBLIC".into());
     assert_eq!(
-        changed(&relies(true), &now).as_deref(),
+        changed(&relies(true), &now, &[]).as_deref(),
         Some(
             "what depends on n of app.t has changed since the plan: view app.gone is gone, or no \
              longer depends on it; view app.other is not as it was; view app.new is new"
         )
     );
-    let loose = changed(&relies(false), &now).expect("gone and new");
+    let loose = changed(&relies(false), &now, &[]).expect("gone and new");
     assert!(!loose.contains("not as it was"), "{loose}");
 }
 
