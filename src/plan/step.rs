@@ -228,10 +228,9 @@ pub enum Own {
     Nothing,
     /// Indexes, constraints, extended statistics, and foreign keys that reference them.
     Objects,
-    /// All of it.
-    All,
-    /// All but foreign keys that reference them.
-    AllButKeys,
+    /// Objects and settings. Not the foreign keys that reference them: a partition that is detached
+    /// has one of its own then, and the server does not let the swap forget another.
+    Columns,
 }
 
 impl Own {
@@ -245,8 +244,7 @@ impl Own {
         match self {
             Self::Nothing => false,
             Self::Objects => matches!(kind, PartKind::Object | PartKind::Key),
-            Self::All => true,
-            Self::AllButKeys => kind != PartKind::Key,
+            Self::Columns => kind != PartKind::Key,
         }
     }
 }

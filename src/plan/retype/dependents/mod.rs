@@ -278,7 +278,7 @@ impl Swapped<'_> {
             };
             (d.what.clone(), fingerprint)
         });
-        let own = if exactly { Own::All } else { Own::AllButKeys };
+        let own = Own::Columns;
         let parts = self
             .answer
             .parts
