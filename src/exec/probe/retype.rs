@@ -125,6 +125,14 @@ async fn copied(
     for sql in question.from_old() {
         run(&sql).await?;
     }
+    for (column, sql) in question.steady() {
+        run("SAVEPOINT pgshift_steady").await?;
+        let refused = client.batch_execute(&sql).await.err();
+        run("ROLLBACK TO SAVEPOINT pgshift_steady").await?;
+        if refused.is_some_and(|e| e.code() == Some(&SqlState::INVALID_OBJECT_DEFINITION)) {
+            told.unsteady.insert(column.to_owned());
+        }
+    }
     // The server changes the type of no column that a generated one reads.
     let of_copy = format!("pg_temp.{}", ident(&question.copy));
     let generated: Vec<_> = found

@@ -72,6 +72,7 @@ impl Decider<'_, '_> {
             if let Some(answer) = self.probed.retypes.get(&statement.table) {
                 let table = &statement.table;
                 warnings.extend(retype::narrows(self.draft, table, columns, answer));
+                warnings.extend(retype::unsteady(table, columns, answer));
                 let table = &self.draft.catalog.tables[table];
                 warnings.extend(retype::dependents::mentioned(table, columns));
             }

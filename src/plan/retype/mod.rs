@@ -45,7 +45,7 @@ pub use default::NewDefault;
 pub(super) use default::goes_along;
 pub(super) use dress::Side;
 pub(super) use swap::swap;
-pub(super) use way_back::{mappings, narrows};
+pub(super) use way_back::{mappings, narrows, unsteady};
 
 /// A column whose type changes by way of another column.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,11 +4,12 @@
 //! the server would refuse is found before anything runs. Renaming the column of the copy makes
 //! the server itself put another name into every expression.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Retype;
 use super::definition::{as_valid, exclusion, index_tail};
 use super::dependents::statistics::{StatisticsForm, forms};
+use super::way_back::casts_only;
 use crate::catalog::dependents::{Dependent, Part, StatisticsDetails};
 use crate::catalog::details::{ColumnDetails, Conversion, Definition, DefinitionKind};
 use crate::catalog::{Column, QName};
@@ -86,6 +87,23 @@ impl Question {
             .collect()
     }
 
+    /// By column whose USING says more than a cast: what the server refuses (42P17) where it depends
+    /// on more than the row, such as a setting of the session. A generated column may not.
+    pub fn steady(&self) -> Vec<(&str, String)> {
+        let table = format!("pg_temp.{}", ident(&self.copy));
+        let of = |column: &Retype| {
+            let using = column.using.as_ref().filter(|_| !casts_only(column))?;
+            Some(format!(
+                "ALTER TABLE {table} ADD COLUMN _pgshift_steady {} GENERATED ALWAYS AS ({}\n) STORED",
+                column.type_text, using.text
+            ))
+        };
+        let columns = self.columns.iter();
+        columns
+            .filter_map(|column| Some((column.column.as_str(), of(column)?)))
+            .collect()
+    }
+
     /// Gives the copy, whose columns are called as the new ones, the names of the real table.
     pub fn as_the_real_one(&self) -> Vec<String> {
         let mut sql = self.rename(|c| (&c.shadow, &c.column));
@@ -120,6 +138,8 @@ pub struct Told {
     pub details: BTreeMap<String, ColumnDetails>,
     /// By column: how its types convert.
     pub conversions: BTreeMap<String, Conversion>,
+    /// Columns of which USING depends on more than the row.
+    pub unsteady: BTreeSet<String>,
     /// What depends on the columns.
     pub dependents: Vec<Dependent>,
     /// What the columns have of their own.
@@ -179,6 +199,8 @@ pub struct Answer {
     pub dependents: Vec<Dependent>,
     /// What the columns have of their own.
     pub parts: Vec<Part>,
+    /// Columns of which USING depends on more than the row.
+    pub unsteady: BTreeSet<String>,
     /// Extended statistics of the columns.
     pub statistics: Vec<StatisticsForm>,
 }
@@ -194,6 +216,7 @@ impl Told {
             conversions: self.conversions,
             dependents: self.dependents,
             parts: self.parts,
+            unsteady: self.unsteady,
             ..Answer::default()
         };
         let of = |all: &[Definition], kind| -> Vec<Definition> {

@@ -80,6 +80,24 @@ pub(in crate::plan) fn narrows(
         .collect()
 }
 
+/// What is said where USING may give one value for the backfill and another for a write of the
+/// application.
+pub(in crate::plan) fn unsteady(table: &QName, retypes: &[Retype], answer: &Answer) -> Vec<String> {
+    retypes
+        .iter()
+        .filter(|r| answer.unsteady.contains(&r.column))
+        .map(|r| {
+            format!(
+                "USING for {} of {table} depends on more than the row: where that is a setting of \
+                 the session, such as TimeZone, an application that sets another one than pgshift's \
+                 sessions have writes other values, which verify finds; say it in the expression \
+                 (AT TIME ZONE, to_char) or by a function with SET",
+                r.column
+            )
+        })
+        .collect()
+}
+
 /// What a person should know of the way back of a column.
 pub(super) fn lost(old: &Column, new: &str, authors: bool) -> Option<String> {
     (!authors && !is_exact(&old.type_name, new)).then(|| {

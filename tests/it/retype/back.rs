@@ -78,6 +78,31 @@ async fn an_exact_way_back_reads_no_row_again() {
     assert!(!plan.contains("give the new"), "{plan}");
 }
 
+/// What a session's settings decide is told in the plan.
+#[tokio::test]
+async fn using_that_depends_on_the_session_is_told() {
+    let setup =
+        "CREATE TABLE t (id int PRIMARY KEY, c text); INSERT INTO t VALUES (1, '2026-01-01')";
+    for (name, using, told) in [
+        ("unsteady", "to_timestamp(c, 'YYYY-MM-DD')", true),
+        (
+            "steady",
+            "make_timestamp(left(c, 4)::int, 1, 1, 0, 0, 0) AT TIME ZONE 'UTC'",
+            false,
+        ),
+    ] {
+        let file = format!(
+            "-- pgshift: expand\nALTER TABLE t ALTER c TYPE timestamptz USING {using};\n\
+             -- pgshift: reverse\nUPDATE t SET c = to_char(c AT TIME ZONE 'UTC', 'YYYY-MM-DD');"
+        );
+        let project = Project::new(&format!("retype_{name}"), setup, &file).await;
+        let plan = project.command("plan", &[]).await.expect(0).stdout;
+        let said: Vec<&str> = plan.split_whitespace().collect();
+        let warned = said.join(" ").contains("depends on more than the row");
+        assert_eq!(warned, told, "{using}: {plan}");
+    }
+}
+
 /// Null may be what a new value stands for; it is not taken for one that the old type cannot hold.
 #[tokio::test]
 async fn null_that_became_a_value_comes_back() {
