@@ -177,7 +177,8 @@ pub async fn columns(
 /// A conversion depends on the session where a function of it is not immutable: that of the cast,
 /// or the types' own input and output where there is none (documentation, CREATE CAST, and
 /// "Function Volatility Categories"). Arrays convert as their elements do. Input and output of an
-/// enum are stable only because values are added to it.
+/// enum are stable only because values are added to it. What `bytea` shows as follows `bytea_output`,
+/// though its function is immutable.
 const CONVERSION: &str = "
 WITH pair AS (
     SELECT o.oid AS a, n.oid AS b, o.typcategory = 'S' OR n.typcategory = 'S' AS text,
@@ -206,12 +207,14 @@ way AS (
     LEFT JOIN pg_cast b ON b.castsource = p.b AND b.casttarget = p.a AND p.alike)
 SELECT a = b AND alike AS same, has_back, text,
        NOT (a = b AND alike) AND coalesce(there, 'i') <> 'b' AND EXISTS (
-           SELECT FROM pg_proc f WHERE f.provolatile <> 'i'
+           SELECT FROM pg_proc f
+           WHERE (f.provolatile <> 'i' OR f.oid = 'byteaout'::regproc)
              AND f.oid = ANY (CASE there WHEN 'f' THEN ARRAY[there_func]
                               ELSE coalesce(a_out, '{}')::oid[] || coalesce(b_in, '{}')::oid[] END))
            AS depends,
        NOT (a = b AND alike) AND coalesce(back, 'i') <> 'b' AND EXISTS (
-           SELECT FROM pg_proc f WHERE f.provolatile <> 'i'
+           SELECT FROM pg_proc f
+           WHERE (f.provolatile <> 'i' OR f.oid = 'byteaout'::regproc)
              AND f.oid = ANY (CASE back WHEN 'f' THEN ARRAY[back_func]
                               ELSE coalesce(b_out, '{}')::oid[] || coalesce(a_in, '{}')::oid[] END))
            AS back_depends

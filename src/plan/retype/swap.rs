@@ -78,10 +78,10 @@ pub(in crate::plan) fn swap(
     let names: Vec<String> = all.iter().map(|t| t.changes_of_it()).collect();
     let names = names.join(", ");
 
-    // All columns are dressed before any is swapped.
-    let mut ways = Vec::new();
+    // Nothing is made where a value stands in the way, and all is made before anything is swapped.
+    let check = |table: &Swapped<'_>| table.check_back(search_path.to_owned());
+    let mut ways: Vec<Step> = all.iter().map(check).collect();
     for table in all {
-        ways.push(table.check_back(search_path.to_owned()));
         ways.extend(table.dress(Side::Old));
         ways.extend(if table.is_tree() {
             table.keys_again()

@@ -101,6 +101,11 @@ async fn using_that_depends_on_the_session_is_told() {
         let warned = said.join(" ").contains("depends on more than the row");
         assert_eq!(warned, told, "{using}: {plan}");
     }
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, c bytea)";
+    let file = "ALTER TABLE t ALTER c TYPE text;";
+    let project = Project::new("retype_bytea", setup, file).await;
+    let refused = project.command("plan", &[]).await.expect(3).stderr;
+    assert!(refused.contains("depends on settings"), "{refused}");
 }
 
 /// Null may be what a new value stands for; it is not taken for one that the old type cannot hold.
