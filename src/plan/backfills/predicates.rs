@@ -120,13 +120,26 @@ fn equal(mapping: &Mapping) -> String {
 }
 
 fn same(range: &str, t: &Target) -> String {
-    let cast = if t.has_equality { "" } else { "::text" };
+    let cast = if !t.has_equality {
+        "::text"
+    } else if is_text(&t.type_name) {
+        // Two columns of different collations cannot be compared by either, and values that one of
+        // them takes for equal are not the same.
+        " COLLATE \"C\""
+    } else {
+        ""
+    };
     format!(
         "{range}.{}{cast} IS NOT DISTINCT FROM CAST({} AS {}){cast}",
         ident(&t.column),
         paren(&t.expr),
         t.type_name
     )
+}
+
+/// A type of which any collation compares the values, but `C` as they are.
+fn is_text(type_name: &str) -> bool {
+    type_name == "text" || type_name.starts_with("character varying")
 }
 
 /// Other mappings that may have set this one's targets: those before one that fills only what is

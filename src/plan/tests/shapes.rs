@@ -164,7 +164,7 @@ validate | users: add constraint named
 validate | users: validate constraint named
   ALTER TABLE users VALIDATE CONSTRAINT "named"
 verify | verify every row of public.orders
-  ("orders"."slug" IS NOT DISTINCT FROM CAST((lower(email)) AS text)) IS NOT TRUE of all
+  ("orders"."slug" COLLATE "C" IS NOT DISTINCT FROM CAST((lower(email)) AS text) COLLATE "C") IS NOT TRUE of all
 contract | verify every row of public.orders
   "orders"."slug" IS NULL AND ((lower(email)) IS NOT NULL) of all
 contract | soft-drop table public.empty
@@ -232,9 +232,9 @@ backfill | backfill public.orders
   UPDATE ONLY "public"."orders" AS "orders" SET "size" = 'small'
      WHERE (pg_catalog.hashtid("orders".ctid) & $3::text::int4) = $4::text::int4 AND ("orders"."size" IS NULL AND (('small') IS NOT NULL)) AND "orders".ctid >= $1::text::tid AND "orders".ctid < $2::text::tid
 verify | verify every row of public.orders
-  (("orders"."size" IS NOT DISTINCT FROM CAST(('big') AS text)) OR ((('big') IS NOT NULL) IS NOT TRUE AND ("orders"."size" IS NOT DISTINCT FROM CAST(('small') AS text)))) IS NOT TRUE of total > 100 OR note = 'big'
+  (("orders"."size" COLLATE "C" IS NOT DISTINCT FROM CAST(('big') AS text) COLLATE "C") OR ((('big') IS NOT NULL) IS NOT TRUE AND ("orders"."size" COLLATE "C" IS NOT DISTINCT FROM CAST(('small') AS text) COLLATE "C"))) IS NOT TRUE of total > 100 OR note = 'big'
 verify | verify every row of public.orders
-  (("orders"."size" IS NOT DISTINCT FROM CAST(('small') AS text)) OR ((total > 100 OR note = 'big') AND ("orders"."size" IS NOT DISTINCT FROM CAST(('big') AS text)))) IS NOT TRUE of all
+  (("orders"."size" COLLATE "C" IS NOT DISTINCT FROM CAST(('small') AS text) COLLATE "C") OR ((total > 100 OR note = 'big') AND ("orders"."size" COLLATE "C" IS NOT DISTINCT FROM CAST(('big') AS text) COLLATE "C"))) IS NOT TRUE of all
 contract | verify every row of public.orders
   "orders"."size" IS NULL AND (('big') IS NOT NULL) of total > 100 OR note = 'big'
 contract | verify every row of public.orders
@@ -448,11 +448,11 @@ backfill | backfill public.orders
 verify | verify every row of public.orders
   "orders"."a" IS NULL AND ((user_id) IS NOT NULL) of all
 verify | verify every row of public.orders
-  ("orders"."note" IS NOT DISTINCT FROM CAST((left(email, 10)) AS character varying(10))) IS NOT TRUE of note IS NULL
+  ("orders"."note" COLLATE "C" IS NOT DISTINCT FROM CAST((left(email, 10)) AS character varying(10)) COLLATE "C") IS NOT TRUE of note IS NULL
 contract | verify every row of public.orders
   "orders"."a" IS NULL AND ((user_id) IS NOT NULL) of all
 contract | verify every row of public.orders
-  ("orders"."note" IS NOT DISTINCT FROM CAST((left(email, 10)) AS character varying(10))) IS NOT TRUE of note IS NULL
+  ("orders"."note" COLLATE "C" IS NOT DISTINCT FROM CAST((left(email, 10)) AS character varying(10)) COLLATE "C") IS NOT TRUE of note IS NULL
 contract | drop the sync trigger of public.orders
   DROP TRIGGER IF EXISTS "zzz_pgshift_sync_99_orders_32b6ff37" ON "public"."orders"
   DROP FUNCTION IF EXISTS "pgshift"."sync_orders_32b6ff37"()

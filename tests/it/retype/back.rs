@@ -108,6 +108,38 @@ async fn using_that_depends_on_the_session_is_told() {
     assert!(refused.contains("depends on settings"), "{refused}");
 }
 
+/// Two collations do not say how to compare; the values are compared as they are.
+#[tokio::test]
+async fn one_collation_for_another() {
+    for (name, before, kind, old, new) in [
+        ("icu", "", "text", "C", "und-x-icu"),
+        (
+            "nondeterministic",
+            "CREATE COLLATION nd (provider = icu, locale = 'und-u-ks-level2', deterministic = false);",
+            "varchar(40)",
+            "nd",
+            "C",
+        ),
+    ] {
+        let setup = format!(
+            "{before} CREATE TABLE t (id int PRIMARY KEY, c text COLLATE \"{old}\");
+             CREATE INDEX by_c ON t (c); INSERT INTO t VALUES (1, 'abc'), (2, 'b')"
+        );
+        let file = format!("ALTER TABLE t ALTER c TYPE {kind} COLLATE \"{new}\";");
+        let project = Project::new(&format!("retype_collation_{name}"), &setup, &file).await;
+        project.to("apply", "ready").await;
+        project
+            .db
+            .execute("UPDATE t SET c = 'ABC' WHERE id = 1")
+            .await;
+        project.to("contract", "complete").await;
+        project
+            .holds(&["SELECT c = 'ABC' COLLATE \"C\" FROM t WHERE id = 1"])
+            .await;
+        project.command("revert", &[]).await.expect(0);
+    }
+}
+
 /// Null may be what a new value stands for; it is not taken for one that the old type cannot hold.
 #[tokio::test]
 async fn null_that_became_a_value_comes_back() {
