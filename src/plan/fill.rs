@@ -1,5 +1,6 @@
 //! Columns of which the server would compute a value for every row, one by one, while nobody can
-//! read or write the table: a volatile default, `serial`, an identity.
+//! read or write the table: a volatile default, `serial`, an identity. And those with a default that
+//! reads other columns, which the server has no form for.
 //!
 //! They are added without a value. In the same statement the default is set, so that new rows
 //! have one from the first; the old rows are filled by a backfill, and NOT NULL, constraints and
@@ -16,8 +17,8 @@ use crate::catalog::{Catalog, ConstraintKind, QName, Table};
 use crate::migration::BackfillOptions;
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, RelName};
-use crate::sql::dml::{Assignment, Piece};
-use crate::sql::lex::MAX_IDENT;
+use crate::sql::dml::{Assignment, Piece, identifiers};
+use crate::sql::lex::{MAX_IDENT, Token, TokenKind, is_keyword, lex_code};
 use crate::sql::quote::{derived_name, ident, literal, qname};
 
 /// How a new column gets its values.
@@ -33,7 +34,7 @@ impl Fill {
     /// The sequence that the backfill takes numbers from.
     pub(super) fn sequence(&self) -> Option<&QName> {
         match &self.from {
-            FillFrom::Default => None,
+            FillFrom::Default | FillFrom::Row => None,
             FillFrom::Serial { sequence, .. } => Some(sequence),
             FillFrom::Identity { stand_in, .. } => Some(stand_in),
         }
@@ -45,6 +46,9 @@ impl Fill {
 pub enum FillFrom {
     /// A volatile default.
     Default,
+    /// A default that reads other columns of the row: until contract the sync trigger gives it to new
+    /// rows, from then on the application does.
+    Row,
     /// `serial`: the column's own sequence.
     Serial {
         /// The sequence.
@@ -145,9 +149,35 @@ fn fill(catalog: &Catalog, table: &Table, def: &ColumnDef, sql: &str) -> Option<
         });
     }
     let default = def.default.as_ref()?;
+    if reads_row(table, default) {
+        return Some(Fill {
+            expr: default.clone(),
+            from: FillFrom::Row,
+        });
+    }
     (volatility(default) != Volatility::Safe).then(|| Fill {
         expr: default.clone(),
         from: FillFrom::Default,
+    })
+}
+
+/// The default names a column of the table, which the server refuses: nothing that it takes may be
+/// meant. Words of special syntax (`AT TIME ZONE`, `date '…'`, `extract(year FROM …)`) may be names
+/// of columns too.
+fn reads_row(table: &Table, default: &str) -> bool {
+    let is =
+        |token: Option<&Token>, word: &str| token.is_some_and(|t| is_keyword(*t, default, word));
+    identifiers(default).into_iter().any(|(of, name, span)| {
+        let before = lex_code(&default[..span.start]);
+        let after = lex_code(default);
+        let after = after.iter().find(|t| t.span.start >= span.end);
+        let syntax = ["AT", "TIME", "ZONE"]
+            .iter()
+            .any(|word| is(before.last(), word))
+            || ["TIME", "FROM"].iter().any(|word| is(after, word))
+            || after.is_some_and(|t| t.kind == TokenKind::String);
+        let own = of.is_none_or(|of| of == table.name.name);
+        own && !syntax && table.column(&name).is_some()
     })
 }
 
@@ -181,8 +211,8 @@ pub(super) fn collect<'a>(
     all
 }
 
-/// `UPDATE table SET column = value`. A value does not depend on the row, and new rows have one:
-/// so no trigger is needed, where a key tells which rows were there before.
+/// `UPDATE table SET column = value`. Where a value does not depend on the row, and new rows have one,
+/// no trigger is needed, where a key tells which rows were there before.
 fn backfill<'a>(
     known: &Known<'a>,
     table: &Table,
@@ -211,7 +241,7 @@ fn backfill<'a>(
         tests_null: false,
         where_: None,
         options: BackfillOptions {
-            sync: keyed.then_some(false),
+            sync: (keyed && fill.from != FillFrom::Row).then_some(false),
             ..BackfillOptions::default()
         },
         all_new: true,
@@ -272,12 +302,18 @@ pub(super) fn parts(
         bare.push(' ');
         bare.push_str(attribute.of(sql));
     }
+    let mut add = vec![bare];
+    if fill.from != FillFrom::Row {
+        add.push(format!("ALTER COLUMN {column} SET DEFAULT {}", fill.expr));
+    }
     let mut parts = Parts {
-        add: vec![
-            bare,
-            format!("ALTER COLUMN {column} SET DEFAULT {}", fill.expr),
-        ],
+        add,
         why: match fill.from {
+            FillFrom::Row => format!(
+                "the server takes no default that reads other columns; the sync trigger gives \
+                 {column} that value where a write gives none, old rows are filled in batches, and \
+                 from contract on the application gives it, as there is no default"
+            ),
             FillFrom::Default => format!(
                 "the default of {column} may give every row another value, so the server would \
                  write the table anew under a lock that blocks reads and writes; new rows get it \
@@ -295,7 +331,7 @@ pub(super) fn parts(
         |sequence: &QName| format!("ALTER SEQUENCE {} OWNED BY {on}.{column}", qname(sequence));
     let drop = |sequence: &QName| format!("DROP SEQUENCE IF EXISTS {}", qname(sequence));
     match &fill.from {
-        FillFrom::Default => {}
+        FillFrom::Default | FillFrom::Row => {}
         FillFrom::Serial { sequence, integer } => {
             parts.before = vec![format!("CREATE SEQUENCE {} AS {integer}", qname(sequence))];
             parts.before.extend(given(sequence, table, &catalog.role));
@@ -470,5 +506,30 @@ mod tests {
         );
         assert!(there[2].contains("setval") && back[0].starts_with("LOCK TABLE"));
         assert_eq!(parts.constraints, ["ADD PRIMARY KEY (\"n\")"]);
+    }
+
+    #[test]
+    fn a_default_that_reads_the_row_names_a_column() {
+        let catalog = catalog(15);
+        let mut orders = catalog.tables[&QName::new("public", "orders")].clone();
+        // Words of syntax as names of columns.
+        let words = ["date", "time", "zone"];
+        for (column, name) in orders.columns.iter_mut().skip(1).zip(words) {
+            column.name = name.into();
+        }
+        let id = orders.columns[0].name.clone();
+        for (default, reads) in [
+            (format!("{id} + 1"), true),
+            (format!("orders.{id}::text || 'x'"), true),
+            ("time || 'x'".to_owned(), true),
+            (format!("other.{id}"), false),
+            (format!("concat('{id}')"), false),
+            (format!("{id}()"), false),
+            ("date '2026-01-01'".to_owned(), false),
+            ("'2026-01-01'::date".to_owned(), false),
+            ("(now() AT TIME ZONE 'UTC')".to_owned(), false),
+        ] {
+            assert_eq!(reads_row(&orders, &default), reads, "{default}");
+        }
     }
 }

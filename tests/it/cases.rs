@@ -5,6 +5,7 @@ mod columns;
 mod files;
 mod names;
 mod options;
+mod required;
 mod rewrites;
 mod roles;
 mod runs;
