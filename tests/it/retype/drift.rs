@@ -9,8 +9,10 @@ const SETUP: &str = "CREATE TABLE r (c int PRIMARY KEY);
     GRANT SELECT (c) ON t TO \"retype reader\";
     INSERT INTO t SELECT i, i FROM generate_series(1, 100) i;";
 
-/// Each with what takes it back, and how it is named.
-const CHANGES: &[(&str, &str, &str)] = &[
+/// What is done by hand, what takes it back, and how it is named.
+type Change = (&'static str, &'static str, &'static str);
+
+const CHANGES: &[Change] = &[
     (
         "CREATE UNIQUE INDEX late ON t (c)",
         "DROP INDEX late",
@@ -53,6 +55,17 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// A command stops at a change, which is then taken back.
+async fn stops(project: &Project, command: &str, (change, back, words): Change) {
+    project.db.execute(change).await;
+    let stopped = project.command(command, &[]).await.expect(3).stderr;
+    assert!(
+        stopped.contains(words),
+        "{change}: {words:?} is not in\n{stopped}"
+    );
+    project.db.execute(back).await;
+}
+
 #[tokio::test]
 async fn a_change_by_hand_stops_the_swap_and_the_way_back() {
     let file = "ALTER TABLE t ALTER c TYPE bigint;";
@@ -63,25 +76,13 @@ async fn a_change_by_hand_stops_the_swap_and_the_way_back() {
         "ALTER TABLE t ALTER c SET DEFAULT 1",
         "default of c is not as it was",
     );
-    for (change, back, words) in CHANGES.iter().chain([&default]) {
-        project.db.execute(change).await;
-        let stopped = project.command("contract", &[]).await.expect(3).stderr;
-        assert!(
-            stopped.contains(words),
-            "{change}: {words:?} is not in\n{stopped}"
-        );
-        project.db.execute(back).await;
+    for change in CHANGES.iter().chain([&default]) {
+        stops(&project, "contract", *change).await;
     }
     project.command("resume", &[]).await.expect(0);
     assert_eq!(project.state().await, "complete");
-    for (change, back, words) in CHANGES {
-        project.db.execute(change).await;
-        let stopped = project.command("revert", &[]).await.expect(3).stderr;
-        assert!(
-            stopped.contains(words),
-            "{change}: {words:?} is not in\n{stopped}"
-        );
-        project.db.execute(back).await;
+    for change in CHANGES {
+        stops(&project, "revert", *change).await;
     }
     project.command("resume", &[]).await.expect(0);
     assert_eq!(project.state().await, "reverted");
@@ -93,7 +94,7 @@ async fn what_is_made_upon_a_stand_in_stops_contract() {
     let file = "ALTER TABLE t RENAME c TO d;";
     let project = Project::new("rename_drift", SETUP, file).await;
     project.to("apply", "ready").await;
-    for (change, back, words) in [
+    for change in [
         (
             "CREATE INDEX late ON t (d)",
             "DROP INDEX late",
@@ -110,13 +111,7 @@ async fn what_is_made_upon_a_stand_in_stops_contract() {
             "view public.lv is new",
         ),
     ] {
-        project.db.execute(change).await;
-        let stopped = project.command("contract", &[]).await.expect(3).stderr;
-        assert!(
-            stopped.contains(words),
-            "{change}: {words:?} is not in\n{stopped}"
-        );
-        project.db.execute(back).await;
+        stops(&project, "contract", change).await;
     }
     // By the old name it goes over with the column.
     project.db.execute("CREATE INDEX kept ON t (c)").await;
