@@ -526,7 +526,7 @@ impl<'a> Draft<'a> {
 }
 
 /// The closest name, where one is close.
-fn near<'n>(name: &str, all: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+pub(super) fn near<'n>(name: &str, all: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     all.map(|n| (strsim::damerau_levenshtein(name, n), n))
         .filter(|(d, n)| *d <= 2.max(n.len() / 4))
         .min()

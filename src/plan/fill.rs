@@ -17,8 +17,8 @@ use crate::catalog::{Catalog, ConstraintKind, QName, Table};
 use crate::migration::BackfillOptions;
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, RelName};
-use crate::sql::dml::{Assignment, Piece, identifiers};
-use crate::sql::lex::{MAX_IDENT, Token, TokenKind, is_keyword, lex_code};
+use crate::sql::dml::{Assignment, Piece, identifiers, is_syntax};
+use crate::sql::lex::MAX_IDENT;
 use crate::sql::quote::{derived_name, ident, literal, qname};
 
 /// How a new column gets its values.
@@ -165,18 +165,9 @@ fn fill(catalog: &Catalog, table: &Table, def: &ColumnDef, sql: &str) -> Option<
 /// meant. Words of special syntax (`AT TIME ZONE`, `date '…'`, `extract(year FROM …)`) may be names
 /// of columns too.
 fn reads_row(table: &Table, default: &str) -> bool {
-    let is =
-        |token: Option<&Token>, word: &str| token.is_some_and(|t| is_keyword(*t, default, word));
     identifiers(default).into_iter().any(|(of, name, span)| {
-        let before = lex_code(&default[..span.start]);
-        let after = lex_code(default);
-        let after = after.iter().find(|t| t.span.start >= span.end);
-        let syntax = ["AT", "TIME", "ZONE"]
-            .iter()
-            .any(|word| is(before.last(), word))
-            || ["TIME", "FROM"].iter().any(|word| is(after, word))
-            || after.is_some_and(|t| t.kind == TokenKind::String);
-        let own = of.is_none_or(|of| of == table.name.name);
+        let own = of.as_ref().is_none_or(|of| *of == table.name.name);
+        let syntax = of.is_none() && is_syntax(default, span);
         own && !syntax && table.column(&name).is_some()
     })
 }
@@ -393,7 +384,10 @@ pub(super) fn parts(
             parts.identity = Some((there, back));
         }
     }
-    let numbered = fill.from != FillFrom::Default;
+    let numbered = matches!(
+        fill.from,
+        FillFrom::Serial { .. } | FillFrom::Identity { .. }
+    );
     // A primary key makes its columns NOT NULL by itself, but an identity needs it before.
     if def.not_null || numbered {
         parts.not_null = Some(match &def.not_null_name {
@@ -509,6 +503,21 @@ mod tests {
     }
 
     #[test]
+    fn a_default_that_reads_the_row_is_required_only_where_it_says_so() {
+        for (column, not_null) in [
+            ("n int DEFAULT id + 1", None),
+            (
+                "n int NOT NULL DEFAULT id + 1",
+                Some("ALTER COLUMN \"n\" SET NOT NULL"),
+            ),
+        ] {
+            let parts = taken_apart(15, column).expect("parts");
+            assert_eq!(parts.not_null.as_deref(), not_null, "{column}");
+            assert_eq!(parts.add, ["ADD COLUMN \"n\" int"], "{column}");
+        }
+    }
+
+    #[test]
     fn a_default_that_reads_the_row_names_a_column() {
         let catalog = catalog(15);
         let mut orders = catalog.tables[&QName::new("public", "orders")].clone();
@@ -528,6 +537,14 @@ mod tests {
             ("date '2026-01-01'".to_owned(), false),
             ("'2026-01-01'::date".to_owned(), false),
             ("(now() AT TIME ZONE 'UTC')".to_owned(), false),
+            ("now() AT TIME ZONE date".to_owned(), true),
+            ("substring(date FROM 1 FOR 2)".to_owned(), true),
+            ("extract(date FROM now())".to_owned(), false),
+            ("'x' COLLATE date".to_owned(), false),
+            ("CAST(now() AS date)".to_owned(), false),
+            ("make_interval(date => 5)".to_owned(), false),
+            ("make_interval(date := 5)".to_owned(), false),
+            (format!("make_interval(days => {id})"), true),
         ] {
             assert_eq!(reads_row(&orders, &default), reads, "{default}");
         }

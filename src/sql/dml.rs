@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lex::{TokenKind, ident_value, is_keyword, lex_code};
 use super::source::{Diagnostic, Span};
-pub use names::{function_names, identifiers, is_reserved};
+pub use names::{function_names, identifiers, is_reserved, is_syntax};
 use names::{is_column_word, unwrap_parentheses};
 use reader::{Reader, refuse};
 

@@ -137,9 +137,13 @@ fn same(range: &str, t: &Target) -> String {
     )
 }
 
-/// A type of which any collation compares the values, but `C` as they are.
+/// A type of which any collation compares the values, but `C` as they are; or an array of it. Not
+/// `citext`, which has an equality of its own.
 fn is_text(type_name: &str) -> bool {
-    type_name == "text" || type_name.starts_with("character varying")
+    let element = type_name.trim_end_matches("[]");
+    matches!(element, "text" | "name" | "bpchar" | "character")
+        || element.starts_with("character varying")
+        || element.starts_with("character(")
 }
 
 /// Other mappings that may have set this one's targets: those before one that fills only what is
@@ -203,4 +207,28 @@ fn maps_back(reverse: &Mapping, alias: &str) -> String {
         row.join(", "),
         filter.join(" AND ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_text;
+
+    #[test]
+    fn types_whose_values_a_collation_compares() {
+        for (type_name, text) in [
+            ("text", true),
+            ("text[]", true),
+            ("name", true),
+            ("bpchar", true),
+            ("character(4)", true),
+            ("character varying", true),
+            ("character varying(40)[]", true),
+            ("citext", false),
+            ("\"char\"", false),
+            ("bigint", false),
+            ("jsonb", false),
+        ] {
+            assert_eq!(is_text(type_name), text, "{type_name}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ mod tree_keys;
 mod tree_swap;
 mod way_back;
 
-use super::draft::{Draft, DraftStatement};
+use super::draft::{Draft, DraftStatement, near};
 use super::probe::Probed;
 use super::sections::Known;
 use super::sync;
@@ -36,7 +36,7 @@ use crate::error::Result;
 use crate::migration::{BackfillOptions, SectionKind, Statement};
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, understand};
-use crate::sql::dml::{Assignment, Piece, identifiers, is_reserved};
+use crate::sql::dml::{Assignment, Piece, identifiers, is_reserved, is_syntax};
 use crate::sql::lex::{ident_value, is_keyword, lex_code};
 use crate::sql::quote::{derived_name, ident};
 
@@ -81,6 +81,7 @@ pub(super) fn collect<'a>(
             continue;
         };
         for op in ops {
+            check_there(draft, known, table, op)?;
             let Some(retype) = retype(draft, known, table, (op, ops)) else {
                 check_in_place(draft, known, table, (op, ops))?;
                 continue;
@@ -103,6 +104,31 @@ pub(super) fn collect<'a>(
         }
     }
     Ok(all)
+}
+
+/// The column is there, or the file itself gives a column this name.
+fn check_there(draft: &Draft<'_>, known: &Known<'_>, table: &Table, op: &AlterOp) -> Result<()> {
+    let AlterOpKind::SetType { column, .. } = &op.kind else {
+        return Ok(());
+    };
+    let mut statements = draft.migration.sections.iter().flat_map(|s| &s.statements);
+    let renamed = statements.any(|statement| {
+        matches!(understand(&statement.sql), Action::AlterTable { ops, .. } if ops.iter().any(
+            |op| matches!(&op.kind, AlterOpKind::RenameColumn { to, .. } if to == column)))
+    });
+    if table.column(column).is_some() || draft.new_column(&table.name, column).is_some() || renamed
+    {
+        return Ok(());
+    }
+    let near = near(column, table.columns.iter().map(|c| c.name.as_str()));
+    Err(draft.wrong(
+        op.span.shift(known.statement.span.start),
+        format!("{} has no column {column}", table.name),
+        &near.map_or_else(
+            || "it must exist before the migration".to_owned(),
+            |near| format!("did you mean {near}?"),
+        ),
+    ))
 }
 
 /// What the server does not change the type of, although rows would stay as they are: a column that
@@ -275,22 +301,6 @@ fn reading(
         text.replace_range(span.start..span.end, &ident(called(retype)));
     }
     text
-}
-
-/// The word at this place is not a column's name: `AT` of AT TIME ZONE, `year` of
-/// `extract(year FROM …)`.
-fn is_syntax(text: &str, span: Span) -> bool {
-    let before = lex_code(&text[..span.start]);
-    let after = lex_code(&text[span.end..]);
-    let next = |word: &str| {
-        after
-            .first()
-            .is_some_and(|t| is_keyword(*t, &text[span.end..], word))
-    };
-    let extracts = matches!(before.as_slice(), [.., name, _]
-        if is_keyword(*name, text, "EXTRACT"));
-    (span.of(text).eq_ignore_ascii_case("at") && (next("TIME") || next("LOCAL")))
-        || (extracts && next("FROM"))
 }
 
 /// The definitions of the column are read before anything runs: nothing else of the file may

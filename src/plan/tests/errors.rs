@@ -51,6 +51,11 @@ fn names_that_are_not_there() {
         "totl",
         "did you mean total?",
     );
+    for (column, help) in [("totl", "did you mean total?"), ("nosuch", "must exist")] {
+        let file = format!("ALTER TABLE orders ALTER {column} TYPE bigint;");
+        let message = format!("public.orders has no column {column}");
+        check(&file, &message, &format!("ALTER {column}"), help);
+    }
     check(
         "-- pgshift: contract\nALTER TABLE nothing DROP COLUMN a;",
         "table nothing does not exist",

@@ -157,6 +157,34 @@ pub fn identifiers(text: &str) -> Vec<(Option<String>, String, Span)> {
     found
 }
 
+/// The one word at this place of an expression is not a column's name, although it may be one
+/// elsewhere: `TIME` of AT TIME ZONE, `year` of `extract(year FROM …)`, the type in `date '…'`,
+/// the name of an argument in `make_interval(days => 1)`.
+pub fn is_syntax(text: &str, span: Span) -> bool {
+    let before = lex_code(&text[..span.start]);
+    let rest = &text[span.end..];
+    let after = lex_code(rest);
+    let word = |word: &str| span.of(text).eq_ignore_ascii_case(word);
+    let last = |word: &str| before.last().is_some_and(|t| is_keyword(*t, text, word));
+    let next = |word: &str| after.first().is_some_and(|t| is_keyword(*t, rest, word));
+    let extracts = matches!(before.as_slice(), [.., name, _] if is_keyword(*name, text, "EXTRACT"));
+    let names_argument = after
+        .first()
+        .is_some_and(|t| matches!(t.text(rest), "=>" | ":="));
+    let is_string = |t: Option<&Token>| t.is_some_and(|t| t.kind == TokenKind::String);
+    names_argument
+        || last("COLLATE")
+        || (extracts && next("FROM"))
+        // `date '…'`, and `year` of `interval '5' year`: nothing else stands beside a string.
+        || is_string(after.first())
+        || is_string(before.last())
+        || (word("at") && (next("TIME") || next("LOCAL")))
+        || (word("local") && last("AT"))
+        || (word("time") && next("ZONE") && last("AT"))
+        || (word("zone") && last("TIME"))
+        || (word("precision") && last("DOUBLE"))
+}
+
 /// The names that are called like a function: (schema, name). Types with a length
 /// (`numeric(10, 2)`) and reserved words are left out; `coalesce`, `nullif` and the like, which
 /// are no functions in the catalog, are not.

@@ -61,3 +61,52 @@ async fn a_default_that_reads_other_columns() {
     assert_same("schema", first.schema(), project.picture().await.schema());
     project.holds(&["SELECT count(*) = 2002 FROM p"]).await;
 }
+
+/// Without NOT NULL a row may have no value, and the words of a call are no columns.
+#[tokio::test]
+async fn a_default_that_reads_other_columns_may_be_null() {
+    let setup = "CREATE TABLE p (id int PRIMARY KEY, f text NOT NULL, l text, days int, tz text);
+         INSERT INTO p SELECT n, 'f' || n, CASE WHEN n % 2 = 0 THEN 'l' || n END, n, 'UTC'
+             FROM generate_series(1, 2000) n;";
+    let file = "ALTER TABLE p ADD COLUMN short text DEFAULT substring(f FROM 1 FOR 2) || l,
+         ADD COLUMN due timestamp DEFAULT timestamptz '2026-01-01 00:00+00' AT TIME ZONE tz,
+         ADD COLUMN wait interval NOT NULL DEFAULT make_interval(days => 30);";
+    let project = Project::new("required_of_none", setup, file).await;
+    let first = project.picture().await;
+    for last in [false, true] {
+        project.to("apply", "ready").await;
+        project
+            .db
+            .execute(if last {
+                "UPDATE p SET l = 'x' WHERE id = 3"
+            } else {
+                "INSERT INTO p VALUES (5001, 'abc', 'd', 1, 'UTC'), (5002, 'abc', NULL, 1, 'UTC')"
+            })
+            .await;
+        project.command("verify", &[]).await.expect(0);
+        project
+            .holds(&[
+                "SELECT bool_and(short IS NOT DISTINCT FROM left(f, 2) || l) FROM p",
+                "SELECT bool_and(due = '2026-01-01' AND wait = interval '30 days') FROM p",
+                "SELECT array_agg(attname::text ORDER BY attnum) = '{wait}' FROM pg_attribute
+                 WHERE attrelid = 'p'::regclass AND attname IN ('short', 'due', 'wait')
+                   AND attnotnull AND atthasdef",
+                "SELECT count(*) = 2 FROM pg_attribute
+                 WHERE attrelid = 'p'::regclass AND attname IN ('short', 'due')
+                   AND NOT attnotnull AND NOT atthasdef",
+            ])
+            .await;
+        if last {
+            project.to("contract", "complete").await;
+            project
+                .db
+                .execute("INSERT INTO p VALUES (6001, 'abc', 'd', 1, 'UTC')")
+                .await;
+            project
+                .holds(&["SELECT short IS NULL FROM p WHERE id = 6001"])
+                .await;
+        }
+        project.command("revert", &[]).await.expect(0);
+        assert_same("schema", first.schema(), project.picture().await.schema());
+    }
+}

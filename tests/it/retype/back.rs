@@ -1,5 +1,6 @@
 //! Back to READY and on again, with what the new application version wrote.
 
+use super::Case;
 use crate::lifecycle::{Project, assert_same};
 
 /// A value of the new type that the old one holds in another form is what the old one says from the
@@ -113,6 +114,8 @@ async fn using_that_depends_on_the_session_is_told() {
 async fn one_collation_for_another() {
     for (name, before, kind, old, new) in [
         ("icu", "", "text", "C", "und-x-icu"),
+        ("blanks", "", "char(8)", "C", "und-x-icu"),
+        ("name", "", "name", "und-x-icu", "C"),
         (
             "nondeterministic",
             "CREATE COLLATION nd (provider = icu, locale = 'und-u-ks-level2', deterministic = false);",
@@ -138,6 +141,69 @@ async fn one_collation_for_another() {
             .await;
         project.command("revert", &[]).await.expect(0);
     }
+}
+
+/// There and back and on, while both are written: also texts that one of the collations takes for
+/// equal.
+#[tokio::test]
+async fn one_collation_for_another_under_traffic() {
+    let traffic = |n: u64| match n % 3 {
+        0 => format!("INSERT INTO t VALUES ({}, 'Ab{n}')", 10_000 + n),
+        1 => format!("UPDATE t SET c = upper(c) WHERE id = {}", n % 1000),
+        _ => format!("UPDATE t SET c = lower(c) WHERE id = {}", n % 1000),
+    };
+    for (name, before, of, file) in [
+        (
+            "retype_traffic_icu",
+            "",
+            "C",
+            "ALTER TABLE t ALTER c TYPE text COLLATE \"und-x-icu\";",
+        ),
+        (
+            "retype_traffic_nd",
+            "CREATE COLLATION nd (provider = icu, locale = 'und-u-ks-level2', deterministic = false);",
+            "nd",
+            "ALTER TABLE t ALTER c TYPE varchar(40) COLLATE \"C\";",
+        ),
+    ] {
+        let setup: &'static str = format!(
+            "{before} CREATE TABLE t (id int PRIMARY KEY, c text COLLATE \"{of}\");
+             CREATE INDEX ON t (c);
+             INSERT INTO t SELECT n, 'a' || n FROM generate_series(0, 999) n"
+        )
+        .leak();
+        Case {
+            name,
+            setup,
+            file,
+            direct: "",
+            traffic,
+            ready: &[],
+            complete: &["SELECT count(*) >= 1000 FROM t"],
+            after: (
+                "UPDATE t SET c = 'Now' WHERE id = 1",
+                &["SELECT c = 'Now' COLLATE \"C\" FROM t WHERE id = 1"],
+            ),
+            lost: &[],
+        }
+        .check()
+        .await;
+    }
+}
+
+/// An array is compared by the collation of its elements.
+#[tokio::test]
+async fn one_collation_for_another_in_an_array() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, c text[] COLLATE \"C\");
+         CREATE INDEX by_c ON t (c); INSERT INTO t VALUES (1, '{abc,NULL}'), (2, '{b}')";
+    let file = "ALTER TABLE t ALTER c TYPE text[] COLLATE \"und-x-icu\";";
+    let project = Project::new("retype_collation_array", setup, file).await;
+    project.to("apply", "ready").await;
+    project.to("contract", "complete").await;
+    project
+        .holds(&["SELECT c[1] = 'abc' FROM t WHERE id = 1"])
+        .await;
+    project.command("revert", &[]).await.expect(0);
 }
 
 /// Null may be what a new value stands for; it is not taken for one that the old type cannot hold.
