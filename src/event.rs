@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backfill::Side;
 use crate::plan::Phase;
-use crate::run::RunKind;
+use crate::run::{RunKind, State};
 use crate::throttle::Sample;
 
 /// Time lost by cause, in milliseconds: `replica_lag`, `duty`, `row_locks`, `locks` …
@@ -241,6 +241,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Lost::is_empty")]
         lost_ms: Lost,
     },
+    /// A way back that had changed nothing was called off.
+    CalledOff {
+        /// What it was.
+        kind: RunKind,
+        /// Where the migration stands again.
+        state: State,
+    },
     /// A migration was marked as applied without running.
     Baselined,
 }
@@ -365,6 +372,7 @@ impl Event {
             Self::LimitCleared { .. } => "limit_cleared",
             Self::Stopped { .. } => "stopped",
             Self::RunFinished { .. } => "run_finished",
+            Self::CalledOff { .. } => "called_off",
             Self::Baselined => "baselined",
         }
     }

@@ -174,6 +174,45 @@ impl FromStr for RunKind {
     }
 }
 
+/// How a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// Under way, or waiting to be resumed.
+    Running,
+    /// It did its last step.
+    Done,
+    /// A way back took its place.
+    Abandoned,
+    /// A way back that had changed nothing, and that nobody wanted any more.
+    CalledOff,
+}
+
+impl RunState {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Running, Self::Done, Self::Abandoned, Self::CalledOff];
+
+    /// The name in the state table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Abandoned => "abandoned",
+            Self::CalledOff => "called_off",
+        }
+    }
+}
+
+impl FromStr for RunState {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|state| state.name() == s)
+            .ok_or_else(|| format!("unknown state of a run {s:?}"))
+    }
+}
+
 /// What happens to a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
@@ -184,6 +223,15 @@ pub enum Input {
         /// The run's kind.
         kind: RunKind,
         /// The plan has contract steps that are not done.
+        more: bool,
+    },
+    /// `pgshift revert --call-off`: a way back that has changed nothing is given up.
+    CallOff {
+        /// The run before it, which it was to take back.
+        kind: RunKind,
+        /// That one did its last step.
+        whole: bool,
+        /// The plan has a contract part.
         more: bool,
     },
     /// `pgshift baseline`.
@@ -233,6 +281,18 @@ pub fn transition(state: State, input: Input) -> Result<State, NotPossible> {
         (S::Applying | S::Ready | S::Contracting | S::Complete, Input::Start(Revert))
         | (S::Contracting | S::Complete, Input::Start(Uncontract)) => Ok(S::Reverting),
         (S::Reverting, Input::Finish { kind: Revert, .. }) => Ok(S::Reverted),
+        (S::Reverting, Input::CallOff { kind, whole, more }) => {
+            let before = match kind {
+                Apply => S::Applying,
+                Contract => S::Contracting,
+                Revert | Uncontract | Purge => return Err(refusal(state, input)),
+            };
+            if whole {
+                transition(before, Input::Finish { kind, more })
+            } else {
+                Ok(before)
+            }
+        }
         (S::Complete, Input::Start(Purge)) => Ok(S::Purging),
         (S::Purging, Input::Finish { kind: Purge, .. }) => Ok(S::Purged),
         (S::Pending, Input::Baseline) => Ok(S::Baselined),
@@ -245,6 +305,7 @@ fn refusal(state: State, input: Input) -> NotPossible {
     let wanted = match input {
         Input::Start(kind) => format!("{kind} cannot start"),
         Input::Finish { kind, .. } => format!("{kind} cannot finish"),
+        Input::CallOff { .. } => "there is no way back to call off".to_owned(),
         Input::Baseline => "it cannot be baselined".to_owned(),
     };
     let instead = match state {
@@ -325,6 +386,29 @@ mod tests {
     }
 
     #[test]
+    fn a_way_back_that_is_called_off_leads_to_where_it_began() {
+        use RunKind::{Apply, Contract, Revert};
+        for (kind, whole, more, before) in [
+            (Apply, false, true, State::Applying),
+            (Apply, true, true, State::Ready),
+            (Apply, true, false, State::Complete),
+            (Contract, false, true, State::Contracting),
+            (Contract, true, true, State::Complete),
+        ] {
+            let off = Input::CallOff { kind, whole, more };
+            assert_eq!(transition(State::Reverting, off), Ok(before));
+            assert_eq!(
+                transition(before, Input::Start(Revert)),
+                Ok(State::Reverting)
+            );
+            for state in State::ALL.into_iter().filter(|s| *s != State::Reverting) {
+                let refused = transition(state, off).expect_err("no way back");
+                assert!(refused.why.contains("no way back"), "{state}");
+            }
+        }
+    }
+
+    #[test]
     fn purged_is_final_and_says_so() {
         for kind in RunKind::ALL {
             let refused = transition(State::Purged, Input::Start(kind)).expect_err("final");
@@ -347,6 +431,9 @@ mod tests {
         }
         for kind in RunKind::ALL {
             assert_eq!(kind.name().parse(), Ok(kind));
+        }
+        for state in RunState::ALL {
+            assert_eq!(state.name().parse(), Ok(state));
         }
     }
 }

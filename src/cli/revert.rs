@@ -19,6 +19,10 @@ pub(super) struct RevertArgs {
     /// How far back
     #[arg(long, value_enum, default_value_t = To::Start)]
     to: To,
+    /// Call off a way back that has changed nothing yet, such as one that a value stops: the
+    /// migration stands where it stood before
+    #[arg(long, conflicts_with = "to")]
+    call_off: bool,
     #[command(flatten)]
     options: RunOptions,
 }
@@ -34,6 +38,11 @@ enum To {
 pub(super) async fn run(app: &App, args: &RevertArgs) -> Result<Exit> {
     let engine = app.engine(Some(&args.options))?;
     let id = recorded_id(&engine.recorded().await?, &args.id)?;
+    if args.call_off {
+        let state = engine.call_off(&id).await?;
+        say_state(app, &id, state);
+        return Ok(Exit::Success);
+    }
     let to = match args.to {
         To::Start => RevertTo::Start,
         To::Ready => RevertTo::Ready,

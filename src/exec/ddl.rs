@@ -337,7 +337,7 @@ async fn unchanged(client: &Client, step: &Step) -> Result<()> {
                 .hint(
                     "put it back as it was (or drop what is new, and make it again afterwards), \
                      then `pgshift resume`; before contract, `pgshift revert` and `pgshift apply` \
-                     plan anew",
+                     plan anew; a way back may be given up by `pgshift revert --call-off`",
                 ));
         }
     }

@@ -29,7 +29,7 @@ use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
 use crate::plan::sync::{WRITER_BACKFILL, WRITER_SETTING, is_ours};
 use crate::plan::{Step, Work, sync};
-use crate::run::State;
+use crate::run::{RunState, State};
 use crate::store::verifications::{self, MOST_LISTED};
 use crate::store::{self, RunRow, StepState, WrongRow};
 
@@ -105,7 +105,8 @@ impl Engine {
         let plan = row.plan.ok_or_else(|| no_plan(id))?;
         let lease = lease::acquire(ctx, id).await?;
         take_verify_lock(ctx, &lease.client, id).await?;
-        let run = store::runs::runs_of(&client, id).await?.pop();
+        let mut runs = store::runs::runs_of(&client, id).await?.into_iter();
+        let run = runs.rfind(|run| run.state != RunState::CalledOff);
         let run = run.ok_or_else(|| no_plan(id))?;
         if state == State::Contracting {
             only_verified(&client, &run).await?;

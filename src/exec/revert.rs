@@ -3,12 +3,14 @@
 use serde::Serialize;
 use tokio_postgres::Client;
 
-use super::engine::{Engine, begin, commit_or_roll_back, refused};
+use super::engine::{Engine, begin, commit_or_roll_back, no_plan, refused};
 use super::lease::{self, Lease};
-use super::session;
+use super::{commit, session};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{Step, revert_steps};
-use crate::run::{Input, RunKind, State, transition};
+use crate::event::Event;
+use crate::fault::{self, Write};
+use crate::plan::{Plan, Step, first_change, revert_steps};
+use crate::run::{Input, RunKind, RunState, State, transition};
 use crate::store::{self, MigrationRow, RunRow, StepState, overrides};
 
 /// How far `revert` goes.
@@ -57,6 +59,42 @@ impl Engine {
         revert_of(&client, id, to).await
     }
 
+    /// Gives up a way back that has changed nothing yet: the migration stands where it stood before,
+    /// and a run that was under way then can be resumed.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Refused`] where no way back is under way, or it has changed something.
+    pub async fn call_off(&self, id: &str) -> Result<State> {
+        let ctx = self.check_server().await?;
+        drop(self.connect_initialised().await?);
+        let lease = lease::acquire(ctx, id).await?;
+        let client = &*lease.client;
+        begin(client).await?;
+        let event = async {
+            let (run, event) = close_way_back(client, id).await?;
+            store::events::append(client, id, Some(run), &ctx.actor, &event).await?;
+            Ok(event)
+        };
+        let event = match event.await {
+            Ok(event) => event,
+            Err(error) => {
+                let _ = client.batch_execute("ROLLBACK").await;
+                return Err(error);
+            }
+        };
+        let said = fault::around(Write::Said, commit(client)).await;
+        said.map_err(|error| {
+            if !error.is_connection() {
+                return error;
+            }
+            error
+                .left("it is not known whether the way back was called off")
+                .hint("`pgshift status` tells it")
+        })?;
+        ctx.emit(id, &event);
+        self.state(id).await
+    }
+
     /// Takes a migration back. What is left of an earlier revert is finished first.
     ///
     /// # Errors
@@ -94,6 +132,54 @@ fn after_part(error: Error) -> Error {
     error.left("the contract is taken back; apart from that nothing was changed")
 }
 
+/// Closes the open way back of a migration, within a transaction. Gives its number and what to tell.
+async fn close_way_back(client: &Client, id: &str) -> Result<(i64, Event)> {
+    let state = store::migrations::lock_state(client, id).await?;
+    let ways_back = [RunKind::Revert, RunKind::Uncontract];
+    let open = store::runs::open_run(client, id).await?;
+    let Some(open) = open.filter(|run| ways_back.contains(&run.kind)) else {
+        return Err(
+            Error::refused(format!("{id} is {state}: no way back is under way"))
+                .left("nothing was changed")
+                .hint("`pgshift status` tells what can be done"),
+        );
+    };
+    // What an earlier runner still does is done or rolled back after this.
+    store::runs::close(client, open.id, RunState::CalledOff).await?;
+    let recorded = store::runs::steps(client, open.id).await?;
+    let recorded = recorded.iter().filter_map(|row| {
+        let step = open.steps.get(row.ordinal.checked_sub(1)?)?;
+        Some((step, row.state == StepState::Done))
+    });
+    if let Some(step) = first_change(recorded) {
+        return Err(Error::refused(format!(
+            "the way back of {id} is past the point where it can be called off: {}",
+            step.title
+        ))
+        .left("nothing was changed")
+        .hint(format!("`pgshift resume {id}` finishes it")));
+    }
+    let before = standing(store::runs::runs_of(client, id).await?).pop();
+    let (row, before) = store::migrations::get(client, id)
+        .await?
+        .zip(before)
+        .ok_or_else(|| no_plan(id))?;
+    let whole = before.state == RunState::Done;
+    let off = Input::CallOff {
+        kind: before.kind,
+        whole,
+        more: row.plan.as_ref().is_some_and(Plan::has_contract),
+    };
+    let next = transition(state, off).map_err(|n| refused(id, &n))?;
+    if !whole {
+        store::runs::reopen(client, before.id).await?;
+    }
+    overrides::clear(client, id, overrides::PAUSE).await?;
+    store::migrations::set_state(client, id, next).await?;
+    let kind = open.kind;
+    Ok((open.id, Event::CalledOff { kind, state: next }))
+}
+
 /// Opens the way back in the place of what is under way, in one transaction.
 async fn start(lease: &Lease, id: &str, to: RevertTo, open: Option<RunRow>) -> Result<()> {
     let client = &*lease.client;
@@ -103,10 +189,11 @@ async fn start(lease: &Lease, id: &str, to: RevertTo, open: Option<RunRow>) -> R
         let state = store::migrations::lock_state(client, id).await?;
         let next = transition(state, Input::Start(kind)).map_err(|n| refused(id, &n))?;
         refuse_later(client, id).await?;
-        let plan = revert_of(client, id, to).await?;
+        // What an earlier runner still does is done or rolled back after this.
         if let Some(open) = open {
-            store::runs::close(client, open.id, "abandoned").await?;
+            store::runs::close(client, open.id, RunState::Abandoned).await?;
         }
+        let plan = revert_of(client, id, to).await?;
         overrides::clear(client, id, overrides::PAUSE).await?;
         store::migrations::set_state(client, id, next).await?;
         store::runs::create(client, id, kind, &plan.steps).await?;
@@ -172,17 +259,24 @@ async fn refuse_later(client: &Client, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// The way back of everything that the runs of a migration did since it was last pending.
-async fn revert_of(client: &Client, id: &str, to: RevertTo) -> Result<RevertPlan> {
+/// The runs whose steps stand, of all runs of a migration.
+fn standing(runs: Vec<RunRow>) -> Vec<RunRow> {
     let mut standing: Vec<RunRow> = Vec::new();
-    for run in store::runs::runs_of(client, id).await? {
+    for run in runs {
         match run.kind {
+            _ if run.state == RunState::CalledOff => {}
             RunKind::Apply | RunKind::Contract => standing.push(run),
             RunKind::Uncontract => standing.retain(|r| r.kind != RunKind::Contract),
             RunKind::Revert => standing.clear(),
             RunKind::Purge => {}
         }
     }
+    standing
+}
+
+/// The way back of everything that the runs of a migration did since it was last pending.
+async fn revert_of(client: &Client, id: &str, to: RevertTo) -> Result<RevertPlan> {
+    let mut standing = standing(store::runs::runs_of(client, id).await?);
     if to == RevertTo::Ready {
         standing.retain(|r| r.kind == RunKind::Contract);
         if standing.is_empty() {

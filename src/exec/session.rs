@@ -18,7 +18,7 @@ use crate::pg::error::from_pg;
 use crate::plan::locks::in_tries;
 use crate::plan::{PartOf, Step, Work};
 use crate::retry::reconnect_pause;
-use crate::run::{Input, transition};
+use crate::run::{Input, RunState, transition};
 use crate::sql::ddl::understand;
 use crate::sql::quote::qname;
 use crate::store::{self, RunRow, StepState, overrides};
@@ -505,7 +505,7 @@ async fn finish(session: &Session, run: &RunRow) -> Result<()> {
             },
         )
         .map_err(|n| Error::internal(n.why))?;
-        store::runs::close(client, run.id, "done").await?;
+        store::runs::close(client, run.id, RunState::Done).await?;
         // It was said of this run: the next one must not wait for somebody to take it back.
         overrides::clear(client, &run.migration, overrides::PAUSE).await?;
         store::migrations::set_state(client, &run.migration, next).await?;

@@ -217,7 +217,10 @@ fn judge(found: &Verified, phase: Phase) -> Result<()> {
             found.keys().join("; "),
         ))
         .left("nothing was taken back: the new type stands")
-        .hint("change or delete these rows and `pgshift resume`"));
+        .hint(
+            "change or delete these rows and `pgshift resume`, or keep the new type: `pgshift \
+             revert --call-off`",
+        ));
     }
     if found.wrong > 0 {
         let keys = found.keys();

@@ -39,5 +39,5 @@ pub use build::build;
 pub use draft::{Draft, wanted};
 pub use fill::{Fill, FillFrom};
 pub use objects::{WantedObjects, wanted_objects};
-pub use revert::revert_steps;
+pub use revert::{first_change, revert_steps};
 pub use step::{Estimate, PLAN_FORMAT, PartOf, Phase, Plan, Step, Undo, Work};

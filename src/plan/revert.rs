@@ -59,6 +59,15 @@ pub fn revert_steps(done: &[(Step, bool)]) -> (Vec<Step>, Vec<(String, String)>)
     (steps, order.remaining)
 }
 
+/// The first step of a way back that has, or may have, changed something, of those that were recorded:
+/// (step, done). A check changes nothing, and a transaction that was not committed neither.
+pub fn first_change<'s>(recorded: impl Iterator<Item = (&'s Step, bool)>) -> Option<&'s Step> {
+    let check = |step: &Step| matches!(step.work, Work::Verify(_) | Work::Check { .. });
+    let mut changes =
+        recorded.filter(|(step, done)| !check(step) && (*done || !step.transactional()));
+    changes.next().map(|(step, _)| step)
+}
+
 /// Columns that expand added to a table with a sync trigger.
 struct Columns {
     table: RelName,

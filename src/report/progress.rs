@@ -197,6 +197,7 @@ pub fn describe(event: &Event) -> Option<String> {
         },
         Event::LimitCleared { key } => format!("limit {} is as configured again", line(key)),
         Event::Unpaused { by } => format!("pause ended by {}", line(by)),
+        Event::CalledOff { kind, state } => format!("{kind} called off: {state} as before"),
         Event::Baselined => "marked as applied without running".to_owned(),
     })
 }

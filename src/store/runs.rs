@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::event::Lost;
 use crate::pg::error::from_pg;
 use crate::plan::Step;
-use crate::run::RunKind;
+use crate::run::{RunKind, RunState};
 
 /// A run as recorded.
 #[derive(Debug, Clone)]
@@ -22,8 +22,8 @@ pub struct RunRow {
     pub migration: String,
     /// What it does.
     pub kind: RunKind,
-    /// Not finished: under way, or waiting to be resumed.
-    pub open: bool,
+    /// How it stands.
+    pub state: RunState,
     /// The fence.
     pub epoch: i64,
     /// Its steps.
@@ -117,13 +117,13 @@ pub struct Lease {
 const RUN: &str = "id, migration_id, kind, state, epoch, steps, error";
 
 fn run_from(row: &Row) -> Result<RunRow> {
-    let kind: String = row.get("kind");
+    let (kind, state): (String, String) = (row.get("kind"), row.get("state"));
     let id: i64 = row.get("id");
     Ok(RunRow {
         id,
         migration: row.get("migration_id"),
         kind: kind.parse().map_err(|e: String| Error::internal(e))?,
-        open: row.get::<_, String>("state") == "running",
+        state: state.parse().map_err(|e: String| Error::internal(e))?,
         epoch: row.get("epoch"),
         steps: serde_json::from_value(row.get("steps"))
             .map_err(|e| Error::internal(format!("the steps of run {id} cannot be read: {e}")))?,
@@ -181,13 +181,29 @@ pub async fn runs_of(client: &impl GenericClient, migration: &str) -> Result<Vec
     rows.iter().map(run_from).collect()
 }
 
-/// Closes a run with a final state: `done`, or `abandoned` where a revert takes its place.
-pub async fn close(client: &impl GenericClient, run: i64, state: &str) -> Result<()> {
+/// Closes a run with a final state. Where it is not [`RunState::Done`], another runner may think
+/// that it still goes on: then it waits for every transaction of that one, as [`raise_epoch`] does,
+/// and none comes after it.
+pub async fn close(client: &impl GenericClient, run: i64, state: RunState) -> Result<()> {
+    let fence = i64::from(state != RunState::Done);
     client
         .execute(
-            "UPDATE pgshift.run SET state = $2, finished_at = clock_timestamp(), error = NULL
+            "UPDATE pgshift.run SET state = $2, finished_at = clock_timestamp(), error = NULL,
+                 epoch = epoch + $3
              WHERE id = $1",
-            &[&run, &state],
+            &[&run, &state.name(), &fence],
+        )
+        .await
+        .map_err(from_pg)?;
+    Ok(())
+}
+
+/// Opens a run again that was abandoned for a way back which is called off.
+pub async fn reopen(client: &impl GenericClient, run: i64) -> Result<()> {
+    client
+        .execute(
+            "UPDATE pgshift.run SET state = 'running', finished_at = NULL WHERE id = $1",
+            &[&run],
         )
         .await
         .map_err(from_pg)?;

@@ -2,6 +2,7 @@
 //! and in the end the same catalog as after the direct statement, but for the order of columns.
 
 mod back;
+mod call_off;
 mod dependents;
 mod drift;
 mod keys;

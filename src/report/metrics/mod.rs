@@ -196,6 +196,7 @@ impl State {
             | Event::Unpaused { .. }
             | Event::LimitSet { .. }
             | Event::LimitCleared { .. }
+            | Event::CalledOff { .. }
             | Event::Baselined => {}
         }
     }

@@ -9,7 +9,7 @@ use indicatif::TermLike;
 use super::*;
 use crate::event::Signals;
 use crate::plan::Phase;
-use crate::run::RunKind;
+use crate::run::{RunKind, State};
 
 thread_local! {
     static NOW: Cell<i64> = const { Cell::new(0) };
@@ -195,6 +195,10 @@ fn one_of_each() -> Vec<Event> {
             step: 1,
             had: true,
             waited_ms: 3,
+        },
+        Event::CalledOff {
+            kind: RunKind::Uncontract,
+            state: State::Complete,
         },
         Event::Baselined,
     ]
