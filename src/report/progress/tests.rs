@@ -236,6 +236,7 @@ fn events_in_words() {
     contract finished; time lost: duty 31s, locks 0.4s
     (signals is not shown)
     (lock_tried is not shown)
+    uncontract called off: complete as before
     marked as applied without running
     ");
 }
