@@ -77,6 +77,9 @@ pub async fn plan_with(
         probed.pinned = pinned(client).await?;
     }
     let mut plan = plan::build(&draft, &probed)?;
+    if probed.checked {
+        probe::trial::run(client, &draft).await?;
+    }
     if let Some(unknown) = unknown {
         plan.warnings.push(sizes_warning(&unknown));
     }

@@ -2,6 +2,7 @@
 
 mod dependents;
 mod retype;
+pub(super) mod trial;
 
 use std::collections::BTreeSet;
 
@@ -23,6 +24,10 @@ use crate::sql::{Diagnostic, Span};
 
 /// Rows of the sample on which a backfill is measured.
 const SAMPLE: i64 = 2_000;
+
+/// Begins a transaction of questions, which waits for nobody and is rolled back.
+const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '30s'; \
+                     SET LOCAL synchronous_commit = off";
 
 /// Asks everything that a draft needs to know.
 ///
@@ -56,13 +61,7 @@ pub(super) async fn ask(client: &Client, draft: &Draft<'_>) -> Result<Probed> {
             ..Probed::default()
         });
     }
-    client
-        .batch_execute(
-            "BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '30s'; \
-             SET LOCAL synchronous_commit = off",
-        )
-        .await
-        .map_err(from_pg)?;
+    client.batch_execute(BEGIN).await.map_err(from_pg)?;
     let result = in_transaction(client, draft, &questions).await;
     client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
     let mut probed = result?;
@@ -112,14 +111,20 @@ async fn volatile(client: &Client, probe: &Probe) -> Result<BTreeSet<String>> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-async fn in_transaction(client: &Client, draft: &Draft<'_>, probe: &Probe) -> Result<Probed> {
-    let migration = draft.migration;
+/// Makes what the statements of expand create for others.
+async fn prelude(client: &Client, migration: &Migration, probe: &Probe) -> Result<()> {
     for (sql, span) in &probe.prelude {
         client
             .batch_execute(sql)
             .await
             .map_err(|e| at_span(migration, *span, e))?;
     }
+    Ok(())
+}
+
+async fn in_transaction(client: &Client, draft: &Draft<'_>, probe: &Probe) -> Result<Probed> {
+    let migration = draft.migration;
+    prelude(client, migration, probe).await?;
     for copy in &probe.copies {
         client
             .batch_execute(&copy.create_sql())

@@ -33,6 +33,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod title;
+pub mod trial;
 pub mod work;
 
 pub use build::build;

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::error::Result;
-use crate::sql::RelName;
 use crate::sql::ddl::{Action, AlterOpKind};
+use crate::sql::{RelName, Span};
 
 use super::draft::Draft;
 
-/// Checks the tables of ALTER TABLE and CREATE INDEX, up to the first statement of which it is not
+/// Checks the tables of ALTER TABLE, CREATE INDEX and REFERENCES, up to the first statement of which it is not
 /// known what it makes.
 ///
 /// # Errors
@@ -18,6 +18,7 @@ pub(super) fn check(draft: &Draft<'_>) -> Result<()> {
     let mut made: BTreeSet<&str> = BTreeSet::new();
     let sections = &draft.sections;
     for known in sections.expand.iter().chain(&sections.contract) {
+        let missing = |name: &RelName| !made.contains(name.name.as_str()) && !there(draft, name);
         let (name, head) = match &known.action {
             Action::AlterTable {
                 name,
@@ -28,9 +29,17 @@ pub(super) fn check(draft: &Draft<'_>) -> Result<()> {
             Action::CreateIndex { table, .. } => (Some(table), None),
             _ => (None, None),
         };
-        if let Some(name) = name.filter(|n| !made.contains(n.name.as_str()) && !there(draft, n)) {
-            let whole = known.statement.span;
+        let whole = known.statement.span;
+        let altered = name.map(|name| {
             let span = head.map_or(whole, |head| head.shift(whole.start));
+            (name, span)
+        });
+        let referenced = references(&known.action);
+        let referenced = referenced
+            .into_iter()
+            .map(|(name, span)| (name, span.map_or(whole, |span| span.shift(whole.start))));
+        let mut named = altered.into_iter().chain(referenced);
+        if let Some((name, span)) = named.find(|(name, _)| missing(name)) {
             return Err(draft.wrong(
                 span,
                 format!("table {name} does not exist"),
@@ -71,6 +80,37 @@ pub(super) fn check(draft: &Draft<'_>) -> Result<()> {
     Ok(())
 }
 
+/// The tables that new foreign keys reference, with the place of the key in the statement.
+fn references(action: &Action) -> Vec<(&RelName, Option<Span>)> {
+    match action {
+        // One may reference itself.
+        Action::CreateTable {
+            name, references, ..
+        } => references
+            .iter()
+            .filter(|other| other.name != name.name)
+            .map(|other| (other, None))
+            .collect(),
+        Action::AlterTable { ops, .. } => ops
+            .iter()
+            .flat_map(|op| match &op.kind {
+                AlterOpKind::AddColumn(def) => def
+                    .constraints
+                    .iter()
+                    .filter_map(|c| Some((c.references.as_ref()?, Some(c.body))))
+                    .collect(),
+                AlterOpKind::AddConstraint(def) => def
+                    .references
+                    .iter()
+                    .map(|name| (name, Some(def.body)))
+                    .collect(),
+                _ => Vec::new(),
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
 fn there(draft: &Draft<'_>, name: &RelName) -> bool {
     let of = |schema: &str| {
         let name = crate::catalog::QName::new(schema, name.name.as_str());
@@ -101,6 +141,9 @@ mod tests {
             "ALTER TABLE ordrs ADD COLUMN a int",
             "ALTER TABLE nowhere.orders ADD COLUMN a int",
             "CREATE TABLE a (n int); CREATE INDEX i ON b (n)",
+            "CREATE TABLE a (n int REFERENCES nowhere)",
+            "ALTER TABLE orders ADD COLUMN a int REFERENCES nowhere (id)",
+            "ALTER TABLE orders ADD CONSTRAINT f FOREIGN KEY (id) REFERENCES nowhere",
         ] {
             let error = checked(text).expect(text);
             assert!(error.contains("does not exist"), "{error}");
@@ -117,6 +160,8 @@ mod tests {
             "ALTER TABLE orders RENAME TO a; CREATE INDEX i ON a (id)",
             "DO $$ BEGIN END $$; ALTER TABLE a ADD COLUMN b int",
             "CREATE EXTENSION e; ALTER TABLE a ADD COLUMN b int",
+            "CREATE TABLE a (n int PRIMARY KEY, m int REFERENCES a)",
+            "CREATE TABLE a (n int PRIMARY KEY); ALTER TABLE orders ADD COLUMN a int REFERENCES a",
         ] {
             assert_eq!(checked(text), None, "{text}");
         }

@@ -11,6 +11,7 @@ mod roles;
 mod runs;
 mod statements;
 mod tables;
+mod trial;
 mod triggers;
 
 use crate::lifecycle::{Project, assert_same};

@@ -81,6 +81,8 @@ pub enum Action {
         if_not_exists: bool,
         /// Where CONCURRENTLY goes: one past the word INDEX.
         after_index: usize,
+        /// One past the name of the table.
+        after_table: usize,
     },
     /// DROP INDEX.
     DropIndex {

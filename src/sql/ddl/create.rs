@@ -293,14 +293,16 @@ fn index(c: &mut Cursor<'_>, unique: bool) -> Option<Action> {
         return None;
     }
     let only = c.eat("only");
+    let table = c.rel()?;
     Some(Action::CreateIndex {
         name,
-        table: c.rel()?,
+        table,
         only,
         unique,
         concurrently,
         if_not_exists,
         after_index,
+        after_table: c.end_behind(),
     })
 }
 
