@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::fault::{self, Write};
 use crate::pg::error::from_pg;
 use crate::pg::probes::free_connections;
-use crate::pg::session::notice_silence;
+use crate::pg::session::make_of_run;
 use crate::retry::reconnect_pause;
 use crate::run::RunKind;
 use crate::store;
@@ -31,7 +31,7 @@ pub struct Lease {
 /// statement whose client is gone ends instead of holding its locks to the end.
 pub(super) async fn connect(ctx: &Ctx) -> Result<Client> {
     let client = ctx.target.connect().await?;
-    notice_silence(&client).await.map_err(from_pg)?;
+    make_of_run(&client).await.map_err(from_pg)?;
     Ok(client)
 }
 
@@ -131,7 +131,7 @@ pub(super) async fn opened(
     }
 }
 
-/// The server has missed a client that is gone by then, see [`notice_silence`].
+/// The server has missed a client that is gone by then, see [`make_of_run`].
 const MISSED: Duration = Duration::from_secs(15);
 
 /// [`acquire`] for a runner that had the lease and lost its connection.

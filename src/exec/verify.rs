@@ -228,13 +228,13 @@ fn judge(found: &Verified, phase: Phase) -> Result<()> {
             ErrorKind::Findings,
             format!(
                 "{} of {} {} not what the backfill gives: {}{}",
-                found.wrong,
-                found.table,
                 if found.wrong == 1 {
-                    "row is"
+                    "1 row".to_owned()
                 } else {
-                    "rows are"
+                    format!("{} rows", found.wrong)
                 },
+                found.table,
+                if found.wrong == 1 { "is" } else { "are" },
                 keys.join("; "),
                 if found.wrong as usize > keys.len() {
                     "; …"

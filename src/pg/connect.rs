@@ -196,19 +196,19 @@ impl Target {
     }
 
     /// A [`pool`](Self::pool) of sessions of a run, see
-    /// [`notice_silence`](session::notice_silence).
+    /// [`make_of_run`](session::make_of_run).
     ///
     /// # Errors
     /// As [`pool`](Self::pool).
     pub fn session_pool(&self, size: usize) -> Result<deadpool_postgres::Pool> {
-        let noticing = deadpool_postgres::Hook::async_fn(|client, _| {
+        let hook = deadpool_postgres::Hook::async_fn(|client, _| {
             Box::pin(async move {
-                session::notice_silence(client)
+                session::make_of_run(client)
                     .await
                     .map_err(deadpool_postgres::HookError::Backend)
             })
         });
-        Self::built(self.pool_builder(size).post_create(noticing))
+        Self::built(self.pool_builder(size).post_create(hook))
     }
 
     fn built(builder: deadpool_postgres::PoolBuilder) -> Result<deadpool_postgres::Pool> {

@@ -1,7 +1,37 @@
 //! One line for people about a statement.
 
-use crate::sql::ddl::{Action, AlterOpKind};
-use crate::sql::lex::lex_code;
+use crate::sql::ddl::{Action, AlterOpKind, RelName};
+use crate::sql::lex::{TokenKind, ident_value, lex_code};
+
+/// `view a depends on`, `view a, view b depend on`.
+pub(super) fn depend_on(what: &[impl AsRef<str>]) -> String {
+    let names: Vec<&str> = what.iter().map(AsRef::as_ref).collect();
+    let verb = if names.len() == 1 {
+        "depends"
+    } else {
+        "depend"
+    };
+    format!("{} {verb} on", names.join(", "))
+}
+
+/// True where the server's description (`view a`, `materialized view s.a`) is of the view that a
+/// name means. It leaves the schema out where the search path finds the view.
+pub(super) fn describes(description: &str, view: &RelName) -> bool {
+    let of = ["view ", "materialized view "];
+    let Some(name) = of.iter().find_map(|kind| description.strip_prefix(kind)) else {
+        return false;
+    };
+    let words: Vec<String> = lex_code(name)
+        .into_iter()
+        .filter(|token| token.kind != TokenKind::Dot)
+        .filter_map(|token| ident_value(token, name))
+        .collect();
+    match (words.as_slice(), &view.schema) {
+        ([name], _) => *name == view.name,
+        ([schema, name], Some(of)) => schema == of && *name == view.name,
+        _ => false,
+    }
+}
 
 /// What a statement does, or its beginning where that says more.
 pub(super) fn title(action: &Action, sql: &str) -> String {
@@ -79,6 +109,27 @@ fn beginning(sql: &str) -> String {
 mod tests {
     use super::*;
     use crate::sql::ddl::understand;
+
+    #[test]
+    fn a_description_of_the_server_is_of_a_view() {
+        let view = |schema, name: &str| RelName::new(schema, name);
+        for (description, view, is) in [
+            ("view seen", view(None, "seen"), true),
+            ("view seen", view(Some("public"), "seen"), true),
+            (
+                "materialized view \"S.a\".\"Seen\"",
+                view(Some("S.a"), "Seen"),
+                true,
+            ),
+            ("view other.seen", view(None, "seen"), false),
+            ("view other.seen", view(Some("public"), "seen"), false),
+            ("policy seen on table t", view(None, "seen"), false),
+        ] {
+            assert_eq!(describes(description, &view), is, "{description}");
+        }
+        assert_eq!(depend_on(&["view a"]), "view a depends on");
+        assert_eq!(depend_on(&["view a", "view b"]), "view a, view b depend on");
+    }
 
     fn of(sql: &str) -> String {
         title(&understand(sql), sql)

@@ -76,7 +76,7 @@ pub fn next(id: &str, state: State, run: Option<&RunView>) -> String {
              takes it back"
         ),
         State::Complete => format!(
-            "nothing; `pgshift revert {id}` takes it back until `pgshift purge {id}` makes it final"
+            "nothing is left to do; `pgshift revert {id}` takes it back until `pgshift purge {id}` makes it final"
         ),
         State::Purged | State::Baselined => "nothing; it is final".to_owned(),
         State::Applying | State::Contracting | State::Reverting | State::Purging => {

@@ -334,3 +334,54 @@ async fn doctor_lists_missing_rights() {
     }
     roles.drop(&project.db).await;
 }
+
+/// Sessions of a run compress whole pages of the log where they may and nothing else is said.
+#[tokio::test]
+async fn whole_pages_are_compressed_where_the_role_may() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)";
+    let file =
+        "ALTER TABLE t ADD COLUMN w text; UPDATE t SET w = current_setting('wal_compression')";
+    let (project, roles) = owned("compressed", "1", setup, file).await;
+    let db = &project.db;
+    let version: i32 = db
+        .one("SELECT current_setting('server_version_num')::int")
+        .await;
+    let deploy = roles.name("pgshift_deploy");
+    let pglz = if version < 150_000 { "on" } else { "pglz" };
+    for (before, in_runs, said) in [
+        (
+            String::new(),
+            "off",
+            "GRANT SET ON PARAMETER wal_compression TO",
+        ),
+        (
+            format!("GRANT SET ON PARAMETER wal_compression TO {deploy}"),
+            "lz4",
+            "off, lz4 in runs",
+        ),
+        (
+            format!("ALTER DATABASE {} SET wal_compression = {pglz}", db.name()),
+            pglz,
+            pglz,
+        ),
+    ] {
+        if version < 150_000 && in_runs == "lz4" {
+            continue;
+        }
+        if !before.is_empty() {
+            db.execute(&before).await;
+        }
+        let doctor = project.cli.run(&["doctor"]).await.stdout;
+        let words: Vec<&str> = doctor.split_whitespace().collect();
+        assert!(
+            version < 150_000 || words.join(" ").contains(said),
+            "{said}: {doctor}"
+        );
+        project.to("apply", "ready").await;
+        project
+            .holds(&[&format!("SELECT w = '{in_runs}' FROM t")])
+            .await;
+        project.command("revert", &[]).await.expect(0);
+    }
+    roles.drop(db).await;
+}

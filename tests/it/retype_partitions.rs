@@ -375,7 +375,7 @@ async fn what_cannot_be_done_is_refused() {
         (
             "view",
             "ALTER TABLE p ALTER w TYPE bigint;",
-            "view of_leaf depend on column w of",
+            "view of_leaf depends on column w of",
         ),
         (
             "middle",

@@ -3,8 +3,10 @@
 use tokio_postgres::{Client, Row};
 
 use super::{Finding, Verdict};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::error::from_pg;
+use crate::pg::session::COMPRESS_PAGES;
+use crate::sql::quote::ident;
 
 /// Prepared transactions, wraparound, rights.
 pub(super) async fn settings(client: &Client) -> Result<Vec<Finding>> {
@@ -108,9 +110,49 @@ pub(super) async fn wal(client: &Client) -> Result<Vec<Finding>> {
             Verdict::Fine,
         ),
         synchronous(&row),
+        compression(client).await?,
     ];
     all.push(disk(client, row.get("monitor")).await?);
     Ok(all)
+}
+
+/// Whether whole pages are compressed in the log, or would be in the sessions of a run.
+async fn compression(client: &Client) -> Result<Finding> {
+    let setting = async || {
+        let row = client
+            .query_one(
+                "SELECT setting, 'lz4' = ANY (enumvals) AS lz4, current_user::text AS role
+                 FROM pg_settings WHERE name = 'wal_compression'",
+                &[],
+            )
+            .await
+            .map_err(from_pg)?;
+        let lz4: Option<bool> = row.get("lz4");
+        Ok::<_, Error>((
+            row.get::<_, String>("setting"),
+            lz4.unwrap_or(false),
+            row.get::<_, String>("role"),
+        ))
+    };
+    let (before, lz4, role) = setting().await?;
+    client
+        .batch_execute(&format!("BEGIN; {COMPRESS_PAGES}"))
+        .await
+        .map_err(from_pg)?;
+    let of_runs = setting().await;
+    client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
+    let (of_runs, ..) = of_runs?;
+    let what = "wal_compression";
+    Ok(if of_runs != before {
+        Finding::new(what, format!("{before}, {of_runs} in runs"), Verdict::Fine)
+    } else if before == "off" && lz4 {
+        Finding::new(what, before, Verdict::Note).advice(format!(
+            "GRANT SET ON PARAMETER wal_compression TO {} lets runs write less log",
+            ident(&role)
+        ))
+    } else {
+        Finding::new(what, before, Verdict::Fine)
+    })
 }
 
 /// A synchronous standby that is gone makes every synchronous COMMIT wait for its return.

@@ -15,7 +15,7 @@ use crate::plan::Draft;
 use crate::plan::retype::dependents::regenerated;
 use crate::plan::retype::inbound;
 use crate::plan::retype::partitions::{Node, differs, nodes};
-use crate::plan::retype::question::{Answer, Question, Told};
+use crate::plan::retype::question::{Answer, Question, Told, retype_help};
 use crate::sql::quote::ident;
 
 /// The answer about one table, in the transaction of all questions.
@@ -144,17 +144,12 @@ async fn copied(
     }
     for (sql, span) in question.retype() {
         client.batch_execute(&sql).await.map_err(|e| {
-            let default = e.code() == Some(&SqlState::DATATYPE_MISMATCH)
-                || e.code() == Some(&SqlState::INVALID_PARAMETER_VALUE);
+            let code = e.code().map(|code| code.code().to_owned());
             let error = at_span(migration, span, e);
-            if default {
-                error.hint(
-                    "where the default or the identity is not one of the new type: ALTER TABLE … \
-                     ALTER COLUMN c DROP DEFAULT (or DROP IDENTITY), ALTER COLUMN c TYPE …, \
-                     ALTER COLUMN c SET DEFAULT …, in one statement",
-                )
-            } else {
-                error
+            let help = code.and_then(|code| retype_help(&code, error.message()));
+            match help {
+                Some(help) => error.hint(help),
+                None => error,
             }
         })?;
     }

@@ -11,6 +11,7 @@ use crate::plan::sections::Known;
 use crate::plan::statements::undo_of;
 use crate::plan::step::{Phase, Step, Undo};
 use crate::plan::sync::Renamed;
+use crate::plan::title::depend_on;
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOp, AlterOpKind, RelName};
 use crate::sql::quote::{derived_name, ident, qname};
@@ -250,16 +251,12 @@ impl Builder<'_, '_> {
                 "name what depends on the column in statements of its own, before this one",
             ));
         }
-        let dependents = table.dependents.get(name).cloned().unwrap_or_default();
+        let dependents = self.left(table.dependents.get(name).into_iter().flatten());
         if !dependents.is_empty() {
             return Err(draft.refused(
                 span,
-                format!(
-                    "{} depend on column {name} of {}",
-                    dependents.join(", "),
-                    table.name
-                ),
-                "change or drop them in an earlier migration",
+                format!("{} column {name} of {}", depend_on(&dependents), table.name),
+                "change or drop them in an earlier migration; a view may be dropped before it in this file",
             ));
         }
         let keyed = table.constraints.iter().any(|c| {

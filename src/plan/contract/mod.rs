@@ -23,6 +23,7 @@ use crate::catalog::{Catalog, Constraint, QName, Table};
 use crate::error::{Error, Result};
 use crate::lock::LockMode;
 use crate::lock::LockOn;
+use crate::plan::title::describes;
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOp, AlterOpKind, RelName};
 use crate::sql::quote::{ident, qname};
@@ -65,6 +66,7 @@ pub(super) fn build(
         switched: BTreeSet::new(),
         renamed: Vec::new(),
         dropped: BTreeSet::new(),
+        views: Vec::new(),
         contract: Contract::default(),
     };
     builder.contract.steps = verify;
@@ -136,6 +138,8 @@ struct Builder<'d, 'a> {
     renamed: Vec<(QName, Renamed)>,
     /// Constraints that are gone, by table.
     dropped: BTreeSet<(QName, String)>,
+    /// Views that are gone.
+    views: Vec<RelName>,
     contract: Contract,
 }
 
@@ -191,8 +195,18 @@ impl Builder<'_, '_> {
                 "contract does not change rows",
                 "put it into a `-- pgshift: backfill` section",
             )),
+            Action::DropView { names, .. } => {
+                self.views.extend_from_slice(names);
+                self.ordinary(known)
+            }
             _ => self.ordinary(known),
         }
+    }
+
+    /// Of what depends on something, what no statement before this one drops.
+    fn left<'d>(&self, dependents: impl Iterator<Item = &'d String>) -> Vec<String> {
+        let gone = |what: &str| self.views.iter().any(|view| describes(what, view));
+        dependents.filter(|what| !gone(what)).cloned().collect()
     }
 
     /// ALTER TABLE: columns that it drops first, as the server does, then the rest as one.

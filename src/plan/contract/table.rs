@@ -7,6 +7,7 @@ use crate::lock::LockMode;
 use crate::plan::build::{line, lock_on};
 use crate::plan::expand::check_old_triggers;
 use crate::plan::step::{Phase, Step, Undo};
+use crate::plan::title::depend_on;
 use crate::sql::Span;
 use crate::sql::quote::{derived_name, ident, qname};
 
@@ -119,17 +120,15 @@ impl Builder<'_, '_> {
                 "drop these first",
             ));
         }
-        let others: Vec<String> = table
-            .dependents
-            .values()
-            .flatten()
-            .filter(|d| !d.starts_with("partition key of") && !d.starts_with("generated "))
-            .cloned()
-            .collect();
+        let dependents = table.dependents.values().flatten();
+        let others = self.left(
+            dependents
+                .filter(|d| !d.starts_with("partition key of") && !d.starts_with("generated ")),
+        );
         if !others.is_empty() {
             return Err(draft.refused(
                 span,
-                format!("{} depend on {name}", others.join(", ")),
+                format!("{} {name}", depend_on(&others)),
                 "change or drop them in an earlier migration",
             ));
         }

@@ -34,6 +34,7 @@ use super::work::{Work, constrained_domain, op_work};
 use crate::catalog::{Column, LinkKind, QName, RelKind, Table};
 use crate::error::Result;
 use crate::migration::{BackfillOptions, SectionKind, Statement};
+use crate::plan::title::depend_on;
 use crate::sql::Span;
 use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, understand};
 use crate::sql::dml::{Assignment, Piece, identifiers, is_reserved, is_syntax};
@@ -160,9 +161,9 @@ fn check_in_place(
     Err(draft.refused(
         op.span.shift(known.statement.span.start),
         format!(
-            "{} depend on column {column} of {}: the server changes the type of no column that \
-             something reads, although its rows would stay as they are",
-            dependents.join(", "),
+            "{} column {column} of {}: the server changes the type of no column that something \
+             reads, although its rows would stay as they are",
+            depend_on(dependents),
             table.name
         ),
         if generated {
@@ -495,11 +496,7 @@ fn check_column(draft: &Draft<'_>, table: &Table, retype: &Retype) -> Result<()>
     };
     if !dependents.is_empty() {
         return refuse(
-            format!(
-                "{} depend on column {name} of {}",
-                dependents.join(", "),
-                table.name
-            ),
+            format!("{} column {name} of {}", depend_on(&dependents), table.name),
             "drop them in an earlier migration and make them again in a later one".to_owned(),
         );
     }

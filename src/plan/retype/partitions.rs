@@ -18,6 +18,7 @@ use crate::catalog::details::{Definition, DefinitionKind, Partition};
 use crate::catalog::{Constraint, ConstraintKind, QName, RelKind, Table};
 use crate::lock::LockMode;
 use crate::plan::step::{PartOf, Phase, Step, Undo};
+use crate::plan::title::depend_on;
 use crate::sql::dml::identifiers;
 use crate::sql::quote::{dollar, ident, literal, qname};
 
@@ -223,8 +224,8 @@ fn node(
         let dependents = table.dependents.get(column).filter(|all| !all.is_empty());
         if let Some(dependents) = dependents {
             return Err(format!(
-                "{} depend on column {column} of partition {name}",
-                dependents.join(", ")
+                "{} column {column} of partition {name}",
+                depend_on(dependents)
             ));
         }
         let foreign = table.constraints.iter().find(|c| {

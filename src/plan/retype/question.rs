@@ -16,6 +16,25 @@ use crate::catalog::{Column, QName};
 use crate::sql::Span;
 use crate::sql::quote::{ident, qname};
 
+/// What to do where the server refuses the change of type on the copy, which has the indexes,
+/// constraints and defaults of the table.
+pub fn retype_help(sqlstate: &str, message: &str) -> Option<&'static str> {
+    if message.starts_with("default for column") || message.contains("identity column type") {
+        return Some(
+            "ALTER TABLE … ALTER COLUMN c DROP DEFAULT (or DROP IDENTITY), ALTER COLUMN c TYPE …, \
+             ALTER COLUMN c SET DEFAULT …, in one statement",
+        );
+    }
+    // The server's own hint is USING.
+    let cast = message.contains("cannot be cast automatically");
+    // datatype_mismatch, undefined_function (an operator too), undefined_object (a class of them)
+    let definition = ["42804", "42883", "42704"].contains(&sqlstate);
+    (definition && !cast).then_some(
+        "where USING is right, an index or a CHECK that has the column does not take the new type: \
+         drop it in an earlier migration, and make it again in a later one in a form that does",
+    )
+}
+
 /// The questions about one table.
 #[derive(Debug, Clone)]
 pub struct Question {

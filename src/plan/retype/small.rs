@@ -7,6 +7,7 @@ use super::Retype;
 use crate::catalog::{ConstraintKind, RelKind, Table};
 use crate::error::Result;
 use crate::plan::draft::Draft;
+use crate::plan::title::depend_on;
 use crate::sql::quote::{dollar, literal, qname};
 
 /// Up to this many bytes with TOAST a table is small. 70,000 narrow rows in no order are 4 MB: an
@@ -145,9 +146,9 @@ pub(super) fn check(
     if !stored.is_empty() && table.bytes > small && !allowed.stored {
         return refuse(
             format!(
-                "{} depend on column {column} of {}, and would be computed for every row while \
-                 nobody can use the table: {}",
-                stored.join(", "),
+                "{} column {column} of {}, and would be computed for every row while nobody can \
+                 use the table: {}",
+                depend_on(stored),
                 table.name,
                 size(small)
             ),

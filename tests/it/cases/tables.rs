@@ -1,7 +1,7 @@
 //! What tables there are: partitioned, with every kind of key and with none, and what is no table.
 
 use crate::cases::{refused, says};
-use crate::lifecycle::{Life, Project};
+use crate::lifecycle::{Life, Project, assert_same};
 
 #[tokio::test]
 async fn rows_move_between_partitions_meanwhile() {
@@ -302,6 +302,40 @@ async fn a_read_only_database_is_refused() {
     .await;
 }
 
+/// A view that the file itself drops before the column is in nobody's way; the way back makes it
+/// again upon the column.
+#[tokio::test]
+async fn a_view_and_then_its_column() {
+    let setup = "CREATE SCHEMA s; CREATE TABLE t (id int PRIMARY KEY, a int);
+        CREATE VIEW seen AS SELECT id, a FROM t; CREATE VIEW s.seen AS SELECT a FROM t;
+        COMMENT ON VIEW seen IS 'kept'; INSERT INTO t VALUES (1, 2);";
+    let file = "-- pgshift: contract\nDROP VIEW s.seen, seen;\nALTER TABLE t DROP COLUMN a;";
+    let project = Project::new("view_then_column", setup, file).await;
+    let first = project.picture().await;
+    project.to("apply", "ready").await;
+    for _ in 0..2 {
+        project.to("contract", "complete").await;
+        let gone = "SELECT to_regclass('seen') IS NULL AND to_regclass('s.seen') IS NULL";
+        project.holds(&[gone]).await;
+        project
+            .command("revert", &["--to", "ready"])
+            .await
+            .expect(0);
+        assert_same("schema", first.schema(), project.picture().await.schema());
+    }
+    project
+        .holds(&["SELECT a = 2 FROM seen", "SELECT a = 2 FROM s.seen"])
+        .await;
+    refused(
+        "column_then_view",
+        setup,
+        "-- pgshift: contract\nALTER TABLE t DROP COLUMN a;\nDROP VIEW s.seen, seen;",
+        3,
+        &["view s.seen, view seen depend on column a of public.t"],
+    )
+    .await;
+}
+
 /// What would break with the column is named before anything is done.
 #[tokio::test]
 async fn what_depends_on_a_dropped_column() {
@@ -311,12 +345,12 @@ async fn what_depends_on_a_dropped_column() {
         CREATE VIEW seen AS SELECT id, a FROM t;
         CREATE TABLE r (b int REFERENCES t (b));";
     for (column, words) in [
-        ("a", "view seen depend on column a of public.t"),
+        ("a", "view seen depends on column a of public.t"),
         (
             "b",
             "b is in a key that foreign keys of public.r may reference",
         ),
-        ("c", "depend on column c of public.t"),
+        ("c", "depends on column c of public.t"),
         ("id", "id of public.t"),
         ("a CASCADE", "CASCADE drops what is not named here"),
     ] {

@@ -91,7 +91,7 @@ async fn a_trigger_that_changes_old_rows_is_found_by_verify() {
     let output = project.command("apply", &[]).await.expect(1);
     says(
         &output,
-        &["1 of public.t row is not what the backfill gives: id=77"],
+        &["1 row of public.t is not what the backfill gives: id=77"],
     );
     project
         .db

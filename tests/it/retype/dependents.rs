@@ -189,14 +189,14 @@ async fn what_cannot_follow_is_refused() {
             "in_place_view",
             "CREATE TABLE w (id int PRIMARY KEY, name varchar(9)); CREATE VIEW v AS SELECT name FROM w;",
             "ALTER TABLE w ALTER name TYPE varchar(20);",
-            &["view v depend on column name of public.w", "earlier migration"],
+            &["view v depends on column name of public.w", "earlier migration"],
         ),
         (
             "in_place_generated",
             "SET timezone = 'UTC'; CREATE TABLE w (id int PRIMARY KEY, name varchar(9),
                  upper text GENERATED ALWAYS AS (upper(name)) STORED);",
             "ALTER TABLE w ALTER name TYPE text;",
-            &["generated column upper of table w depend on column name of public.w"],
+            &["generated column upper of table w depends on column name of public.w"],
         ),
         (
             "key_to",

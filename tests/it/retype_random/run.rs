@@ -352,7 +352,8 @@ fn kind_of(reason: &str, case: &Case) -> String {
         "function ",
         "rule ",
     ];
-    if let Some((what, _)) = reason.split_once(" depend on column ") {
+    let split = |verb: &str| reason.split_once(&format!(" {verb} on column "));
+    if let Some((what, _)) = split("depend").or_else(|| split("depends")) {
         let found: Vec<&str> = DEPENDENTS
             .iter()
             .filter(|kind| what.split(", ").any(|part| part.starts_with(**kind)))
