@@ -8,7 +8,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lint::rules;
 use crate::migration::Migration;
 use crate::pg::catalog::{Wanted, load, load_objects};
-use crate::pg::probes::{OldestSnapshot, not_vacuumed, oldest_snapshot_age, shared_buffers};
+use crate::pg::probes::{
+    OldestSnapshot, not_vacuumed, oldest_snapshot_age, rewriting_rules, shared_buffers,
+};
 use crate::plan::probe::Pin;
 use crate::plan::{self, Draft, PLAN_FORMAT, Plan};
 
@@ -75,6 +77,7 @@ pub async fn plan_with(
     if !leaves.is_empty() {
         probed.not_vacuumed = not_vacuumed(client, &leaves).await?;
         probed.pinned = pinned(client).await?;
+        probed.rules = rewriting_rules(client, &leaves).await?;
     }
     let mut plan = plan::build(&draft, &probed)?;
     if probed.checked {

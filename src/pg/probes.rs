@@ -17,7 +17,7 @@ use tokio_postgres::{Client, Row};
 
 pub use health::{
     Archive, Slot, archive, blocked_by_us, forced_checkpoints, free_connections, not_vacuumed,
-    prepare_vacuum, slots, vacuums, wal_insert_lsn,
+    prepare_vacuum, rewriting_rules, slots, vacuums, wal_insert_lsn,
 };
 pub use pgbouncer::{Console, Queues};
 pub use sessions::{Blocked, Blocker, blocked_by, blockers_of, would_block};

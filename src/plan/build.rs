@@ -25,6 +25,7 @@ use crate::sql::ddl::RelName;
 /// Refusals and errors of the file, with places, reasons and the way out.
 pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
     super::targets::check(draft)?;
+    check_rules(draft, probed)?;
     let (backfills, groups) = decide(draft, probed)?;
     let Expanded {
         mut steps,
@@ -101,6 +102,30 @@ pub fn build(draft: &Draft<'_>, probed: &Probed) -> Result<Plan> {
         facts: facts::facts(draft.catalog),
         tables: changed_tables(draft),
     })
+}
+
+/// Refuses a backfill whose statements a rule would make others of: its rows would not change, or
+/// more than its rows.
+fn check_rules(draft: &Draft<'_>, probed: &Probed) -> Result<()> {
+    for backfill in &draft.backfills {
+        let leaves = &draft.catalog.tables[&backfill.table].leaves;
+        let found = leaves.iter().find_map(|leaf| {
+            let of_leaf = |(relation, _, of_delete): &&(u32, String, bool)| {
+                *relation == leaf.oid && *of_delete == backfill.delete
+            };
+            Some((leaf, probed.rules.iter().find(of_leaf)?))
+        });
+        if let Some((leaf, (_, name, of_delete))) = found {
+            let verb = if *of_delete { "DELETE" } else { "UPDATE" };
+            return Err(draft.refused(
+                backfill.statement.span,
+                format!("rule {name} of {} rewrites {verb}", leaf.name),
+                "a backfill would not do what the file says: make a trigger of the rule, or ALTER \
+                 TABLE … DISABLE RULE while the migration runs",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A default of a synced column, which must wait until the old application version is gone.

@@ -114,6 +114,9 @@ pub struct Probed {
     pub shared_buffers: Option<i64>,
     /// Leaves of backfilled tables (oids) that the role may not vacuum.
     pub not_vacuumed: BTreeSet<u32>,
+    /// Enabled rules of leaves of backfilled tables: (leaf's oid, name, it is one of DELETE, not of
+    /// UPDATE).
+    pub rules: Vec<(u32, String, bool)>,
     /// What keeps dead rows of this database from being removed, where it has for long.
     pub pinned: Option<Pin>,
     /// The checks ran on the server; false where the role may not make temporary tables.

@@ -113,6 +113,12 @@ fn next_in_motion(id: &str, state: State, run: Option<&RunView>) -> String {
             "correct the failing rows (`pgshift log {id}` names them), then {resume}{or_revert}"
         );
     }
+    if run.error.is_some() && state == State::Reverting {
+        return format!(
+            "mend what stopped it, then {resume}; `pgshift revert {id} --call-off` leaves it as it \
+             was, while nothing is taken back"
+        );
+    }
     if run.error.is_some() {
         return format!("mend what stopped it, then {resume}{or_revert}");
     }

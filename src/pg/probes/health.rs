@@ -147,6 +147,30 @@ pub async fn not_vacuumed(client: &Client, relations: &[u32]) -> Result<BTreeSet
     rows.iter().map(|row| get(row, "oid")).collect()
 }
 
+/// Enabled rules that rewrite UPDATE or DELETE of these relations (oids): (relation, name, it is one
+/// of DELETE).
+pub async fn rewriting_rules(
+    client: &Client,
+    relations: &[u32],
+) -> Result<Vec<(u32, String, bool)>> {
+    let sql = "
+        SELECT ev_class AS relation, rulename::text AS name, ev_type = '4' AS of_delete
+        FROM pg_rewrite
+        WHERE ev_class = ANY ($1::oid[]) AND ev_type IN ('2', '4') AND ev_enabled IN ('O', 'A')
+        ORDER BY 1, 2";
+    let relations: (&(dyn ToSql + Sync), Type) = (&relations, Type::OID_ARRAY);
+    let rows = query(client, "rules of the table", sql, &[relations]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok((
+                get(row, "relation")?,
+                get(row, "name")?,
+                get(row, "of_delete")?,
+            ))
+        })
+        .collect()
+}
+
 /// Gets a session ready for a VACUUM, and gives its server process. Unless it may go at `full`
 /// speed it keeps to the pace of autovacuum (`autovacuum_vacuum_cost_delay`, `…_limit`; -1 stands
 /// for the settings of a VACUUM by hand).

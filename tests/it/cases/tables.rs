@@ -365,6 +365,50 @@ async fn what_depends_on_a_dropped_column() {
     }
 }
 
+/// A rule would make something else of a chunk: nothing, or more than its rows.
+#[tokio::test]
+async fn rules_that_rewrite_what_a_chunk_does() {
+    let setup = "
+        CREATE TABLE t (id int PRIMARY KEY, a int); INSERT INTO t VALUES (1, 2);
+        CREATE TABLE log (id int);
+        CREATE TABLE p (id int, a int) PARTITION BY LIST (id);
+        CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
+        CREATE RULE of_leaf AS ON UPDATE TO p1 DO INSTEAD NOTHING;
+        CREATE RULE quiet AS ON UPDATE TO t DO INSTEAD NOTHING;
+        CREATE RULE noted AS ON DELETE TO t DO ALSO INSERT INTO log VALUES (1);
+        CREATE RULE none AS ON INSERT TO log DO ALSO NOTHING;";
+    let column = "ADD COLUMN b int;\n-- pgshift: backfill\nUPDATE";
+    for (name, file, words) in [
+        (
+            "update",
+            format!("-- pgshift: expand\nALTER TABLE t {column} t SET b = a;"),
+            "rule quiet of public.t rewrites UPDATE",
+        ),
+        (
+            "delete",
+            "-- pgshift: backfill\nDELETE FROM t WHERE a = 2;".to_owned(),
+            "rule noted of public.t rewrites DELETE",
+        ),
+        (
+            "leaf",
+            format!("-- pgshift: expand\nALTER TABLE p {column} p SET b = a;"),
+            "rule of_leaf of public.p1 rewrites UPDATE",
+        ),
+        (
+            "type",
+            "ALTER TABLE t ALTER a TYPE bigint;".to_owned(),
+            "rule quiet of public.t rewrites UPDATE",
+        ),
+    ] {
+        refused(&format!("rule_{name}"), setup, &file, 3, &[words]).await;
+    }
+    let disabled = format!("{setup} ALTER TABLE t DISABLE RULE quiet;");
+    let file = format!("-- pgshift: expand\nALTER TABLE t {column} t SET b = a;");
+    let project = Project::new("rule_disabled", &disabled, &file).await;
+    project.to("apply", "ready").await;
+    project.holds(&["SELECT b = 2 FROM t"]).await;
+}
+
 /// Indexes, checks and defaults of a dropped column come back with it.
 #[tokio::test]
 async fn what_a_dropped_column_has_of_its_own() {

@@ -1,5 +1,5 @@
-//! The formulae against whole runs: `docs/benchmarks/results.md`, PostgreSQL 15. Sizes and
-//! correlations of the tables are those of `benches/backfill/tables.rs` as the server has them.
+//! The formulae against whole runs of `scripts/bench.sh` (PostgreSQL 15, `wal_compression` off). Sizes
+//! and correlations of the tables are those of `benches/backfill/tables.rs` as the server has them.
 
 use super::*;
 
