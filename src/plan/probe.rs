@@ -153,26 +153,31 @@ impl Answer {
     }
 }
 
+/// It creates what other statements may use, and locks no existing table: functions, types, tables
+/// without foreign keys.
+pub(super) fn makes(action: &Action) -> bool {
+    match action {
+        Action::CreateFunction { .. }
+        | Action::CreateType { .. }
+        | Action::CreateDomain { .. }
+        | Action::CreateSchema { .. }
+        | Action::CreateSequence { .. } => true,
+        Action::CreateTable {
+            references,
+            partition_of,
+            inherits,
+            as_select: false,
+            ..
+        } => references.is_empty() && partition_of.is_none() && inherits.is_empty(),
+        _ => false,
+    }
+}
+
 /// The questions that a draft raises.
 pub fn probe(draft: &Draft<'_>) -> Probe {
     let mut probe = Probe::default();
     for known in &draft.sections.expand {
-        let harmless = match &known.action {
-            Action::CreateFunction { .. }
-            | Action::CreateType { .. }
-            | Action::CreateDomain { .. }
-            | Action::CreateSchema { .. }
-            | Action::CreateSequence { .. } => true,
-            Action::CreateTable {
-                references,
-                partition_of,
-                inherits,
-                as_select: false,
-                ..
-            } => references.is_empty() && partition_of.is_none() && inherits.is_empty(),
-            _ => false,
-        };
-        if harmless {
+        if makes(&known.action) {
             probe
                 .prelude
                 .push((known.statement.sql.clone(), known.statement.span));

@@ -8,8 +8,8 @@ use crate::sql::{RelName, Span};
 
 use super::draft::Draft;
 
-/// Checks the tables of ALTER TABLE, CREATE INDEX and REFERENCES, up to the first statement of which it is not
-/// known what it makes.
+/// Checks the tables of ALTER TABLE, CREATE INDEX and REFERENCES, up to the first statement of which
+/// it is not known what it makes.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Usage`] at the statement whose table is neither in the catalog nor made
@@ -109,6 +109,11 @@ fn references(action: &Action) -> Vec<(&RelName, Option<Span>)> {
             .collect(),
         _ => Vec::new(),
     }
+}
+
+/// No relation of this name is there.
+pub(super) fn is_new(draft: &Draft<'_>, name: &RelName) -> bool {
+    !there(draft, name)
 }
 
 fn there(draft: &Draft<'_>, name: &RelName) -> bool {

@@ -10,13 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::{ConstraintKind, QName, RelKind};
 use crate::sql::Span;
-use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, RelName};
+use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, CommentTarget, RelName, RightsOn};
 use crate::sql::dml::Piece;
 use crate::sql::lex::{TokenKind, ident_value, is_keyword, lex_code};
 use crate::sql::mapped::MappedSql;
 use crate::sql::quote::{ident, literal, qname};
 
 use super::draft::Draft;
+use super::probe::makes;
 use super::sections::Known;
 
 /// What is tried of one table.
@@ -26,6 +27,60 @@ pub struct Trial {
     pub copies: Vec<String>,
     /// The statements on it, in order, each with the place of the author's.
     pub statements: Vec<(MappedSql, Span)>,
+}
+
+/// A statement that creates something, run as it is before all trials.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// The author's text.
+    pub sql: String,
+    /// Its place in the file.
+    pub span: Span,
+    /// All that it may read is as it will be then: an error is the statement's own.
+    pub judged: bool,
+}
+
+/// The statements of expand that create what others may use, in order, as far as it is known what
+/// each one makes. What reads a table that the file changed before, or something that was left out,
+/// is not judged.
+pub fn made(draft: &Draft<'_>) -> Vec<Made> {
+    let mut all = Vec::new();
+    let mut judged = true;
+    for known in &draft.sections.expand {
+        let run = match &known.action {
+            action if makes(action) => true,
+            // One that replaces another locks it.
+            Action::CreateView {
+                name,
+                materialized: false,
+                or_replace,
+                ..
+            } => judged && (!or_replace || super::targets::is_new(draft, name)),
+            _ => false,
+        };
+        if run {
+            all.push(Made {
+                sql: known.statement.sql.clone(),
+                span: known.statement.span,
+                judged,
+            });
+            continue;
+        }
+        match &known.action {
+            Action::Comment { .. }
+            | Action::Grant { .. }
+            | Action::Revoke { .. }
+            | Action::CreateIndex { .. }
+            | Action::CreateTrigger { .. }
+            | Action::CreatePolicy { .. }
+            | Action::CreateStatistics { .. } => {}
+            Action::AlterTable { .. } | Action::CreateTable { .. } | Action::CreateView { .. } => {
+                judged = false;
+            }
+            _ => break,
+        }
+    }
+    all
 }
 
 /// The trials that a draft asks for, by table.
@@ -101,10 +156,29 @@ impl Trials<'_, '_> {
             | Action::CreateDomain { .. }
             | Action::CreateSchema { .. }
             | Action::CreateSequence { .. } => return !contract,
+            Action::CreateTrigger { table, .. }
+            | Action::CreatePolicy { table, .. }
+            | Action::CreateStatistics {
+                table: Some(table), ..
+            }
+            | Action::Comment {
+                target: CommentTarget::Table(table) | CommentTarget::Column { table, .. },
+            } => self.as_written(known, table),
+            Action::Grant {
+                rights: Some(rights),
+            }
+            | Action::Revoke {
+                rights: Some(rights),
+            } => {
+                if let (RightsOn::Table, [one], false) =
+                    (&rights.on, rights.names.as_slice(), rights.in_schema)
+                {
+                    self.as_written(known, &one.name);
+                }
+            }
             Action::CreateTable { .. }
             | Action::CreateView { .. }
-            | Action::CreateTrigger { .. }
-            | Action::CreatePolicy { .. }
+            | Action::CreateStatistics { .. }
             | Action::DropIndex { .. }
             | Action::Comment { .. }
             | Action::Grant { .. }
@@ -115,15 +189,27 @@ impl Trials<'_, '_> {
         true
     }
 
+    /// A statement that names the table without its schema means the copy.
+    fn as_written(&mut self, known: &Known<'_>, name: &RelName) {
+        if name.schema.is_some() {
+            return;
+        }
+        if let Some(table) = self.tried(name) {
+            let whole = Parts(vec![Part::Author(Span::new(0, known.statement.sql.len()))]);
+            self.push(&table, whole.add(MappedSql::default(), known), known);
+        }
+    }
+
     /// A table whose copy follows the file so far.
-    fn tried(&mut self, name: &RelName) -> Option<QName> {
+    fn tried(&self, name: &RelName) -> Option<QName> {
         let table = self.draft.table(name)?;
-        self.touched.insert(table.name.clone());
         let ordinary = matches!(table.kind, RelKind::Table | RelKind::Partitioned);
         (ordinary && !self.ended.contains(&table.name)).then(|| table.name.clone())
     }
 
     fn alter(&mut self, known: &Known<'_>, name: &RelName, ops: &[AlterOp]) {
+        self.touched
+            .extend(self.draft.table(name).map(|table| table.name.clone()));
         let Some(table) = self.tried(name) else {
             return;
         };
@@ -149,6 +235,8 @@ impl Trials<'_, '_> {
     }
 
     fn create_index(&mut self, known: &Known<'_>, on: &RelName, unique: bool, after: usize) {
+        self.touched
+            .extend(self.draft.table(on).map(|table| table.name.clone()));
         let Some(table) = self.tried(on) else {
             return;
         };
@@ -190,6 +278,7 @@ impl Trials<'_, '_> {
             | K::DropIdentity { .. }
             | K::SetExpression { .. }
             | K::DropExpression { .. }
+            | K::SetOptions { .. }
             | K::SetStatistics { .. }
             | K::SetStorage { .. } => Tried::As(Parts(vec![Part::Author(op.span)])),
             K::ValidateConstraint { .. }
@@ -198,7 +287,6 @@ impl Trials<'_, '_> {
             | K::EnableTrigger { .. }
             | K::DisableTrigger { .. }
             | K::RowSecurity
-            | K::SetOptions { .. }
             | K::SetColumnOptions { .. }
             | K::ReplicaIdentity
             | K::ClusterOn => Tried::Not,

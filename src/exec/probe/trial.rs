@@ -5,37 +5,49 @@ use std::collections::BTreeMap;
 use tokio_postgres::Client;
 use tokio_postgres::error::DbError;
 
-use super::{BEGIN, located, prelude};
+use super::{BEGIN, located};
 use crate::catalog::QName;
 use crate::error::Result;
 use crate::pg::error::from_pg;
 use crate::plan::Draft;
-use crate::plan::probe::probe;
-use crate::plan::trial::{Trial, named, refuses, trials};
+use crate::plan::trial::{Made, Trial, made, named, refuses, trials};
+use crate::sql::Span;
+use crate::sql::dml::Piece;
+use crate::sql::mapped::MappedSql;
 
 /// Tries all that can be, in a transaction that is rolled back.
 ///
 /// # Errors
 /// What the server refuses, at its place in the file.
 pub(in crate::exec) async fn run(client: &Client, draft: &Draft<'_>) -> Result<()> {
-    let trials = trials(draft);
-    if trials.is_empty() {
+    let (made, trials) = (made(draft), trials(draft));
+    if made.is_empty() && trials.is_empty() {
         return Ok(());
     }
     client.batch_execute(BEGIN).await.map_err(from_pg)?;
-    let result = all(client, draft, &trials).await;
+    let result = all(client, draft, &made, &trials).await;
     client.batch_execute("ROLLBACK").await.map_err(from_pg)?;
     result
 }
 
-async fn all(client: &Client, draft: &Draft<'_>, trials: &BTreeMap<QName, Trial>) -> Result<()> {
-    if let Err(error) = prelude(client, draft.migration, &probe(draft)).await {
-        // It may need what is not made before the trials: then nothing is known.
-        return if error.is_connection() {
-            Err(error)
-        } else {
-            Ok(())
+async fn all(
+    client: &Client,
+    draft: &Draft<'_>,
+    made: &[Made],
+    trials: &BTreeMap<QName, Trial>,
+) -> Result<()> {
+    for made in made {
+        let Err(error) = client.batch_execute(&made.sql).await else {
+            continue;
         };
+        let mapped = MappedSql::default().author(
+            &Piece {
+                text: made.sql.clone(),
+                span: Span::new(0, made.sql.len()),
+            },
+            made.span.start,
+        );
+        return judge(draft, made.span, &mapped, error, made.judged);
     }
     for trial in trials.values() {
         client
@@ -51,7 +63,33 @@ async fn all(client: &Client, draft: &Draft<'_>, trials: &BTreeMap<QName, Trial>
     Ok(())
 }
 
+/// An error that is the statement's own; any other one leaves it to the step.
+fn judge(
+    draft: &Draft<'_>,
+    span: Span,
+    sql: &MappedSql,
+    error: tokio_postgres::Error,
+    judged: bool,
+) -> Result<()> {
+    let code = error.code().map(|code| code.code().to_owned());
+    let message = error.as_db_error().map_or("", DbError::message);
+    let place =
+        named(span.of(draft.source().text()), message).map_or(span, |word| word.shift(span.start));
+    let error = located(draft.migration, place, sql, sql.sql(), 0, error);
+    if error.is_connection() || judged && code.is_some_and(|code| refuses(&code)) {
+        return Err(error);
+    }
+    tracing::debug!("{}: {error}", sql.sql());
+    Ok(())
+}
+
+const PATH: &str = "
+SELECT pg_catalog.set_config('search_path', concat_ws(', ', 'pg_temp', nullif(
+    pg_catalog.current_setting('search_path'), '')), true)";
+
 async fn one(client: &Client, draft: &Draft<'_>, trial: &Trial) -> Result<()> {
+    // What is written without a schema means the copies.
+    client.batch_execute(PATH).await.map_err(from_pg)?;
     for sql in &trial.copies {
         if let Err(error) = client.batch_execute(sql).await {
             let error = from_pg(error);
@@ -67,16 +105,7 @@ async fn one(client: &Client, draft: &Draft<'_>, trial: &Trial) -> Result<()> {
         let Err(error) = client.batch_execute(sql.sql()).await else {
             continue;
         };
-        let code = error.code().map(|code| code.code().to_owned());
-        let message = error.as_db_error().map_or("", DbError::message);
-        let place = named(span.of(draft.source().text()), message)
-            .map_or(*span, |word| word.shift(span.start));
-        let error = located(draft.migration, place, sql, sql.sql(), 0, error);
-        if error.is_connection() || code.is_some_and(|code| refuses(&code)) {
-            return Err(error);
-        }
-        tracing::debug!("{}: {error}", sql.sql());
-        return Ok(());
+        return judge(draft, *span, sql, error, true);
     }
     Ok(())
 }

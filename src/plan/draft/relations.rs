@@ -3,7 +3,7 @@
 use crate::migration::Migration;
 use crate::plan::sections::Sections;
 use crate::plan::{fill, rename};
-use crate::sql::ddl::{Action, AlterOpKind, RelName};
+use crate::sql::ddl::{Action, AlterOpKind, RelName, RightsOn};
 
 /// The relations that a migration names, for loading the catalog: (schema, name).
 pub fn wanted(migration: &Migration) -> Vec<(Option<String>, String)> {
@@ -13,8 +13,17 @@ pub fn wanted(migration: &Migration) -> Vec<(Option<String>, String)> {
         names.extend(relations(&known.action));
         names.extend(fill::wanted(&known.action));
         names.extend(rename::wanted(&known.action));
-        if let Action::CreateFunction { name, .. } = &known.action {
-            names.push(name.clone());
+        match &known.action {
+            Action::CreateFunction { name, .. } => names.push(name.clone()),
+            Action::Grant {
+                rights: Some(rights),
+            }
+            | Action::Revoke {
+                rights: Some(rights),
+            } if rights.on == RightsOn::Table && !rights.in_schema => {
+                names.extend(rights.names.iter().map(|one| one.name.clone()));
+            }
+            _ => {}
         }
     }
     names.sort();

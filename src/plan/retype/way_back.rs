@@ -6,7 +6,7 @@ use crate::catalog::{Column, QName};
 use crate::error::Result;
 use crate::plan::draft::Draft;
 use crate::plan::sync::{Mapping, Target};
-use crate::sql::lex::{ident_value, lex_code};
+use crate::sql::lex::{TokenKind, ident_value, lex_code};
 use crate::sql::quote::ident;
 
 /// The least and the greatest value of an integer type.
@@ -143,15 +143,22 @@ pub(in crate::plan) fn mappings(
                      TimeZone",
                     retype.column, retype.type_text
                 ),
-                "say it in USING, for example USING c AT TIME ZONE 'UTC', with a reverse section \
-                 for the way back",
+                "say it in USING, for example USING c AT TIME ZONE 'UTC'; what is more than that \
+                 needs a reverse section for the way back",
             ));
         }
         if is_authors(draft, table, &retype.column) {
             continue;
         }
+        let Some(old) = draft.catalog.tables[table].column(&retype.column) else {
+            continue;
+        };
+        let zone = zone(retype).filter(|_| {
+            let new = answer.types.get(&retype.column);
+            new.is_some_and(|new| is_other_time(&old.type_name, new))
+        });
         let way = conversion.same || conversion.back || conversion.text;
-        if !plain || !way || conversion.back_depends {
+        if zone.is_none() && (!plain || !way || conversion.back_depends) {
             let why = if !plain {
                 format!(
                     "nothing says how {} follows from what USING gives",
@@ -177,12 +184,10 @@ pub(in crate::plan) fn mappings(
                 ),
             ));
         }
-        let Some(old) = draft.catalog.tables[table].column(&retype.column) else {
-            continue;
-        };
         let shadow = ident(&retype.shadow);
-        let expr = match range(&old.type_name) {
-            Some((least, most)) if !conversion.text => {
+        let expr = match (zone, range(&old.type_name)) {
+            (Some(zone), _) => format!("{shadow} AT TIME ZONE {zone}"),
+            (None, Some((least, most))) if !conversion.text => {
                 format!("CASE WHEN {shadow} BETWEEN {least} AND {most} THEN {shadow} END")
             }
             _ => shadow,
@@ -206,14 +211,37 @@ pub(in crate::plan) fn mappings(
     Ok(all)
 }
 
+/// The words of an expression, names by their values.
+fn words(text: &str) -> Vec<String> {
+    lex_code(text)
+        .into_iter()
+        .map(|token| ident_value(token, text).unwrap_or_else(|| token.text(text).to_owned()))
+        .collect()
+}
+
+/// The time zone of a USING that is nothing but the column AT TIME ZONE a constant, as the author
+/// wrote it: the same leads back (documentation, "Date/Time Functions and Operators").
+fn zone(retype: &Retype) -> Option<&str> {
+    let text = &retype.using.as_ref()?.text;
+    let (zone, before) = lex_code(text).split_last().map(|(zone, _)| {
+        let zone = *zone;
+        (zone, words(&text[..zone.span.start]))
+    })?;
+    let of_column = before == words(&format!("{} AT TIME ZONE", ident(&retype.column)));
+    (of_column && zone.kind == TokenKind::String).then(|| zone.text(text))
+}
+
+/// One is a time with its zone, the other one without.
+fn is_other_time(old: &str, new: &str) -> bool {
+    let with_zone = |name: &str| {
+        let timestamp = name.starts_with("timestamp");
+        timestamp.then(|| name.ends_with("with time zone"))
+    };
+    matches!((with_zone(old), with_zone(new)), (Some(old), Some(new)) if old != new)
+}
+
 /// USING is the column with a cast to the new type, which says nothing more.
 pub(super) fn casts_only(retype: &Retype) -> bool {
-    let words = |text: &str| -> Vec<String> {
-        lex_code(text)
-            .into_iter()
-            .map(|token| ident_value(token, text).unwrap_or_else(|| token.text(text).to_owned()))
-            .collect()
-    };
     let (column, new) = (ident(&retype.column), &retype.type_text);
     let Some(using) = retype.using.as_ref().map(|using| words(&using.text)) else {
         return true;
@@ -235,6 +263,43 @@ mod tests {
     use crate::sql::Span;
     use crate::sql::dml::Piece;
 
+    fn of(using: Option<&str>) -> Retype {
+        Retype {
+            column: "N".into(),
+            shadow: "s".into(),
+            old: "o".into(),
+            definition: "bigint".into(),
+            type_text: "bigint".into(),
+            using: using.map(|text| Piece {
+                text: text.into(),
+                span: Span::default(),
+            }),
+            default: crate::plan::retype::NewDefault::default(),
+            span: Span::default(),
+        }
+    }
+
+    #[test]
+    fn a_time_zone_leads_back() {
+        for (using, is) in [
+            ("\"N\" AT TIME ZONE 'UTC'", Some("'UTC'")),
+            (
+                "\"N\" at time zone 'Europe/Berlin'",
+                Some("'Europe/Berlin'"),
+            ),
+            ("n AT TIME ZONE 'UTC'", None),
+            ("\"N\" AT TIME ZONE zone", None),
+            ("\"N\" AT TIME ZONE 'UTC' + interval '1 h'", None),
+            ("date_trunc('day', \"N\" AT TIME ZONE 'UTC')", None),
+        ] {
+            assert_eq!(zone(&of(Some(using))), is, "{using}");
+        }
+        assert_eq!(zone(&of(None)), None);
+        let (with, without) = ("timestamp(3) with time zone", "timestamp without time zone");
+        assert!(is_other_time(with, without) && is_other_time(without, with));
+        assert!(!is_other_time(with, with) && !is_other_time(with, "text"));
+    }
+
     #[test]
     fn a_cast_of_the_column_says_nothing_more() {
         for (using, plain) in [
@@ -249,20 +314,7 @@ mod tests {
             (Some("\"N\"::bigint + 1"), false),
             (Some("-\"N\"::bigint"), false),
         ] {
-            let retype = Retype {
-                column: "N".into(),
-                shadow: "s".into(),
-                old: "o".into(),
-                definition: "bigint".into(),
-                type_text: "bigint".into(),
-                using: using.map(|text| Piece {
-                    text: text.into(),
-                    span: Span::default(),
-                }),
-                default: crate::plan::retype::NewDefault::default(),
-                span: Span::default(),
-            };
-            assert_eq!(casts_only(&retype), plain, "{using:?}");
+            assert_eq!(casts_only(&of(using)), plain, "{using:?}");
         }
     }
 

@@ -6,6 +6,7 @@ const SETUP: &str = "CREATE TABLE c (id int PRIMARY KEY, code text, n numeric);
     CREATE TABLE t (id int PRIMARY KEY, c int, total numeric NOT NULL DEFAULT 0, s text,
         CONSTRAINT positive CHECK (total >= 0));
     CREATE UNIQUE INDEX one_of_each ON t (c);
+    CREATE VIEW seen AS SELECT id FROM t;
     CREATE SCHEMA other; CREATE TABLE other.c (id int PRIMARY KEY);
     CREATE TABLE p (id int, at date, n int) PARTITION BY RANGE (at);
     CREATE TABLE p1 PARTITION OF p FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')";
@@ -124,6 +125,30 @@ async fn what_the_server_would_refuse() {
             "e > 0",
             "does not exist",
         ),
+        (
+            "CREATE TABLE x (id int PRIMARY KEY, id text)",
+            "",
+            "specified more than once",
+        ),
+        ("CREATE VIEW w AS SELECT nosuch FROM t", "nosuch", "does not exist"),
+        (
+            "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT nosuch FROM t'",
+            "nosuch",
+            "does not exist",
+        ),
+        ("CREATE TYPE x AS (a nosuch)", "nosuch", "does not exist"),
+        ("COMMENT ON COLUMN t.nosuch IS 'x'", "nosuch", "does not exist"),
+        ("CREATE POLICY q ON t USING (nosuch > 1)", "nosuch", "does not exist"),
+        (
+            "CREATE TRIGGER q BEFORE UPDATE OF nosuch ON t FOR EACH ROW EXECUTE FUNCTION \
+             suppress_redundant_updates_trigger()",
+            "nosuch",
+            "does not exist",
+        ),
+        ("CREATE STATISTICS q ON c, nosuch FROM t", "nosuch", "does not exist"),
+        ("GRANT SELECT (nosuch) ON t TO PUBLIC", "nosuch", "does not exist"),
+        ("GRANT SELECT ON t TO nosuch", "nosuch", "does not exist"),
+        ("ALTER TABLE t SET (fillfactor = 800)", "fillfactor", "out of bounds"),
     ]
     .into_iter()
     .enumerate()
@@ -168,6 +193,15 @@ async fn what_the_server_takes() {
         "ALTER TABLE t ADD COLUMN d bigint GENERATED ALWAYS AS IDENTITY; CREATE INDEX ON t (d)",
         "ALTER TABLE t RENAME c TO d",
         "ALTER TABLE t ALTER c TYPE bigint; CREATE INDEX ON c (n)",
+        "ALTER TABLE t ADD COLUMN z int; CREATE VIEW w AS SELECT z FROM t",
+        "ALTER TABLE t ADD COLUMN z int; COMMENT ON COLUMN t.z IS 'x'; GRANT SELECT (z) ON t TO \
+         PUBLIC; CREATE POLICY q ON t USING (z > 0); CREATE STATISTICS q ON c, z FROM t",
+        "ALTER TABLE t ADD COLUMN z int; CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT \
+         sum(z) FROM t'",
+        "CREATE TABLE x (id int PRIMARY KEY, c int REFERENCES c); CREATE VIEW w AS SELECT c FROM x; \
+         COMMENT ON COLUMN w.c IS 'x'",
+        "CREATE OR REPLACE VIEW seen AS SELECT id, c FROM t",
+        "ALTER TABLE t SET (autovacuum_vacuum_scale_factor = 0.01, toast.autovacuum_enabled = off)",
         "-- pgshift: expand\nALTER TABLE t ADD COLUMN d int;\n-- pgshift: backfill\n\
          UPDATE t SET d = c;\n-- pgshift: contract\nALTER TABLE t ALTER d SET NOT NULL;\n\
          ALTER TABLE t DROP COLUMN c;",

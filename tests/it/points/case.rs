@@ -106,6 +106,21 @@ fn differing(what: &str, then: &str, now: &str) -> Vec<String> {
     lines
 }
 
+/// Until the server has missed an aborted process, which takes a moment on a busy machine: a status
+/// tells until then that it is under way.
+async fn missed(project: &Project) {
+    let there: bool = project
+        .db
+        .one("SELECT to_regclass('pgshift.lease') IS NOT NULL")
+        .await;
+    if there {
+        let gone = "SELECT NOT EXISTS (SELECT FROM pgshift.lease l
+            JOIN pg_stat_activity a ON a.pid = l.backend_pid)";
+        let limit = Duration::from_secs(20);
+        project.db.until(limit, "an aborted process", gone).await;
+    }
+}
+
 /// The commands in backticks of what the status says is next, without `pgshift`.
 fn commands(next: &str) -> Vec<String> {
     next.split('`')
@@ -230,6 +245,9 @@ async fn disturbed(case: &Case, project: &Project, verdict: &mut Verdict, there:
         let all_met = verdict.met >= case.faults.len();
         if state == there || (state == "reverted" && start != "reverted" && name != "apply") {
             return state;
+        }
+        if output.code.is_none() {
+            missed(project).await;
         }
         let status = project.cli.run(&["status", id, "--format", "json"]).await;
         let next = status.json()["migrations"][0]["next"]

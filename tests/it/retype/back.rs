@@ -109,6 +109,59 @@ async fn using_that_depends_on_the_session_is_told() {
     assert!(refused.contains("depends on settings"), "{refused}");
 }
 
+/// A constant time zone leads back the way it led there; no reverse section is needed. In the hour
+/// that a zone's clocks skip a time comes back as the server reads it.
+#[tokio::test]
+async fn a_time_zone_leads_back() {
+    for (name, old, new, first, written, back) in [
+        (
+            "there",
+            "timestamp",
+            "timestamptz",
+            "'2026-07-01 12:00'",
+            "'2026-07-02 10:00+00'",
+            "2026-07-02 12:00:00",
+        ),
+        (
+            "from",
+            "timestamptz(0)",
+            "timestamp(0)",
+            "'2026-07-01 10:00+00'",
+            "'2026-07-02 12:00'",
+            "2026-07-02 10:00:00+00",
+        ),
+    ] {
+        let setup = format!(
+            "CREATE TABLE t (id int PRIMARY KEY, at {old} NOT NULL); CREATE INDEX ON t (at);
+             INSERT INTO t SELECT n, {first} FROM generate_series(1, 500) n"
+        );
+        let file =
+            format!("ALTER TABLE t ALTER at TYPE {new} USING at AT TIME ZONE 'Europe/Berlin';");
+        let project = Project::new(&format!("retype_zone_{name}"), &setup, &file).await;
+        project
+            .db
+            .execute("INSERT INTO t VALUES (501, '2026-03-29 02:30')")
+            .await;
+        let before = project.picture().await;
+        project.to("apply", "ready").await;
+        project.command("verify", &[]).await.expect(0);
+        project.to("contract", "complete").await;
+        let update = format!("UPDATE t SET at = {written} WHERE id = 1");
+        project.db.execute(&update).await;
+        project
+            .command("revert", &["--to", "ready"])
+            .await
+            .expect(0);
+        project.command("verify", &[]).await.expect(0);
+        project.to("contract", "complete").await;
+        project.command("revert", &[]).await.expect(0);
+        assert_same("schema", before.schema(), project.picture().await.schema());
+        let back = format!("SELECT at = '{back}' FROM t WHERE id = 1");
+        let kept = format!("SELECT count(*) = 499 FROM t WHERE at = {first}");
+        project.holds(&[&back, &kept]).await;
+    }
+}
+
 /// Two collations do not say how to compare; the values are compared as they are.
 #[tokio::test]
 async fn one_collation_for_another() {
