@@ -1,10 +1,12 @@
 //! The expand phase, and what of it must wait for the backfill.
 
+mod filled;
 mod text;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::build::{MovedDefault, line, lock_on};
+use super::build::{MovedDefault, line};
 use super::draft::Draft;
 use super::fill;
 use super::follow::follow;
@@ -16,16 +18,15 @@ use super::sections::Known;
 use super::statements::{attach_reverts, ordinary, text_steps};
 use super::step::{Phase, Step, Undo, Work};
 use super::sync;
-use super::title::title;
 use crate::catalog::{Catalog, Column, QName, Table};
 use crate::error::{Error, Result};
-use crate::lock::LockMode;
 use crate::sql::Span;
-use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, Generated, RelName, understand};
+use crate::sql::ddl::{Action, AlterOp, AlterOpKind, ColumnDef, Generated, RelName};
 use crate::sql::lex::{is_keyword, lex_code};
 use crate::sql::quote::{ident, qname};
 
-use text::{made_by, makes_index, names, sql_of, without_default};
+use filled::{after_fill, before_fill};
+use text::{made_by, makes_index, sql_of, without_default};
 
 /// What the expand section became.
 pub(super) struct Expanded {
@@ -169,52 +170,6 @@ impl Builder<'_, '_> {
             }
             self.out.steps.push(step.line(line(self.draft, span)));
         }
-    }
-
-    fn must_wait(&self, step: &Step) -> bool {
-        sql_of(step).iter().any(|sql| {
-            let waits = match understand(sql) {
-                // An entry of the catalog, which no row has a part in yet.
-                Action::CreateIndex { only: true, .. } => false,
-                Action::CreateIndex { table, .. } => self
-                    .draft
-                    .table(&table)
-                    .is_some_and(|t| self.names_filled(&t.name, sql)),
-                Action::AlterTable { name, ops, .. } => self
-                    .draft
-                    .table(&name)
-                    .is_some_and(|t| ops.iter().any(|op| self.op_waits(t, op, sql))),
-                _ => false,
-            };
-            waits || names(sql).any(|name| self.waiting.contains(&name))
-        })
-    }
-
-    /// A constraint of what the backfill has still to fill would refuse the writes of the
-    /// application to the rows that it has not reached, NOT VALID or not.
-    fn op_waits(&self, table: &Table, op: &AlterOp, sql: &str) -> bool {
-        match &op.kind {
-            AlterOpKind::AddConstraint(_) => {
-                self.thinned.contains(&table.name)
-                    || self.names_filled(&table.name, op.span.of(sql))
-            }
-            AlterOpKind::SetNotNull { column } => {
-                self.thinned.contains(&table.name) || self.is_filled(&table.name, column)
-            }
-            _ => false,
-        }
-    }
-
-    fn is_filled(&self, table: &QName, column: &str) -> bool {
-        self.filled.contains(&(table.clone(), column.to_owned()))
-    }
-
-    fn is_synced(&self, table: &QName, column: &str) -> bool {
-        self.synced.contains(&(table.clone(), column.to_owned()))
-    }
-
-    fn names_filled(&self, table: &QName, text: &str) -> bool {
-        names(text).any(|name| self.is_filled(table, &name))
     }
 
     fn whole(&mut self, known: &Known<'_>) -> Result<Vec<Step>> {
@@ -454,45 +409,6 @@ impl Builder<'_, '_> {
         Ok(steps)
     }
 
-    /// What comes after the backfill of a column that is filled.
-    fn finish_fill(
-        &mut self,
-        head: &str,
-        column: &str,
-        parts: &fill::Parts,
-        span: Span,
-        table: &Table,
-    ) -> Result<Vec<Step>> {
-        let mut steps = Vec::new();
-        if let Some(not_null) = &parts.not_null {
-            steps.extend(self.part(&format!("{head} {not_null}"), span)?);
-        }
-        if let Some((there, back)) = &parts.identity {
-            let locks = vec![lock_on(&table.name, LockMode::AccessExclusive)];
-            let undo = Step::sql(
-                Phase::Revert,
-                format!("make {}.{column} an ordinary column again", table.name),
-                back.clone(),
-            );
-            steps.push(
-                Step::sql(
-                    Phase::Validate,
-                    format!("make {}.{column} an identity column", table.name),
-                    there.clone(),
-                )
-                .locks(locks.clone())
-                .undo(Undo::steps(vec![undo.locks(locks)])),
-            );
-        }
-        for constraint in &parts.constraints {
-            steps.extend(self.part(&format!("{head} {constraint}"), span)?);
-        }
-        for step in &mut steps {
-            step.phase = Phase::Validate;
-        }
-        Ok(steps)
-    }
-
     /// Refuses what the old application version, or a sync trigger, would trip over.
     fn check_op(&self, table: &Table, op: &AlterOp, statement: Span) -> Result<()> {
         let draft = self.draft;
@@ -580,37 +496,6 @@ fn belongs_to_contract(draft: &Draft<'_>, span: Span) -> Error {
         span,
         "this removes something that the old application version may use",
         "put it into the `-- pgshift: contract` section",
-    )
-}
-
-/// The sequence that a new column takes its numbers from.
-fn before_fill(parts: &fill::Parts) -> Option<Step> {
-    let first = parts.before.first()?;
-    let undo = Step::sql(
-        Phase::Revert,
-        "drop the sequence, where it is still there",
-        parts.before_undo.clone(),
-    );
-    Some(
-        Step::sql(
-            Phase::Expand,
-            title(&understand(first), first),
-            parts.before.clone(),
-        )
-        .undo(Undo::steps(vec![undo])),
-    )
-}
-
-/// The sequence goes with the column.
-fn after_fill(parts: &fill::Parts, table: &Table) -> Option<Step> {
-    let first = parts.after.first()?;
-    Some(
-        Step::sql(
-            Phase::Expand,
-            title(&understand(first), first),
-            parts.after.clone(),
-        )
-        .locks(vec![lock_on(&table.name, LockMode::AccessShare)]),
     )
 }
 

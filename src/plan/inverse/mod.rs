@@ -1,14 +1,17 @@
 //! How a statement is taken back.
 
+mod index;
+mod names;
 mod object;
+mod on_table;
 mod rights;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use super::forms::{concurrently, created, existing, kind, table};
-use crate::catalog::{Catalog, ObjectClass, RelKind};
-use crate::sql::ddl::{Action, Grantee, NameChange, ObjectName};
+use super::forms::{created, existing, kind, table};
+use crate::catalog::Catalog;
+use crate::sql::ddl::Action;
 use crate::sql::lex::lex_code;
 use crate::sql::{RelName, quote};
 
@@ -428,161 +431,6 @@ impl Context<'_> {
         }
         sql(format!("DROP SCHEMA {}", quote::ident(name)))
     }
-
-    fn create_index(self, action: &Action) -> Inverse {
-        let Action::CreateIndex {
-            name,
-            table: on,
-            if_not_exists,
-            ..
-        } = action
-        else {
-            return Inverse::Nothing;
-        };
-        let Some(name) = name else {
-            return give_revert(
-                "the server chooses the name of an index that has none; name the index",
-            );
-        };
-        // An index is in the schema of its table; CREATE INDEX takes no schema.
-        let on = existing(self.before, on);
-        let schema = on
-            .schema
-            .clone()
-            .or_else(|| self.before.search_path.first().cloned());
-        let index = RelName {
-            schema,
-            name: name.name.clone(),
-        };
-        if *if_not_exists && self.is_there(&index) {
-            return Inverse::Nothing;
-        }
-        let partitioned = table(self.before, &on).is_some_and(|t| t.kind == RelKind::Partitioned);
-        if partitioned {
-            // The index of a partitioned table has no CONCURRENTLY.
-            sql(format!("DROP INDEX {}", index.sql()))
-        } else {
-            let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {}", index.sql());
-            Inverse::Sql(vec![InverseStep {
-                on: Some(on),
-                ..InverseStep::concurrent(drop)
-            }])
-        }
-    }
-
-    fn drop_index(self, name: &RelName, if_exists: bool) -> Inverse {
-        let Some((table, index)) = self.before.index(name.schema.as_deref(), &name.name) else {
-            return if if_exists && !self.is_there(name) {
-                Inverse::Nothing
-            } else {
-                give_revert(format!("the definition of the index {name} is not known"))
-            };
-        };
-        match concurrently(&index.definition) {
-            Some(definition) if table.kind != RelKind::Partitioned => {
-                Inverse::Sql(vec![InverseStep::concurrent(definition)])
-            }
-            _ => give_revert(format!(
-                "the index {name} of a partitioned table cannot be built again CONCURRENTLY"
-            )),
-        }
-    }
-
-    fn name_change(self, object: &str, name: &RelName, change: &NameChange) -> Inverse {
-        let ident = quote::ident(&name.name);
-        match change {
-            NameChange::Rename { to } => {
-                let now = RelName {
-                    name: to.clone(),
-                    ..name.clone()
-                };
-                sql(format!("ALTER {object} {} RENAME TO {ident}", now.sql()))
-            }
-            NameChange::Schema { to } => {
-                let Some(schema) = &name.schema else {
-                    return give_revert(format!(
-                        "the schema that {name} was in is not known; write the name with its schema"
-                    ));
-                };
-                sql(format!(
-                    "ALTER {object} {}.{ident} SET SCHEMA {}",
-                    quote::ident(to),
-                    quote::ident(schema)
-                ))
-            }
-            NameChange::Part { part, from, to } => sql(format!(
-                "ALTER {object} {} RENAME {part} {to} TO {from}",
-                name.sql()
-            )),
-            NameChange::Owner { to } => self.type_owner(object, name, to),
-            NameChange::AddConstraint { name: constraint } => sql(format!(
-                "ALTER {object} {} DROP CONSTRAINT {}",
-                name.sql(),
-                quote::ident(constraint)
-            )),
-            NameChange::None => give_revert(format!("what {name} was before is not kept")),
-        }
-    }
-
-    fn type_owner(self, words: &str, name: &RelName, to: &Grantee) -> Inverse {
-        let named = ObjectName {
-            name: name.clone(),
-            signature: None,
-        };
-        match self.object(ObjectClass::Type, &named, None) {
-            Ok(object) => self.owner_back(words, object, Some(to)),
-            Err(reason) => give_revert(reason),
-        }
-    }
-
-    fn drop_on_table(self, object: &str, name: &str, table: &RelName) -> Inverse {
-        sql(format!(
-            "DROP {object} {} ON {}",
-            quote::ident(name),
-            self.existing(table)
-        ))
-    }
-
-    fn create_trigger(self, name: &str, on: &RelName, or_replace: bool) -> Inverse {
-        if or_replace {
-            let Some(table) = table(self.before, on) else {
-                return give_revert(format!(
-                    "what the trigger {name} was before CREATE OR REPLACE is not known"
-                ));
-            };
-            if let Some(trigger) = table.triggers.iter().find(|t| t.name == name) {
-                // The definition has no OR REPLACE; two statements would leave a gap.
-                return sql(trigger
-                    .definition
-                    .replacen("CREATE ", "CREATE OR REPLACE ", 1));
-            }
-        }
-        self.drop_on_table("TRIGGER", name, on)
-    }
-
-    fn dropped_on_table(self, object: &str, name: &str, on: &RelName, if_exists: bool) -> Inverse {
-        let found = table(self.before, on);
-        if object != "TRIGGER" || found.is_none() {
-            return give_revert(format!(
-                "the definition of the {} {name} is not kept",
-                object.to_lowercase()
-            ));
-        }
-        let trigger = found.and_then(|t| t.triggers.iter().find(|t| t.name == name));
-        match trigger {
-            Some(trigger) if trigger.enabled => sql(trigger.definition.as_str()),
-            Some(trigger) => Inverse::Sql(vec![
-                InverseStep::new(trigger.definition.as_str()),
-                InverseStep::new(format!(
-                    "ALTER TABLE {} DISABLE TRIGGER {}",
-                    self.existing(on),
-                    quote::ident(name)
-                )),
-            ]),
-            None if if_exists => Inverse::Nothing,
-            None => give_revert(format!("the trigger {name} is not known")),
-        }
-    }
 }
 
 /// The text of a function's parameters, with the server's names of the types.
@@ -613,28 +461,4 @@ pub(super) fn arguments(text: &str) -> String {
         out.push(word);
     }
     out.join(" ")
-}
-
-fn renamed_back(object: &str, was: &RelName, to: &str) -> String {
-    let now = RelName {
-        schema: was.schema.clone(),
-        name: to.to_owned(),
-    };
-    format!(
-        "ALTER {object} {} RENAME TO {}",
-        now.sql(),
-        quote::ident(&was.name)
-    )
-}
-
-fn moved_back(object: &str, was: &RelName, to: &str) -> Inverse {
-    match &was.schema {
-        Some(schema) => sql(format!(
-            "ALTER {object} {}.{} SET SCHEMA {}",
-            quote::ident(to),
-            quote::ident(&was.name),
-            quote::ident(schema)
-        )),
-        None => give_revert(format!("the schema that {was} was in is not known")),
-    }
 }

@@ -1,7 +1,8 @@
 //! The way back of COMMENT, ALTER FUNCTION, and ALTER of sequences, views and indexes.
 
+use super::names::{moved_back, renamed_back};
 use super::rights::together;
-use super::{Context, Inverse, InverseStep, arguments, give_revert, moved_back, renamed_back, sql};
+use super::{Context, Inverse, InverseStep, arguments, give_revert, sql};
 use crate::catalog::{Object, ObjectClass, RelKind};
 use crate::plan::forms::{existing, table};
 use crate::plan::objects::{comment_class, is_called};

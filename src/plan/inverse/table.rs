@@ -1,8 +1,9 @@
 //! The way back of ALTER TABLE, sub-command by sub-command.
 
+use super::names::{moved_back, renamed_back};
 use super::object::options_back;
 use super::rights::together;
-use super::{Context, Inverse, InverseStep, give_revert, moved_back, renamed_back, sql};
+use super::{Context, Inverse, InverseStep, give_revert, sql};
 use crate::catalog::{Column, Constraint, ConstraintKind, RelKind, Table};
 use crate::plan::forms::{NOT_NULL_CONSTRAINTS, concurrently, existing, not_null_steps};
 use crate::plan::work::{Work, op_work};

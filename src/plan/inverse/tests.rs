@@ -1,4 +1,5 @@
 use super::*;
+use crate::catalog::{ObjectClass, RelKind};
 use crate::plan::testing::catalog;
 use crate::sql::ddl::understand;
 
