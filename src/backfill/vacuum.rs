@@ -1,9 +1,11 @@
-//! VACUUM between chunks: how often, and when one that is under way gives way.
+//! VACUUM on the way: how often, and when one that is under way gives way.
 //!
 //! A walk in one pass leaves a dead version of each row where the row was, and writes the new one
 //! at the end of the file. VACUUM gives the room of the dead ones to those that come after, so a
 //! table that it visits after every 5 % grows by about that, not to twice its size (PostgreSQL
 //! docs, "Recovering Disk Space"). What it costs: it reads the indexes whole each time.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub const MOST_PERCENT: u8 = 50;
 /// Blocks between two VACUUMs at least: fewer are not worth the reading of the indexes.
 const LEAST_BLOCKS: i64 = 64;
+/// Longer than chunks last.
+const LONG: Duration = Duration::from_millis(500);
 
 /// How often a backfill has its table vacuumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +83,26 @@ impl Rhythm {
     }
 }
 
+/// What holds dead rows back, watched from one look to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holder {
+    /// Its transaction id, and since when it is seen.
+    seen: Option<(i64, Duration)>,
+}
+
+impl Holder {
+    /// Told who holds, if somebody does, `now` being the time since any moment; true where it has
+    /// done so for [`LONG`]: a chunk of another worker does for a moment.
+    pub fn lasts(&mut self, oldest: Option<i64>, now: Duration) -> bool {
+        let since = match (self.seen, oldest) {
+            (Some((seen, since)), Some(oldest)) if seen == oldest => since,
+            _ => now,
+        };
+        self.seen = oldest.map(|oldest| (oldest, since));
+        oldest.is_some() && now.saturating_sub(since) >= LONG
+    }
+}
+
 /// True where a VACUUM under way is to be ended: `waiting` sessions want its lock, or are behind one
 /// that does, or the throttle or a person holds. What it has done is kept, and the next one does the
 /// rest. Autovacuum gives way to locks in the same manner; a VACUUM by hand does not by itself.
@@ -134,6 +158,19 @@ mod tests {
     fn not_by_rows_that_nobody_has_counted() {
         let vacuum = Vacuum { percent: 5 };
         assert_eq!(vacuum.by_rows(Extent { rows: -1, ..TABLE }), None);
+    }
+
+    #[test]
+    fn a_holder_is_told_of_when_it_lasts() {
+        let ms = Duration::from_millis;
+        let mut holder = Holder::default();
+        assert!(!holder.lasts(Some(7), ms(1_000)));
+        assert!(!holder.lasts(Some(7), ms(1_499)));
+        assert!(holder.lasts(Some(7), ms(1_500)));
+        assert!(!holder.lasts(Some(8), ms(1_600)));
+        assert!(!holder.lasts(None, ms(2_200)));
+        assert!(!holder.lasts(Some(8), ms(2_300)));
+        assert!(holder.lasts(Some(8), ms(2_900)));
     }
 
     #[test]

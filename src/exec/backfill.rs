@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Object, Pool};
+use tokio::sync::mpsc;
 
+use self::vacuum::Ask;
 use super::control::{Control, LOOK_AGAIN, with_probes};
 use super::ddl::cancel_on_stop;
 use super::session::{Session, done_event, record_done};
@@ -49,8 +51,9 @@ struct Job<'a> {
     regroup: AtomicBool,
     /// Sizes of the leaves (by oid).
     extents: Mutex<BTreeMap<u32, Extent>>,
-    /// Held while a VACUUM is under way.
-    vacuuming: tokio::sync::Mutex<()>,
+    /// Held while a VACUUM is asked for or under way.
+    vacuuming: Arc<tokio::sync::Mutex<()>>,
+    asks: mpsc::Sender<Ask>,
     /// It was said that dead rows cannot be removed.
     told_held: AtomicBool,
     tally: Tally,
@@ -73,6 +76,7 @@ pub(super) async fn run(
         // A keyset range has one cursor.
         Strategy::Keyset { .. } => 1,
     };
+    let (asks, mut asked) = mpsc::channel(1);
     let job = Job {
         session,
         ordinal,
@@ -85,7 +89,8 @@ pub(super) async fn run(
         rewritten: Mutex::default(),
         regroup: AtomicBool::new(false),
         extents: Mutex::default(),
-        vacuuming: tokio::sync::Mutex::default(),
+        vacuuming: Arc::default(),
+        asks,
         told_held: AtomicBool::new(false),
         tally: Tally {
             rows_before: before.iter().map(|c| c.rows).sum(),
@@ -95,7 +100,7 @@ pub(super) async fn run(
     };
     let control = job.control.clone();
     control.staff(workers, &job.pool);
-    with_probes(&control, job.to_the_end(workers, begun)).await?;
+    with_probes(&control, job.to_the_end(workers, begun, &mut asked)).await?;
     let waited = session.ledger.of_session();
     let all = checkpoints::list(&*session.lease, session.run_id(), ordinal).await?;
     let result = serde_json::json!({
@@ -116,7 +121,12 @@ pub(super) async fn run(
 
 impl Job<'_> {
     /// Scans until no leaf is open, none was rewritten and none is new.
-    async fn to_the_end(&self, workers: u16, begun: Instant) -> Result<()> {
+    async fn to_the_end(
+        &self,
+        workers: u16,
+        begun: Instant,
+        asked: &mut mpsc::Receiver<Ask>,
+    ) -> Result<()> {
         for _ in 0..MOST_PASSES {
             // The table may be locked for long, by VACUUM FULL for example.
             let open = cancel_on_stop(self.session, self.ranges(workers)).await?;
@@ -126,7 +136,8 @@ impl Job<'_> {
             *lock(&self.queue) = open.into();
             self.regroup.store(false, Ordering::Relaxed);
             let running = (0..workers).map(|_| self.worker(begun));
-            futures_util::future::try_join_all(running).await?;
+            let walks = futures_util::future::try_join_all(running);
+            self.with_vacuums(asked, walks).await?;
         }
         Err(Error::refused(format!(
             "rows of {} keep moving out of reach of the scan",
@@ -285,7 +296,7 @@ impl Job<'_> {
         while self.pool.status().available == 0 {
             self.control.gate(Duration::ZERO).await?;
             let limits = self.control.limits();
-            let free = free_connections(&self.session.work).await?;
+            let free = free_connections(&self.session.lease).await?;
             if samples::may_open(free, &limits) {
                 break;
             }

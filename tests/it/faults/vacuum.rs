@@ -1,4 +1,4 @@
-//! VACUUM between chunks: the table stays small, and a VACUUM under way is in nobody's way.
+//! VACUUM on the way: the table stays small, and a VACUUM under way is in nobody's way.
 
 use std::time::{Duration, Instant};
 
