@@ -92,7 +92,7 @@ pub struct Holder {
 
 impl Holder {
     /// Told who holds, if somebody does, `now` being the time since any moment; true where it has
-    /// done so for [`LONG`]: a chunk of another worker does for a moment.
+    /// done so for half a second: a chunk of another worker does for a moment.
     pub fn lasts(&mut self, oldest: Option<i64>, now: Duration) -> bool {
         let since = match (self.seen, oldest) {
             (Some((seen, since)), Some(oldest)) if seen == oldest => since,
