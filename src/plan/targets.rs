@@ -111,12 +111,8 @@ fn references(action: &Action) -> Vec<(&RelName, Option<Span>)> {
     }
 }
 
-/// No relation of this name is there.
-pub(super) fn is_new(draft: &Draft<'_>, name: &RelName) -> bool {
-    !there(draft, name)
-}
-
-fn there(draft: &Draft<'_>, name: &RelName) -> bool {
+/// A relation of this name is in the database.
+pub(super) fn there(draft: &Draft<'_>, name: &RelName) -> bool {
     let of = |schema: &str| {
         let name = crate::catalog::QName::new(schema, name.name.as_str());
         draft.catalog.tables.contains_key(&name) || draft.catalog.relations.contains_key(&name)

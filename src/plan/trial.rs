@@ -33,7 +33,7 @@ pub struct Trial {
 #[derive(Debug, Clone)]
 pub struct Made {
     /// The author's text.
-    pub sql: String,
+    pub sql: MappedSql,
     /// Its place in the file.
     pub span: Span,
     /// All that it may read is as it will be then: an error is the statement's own.
@@ -55,12 +55,12 @@ pub fn made(draft: &Draft<'_>) -> Vec<Made> {
                 materialized: false,
                 or_replace,
                 ..
-            } => judged && (!or_replace || super::targets::is_new(draft, name)),
+            } => judged && (!or_replace || !super::targets::there(draft, name)),
             _ => false,
         };
         if run {
             all.push(Made {
-                sql: known.statement.sql.clone(),
+                sql: whole(known),
                 span: known.statement.span,
                 judged,
             });
@@ -195,8 +195,7 @@ impl Trials<'_, '_> {
             return;
         }
         if let Some(table) = self.tried(name) {
-            let whole = Parts(vec![Part::Author(Span::new(0, known.statement.sql.len()))]);
-            self.push(&table, whole.add(MappedSql::default(), known), known);
+            self.push(&table, whole(known), known);
         }
     }
 
@@ -207,10 +206,15 @@ impl Trials<'_, '_> {
         (ordinary && !self.ended.contains(&table.name)).then(|| table.name.clone())
     }
 
-    fn alter(&mut self, known: &Known<'_>, name: &RelName, ops: &[AlterOp]) {
+    /// The same of one that a statement changes.
+    fn changed(&mut self, name: &RelName) -> Option<QName> {
         self.touched
             .extend(self.draft.table(name).map(|table| table.name.clone()));
-        let Some(table) = self.tried(name) else {
+        self.tried(name)
+    }
+
+    fn alter(&mut self, known: &Known<'_>, name: &RelName, ops: &[AlterOp]) {
+        let Some(table) = self.changed(name) else {
             return;
         };
         let mut sql = MappedSql::default().ours(&format!("ALTER TABLE {}", copy(&table)));
@@ -235,9 +239,7 @@ impl Trials<'_, '_> {
     }
 
     fn create_index(&mut self, known: &Known<'_>, on: &RelName, unique: bool, after: usize) {
-        self.touched
-            .extend(self.draft.table(on).map(|table| table.name.clone()));
-        let Some(table) = self.tried(on) else {
+        let Some(table) = self.changed(on) else {
             return;
         };
         let unique = if unique { "UNIQUE " } else { "" };
@@ -396,6 +398,12 @@ impl Parts {
             }
         })
     }
+}
+
+/// A statement as its author wrote it.
+fn whole(known: &Known<'_>) -> MappedSql {
+    let all = Part::Author(Span::new(0, known.statement.sql.len()));
+    Parts(vec![all]).add(MappedSql::default(), known)
 }
 
 /// The name of a table's copy.

@@ -21,14 +21,14 @@ use crate::store::checkpoints::Checkpoint;
 /// It is looked this often at who waits for it.
 const LOOK: Duration = Duration::from_millis(500);
 /// SQLSTATE `undefined_table`.
-const GONE: &str = "42P01";
+pub(super) const GONE: &str = "42P01";
 /// The throttle holds where the gate has not let go for this time.
 const HELD: Duration = Duration::from_millis(300);
 
 /// The VACUUMs of one walk.
 pub(super) struct Vacuums {
     rhythm: Rhythm,
-    /// Where transaction ids stood after the last one.
+    /// Where transaction ids stood when the last one was asked for.
     since: Horizon,
     begun: Instant,
     /// What held back the one that was due last.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::Object;
 
 use super::Job;
-use super::vacuum::Vacuums;
+use super::vacuum::{GONE, Vacuums};
 use crate::backfill::{Aim, CHUNK_AIM, ChunkFailure, ChunkSizer, Horizon, Stripe, Window};
 use crate::catalog::QName;
 use crate::error::{Error, Result};
@@ -446,7 +446,7 @@ impl Job<'_> {
                 Ok(None)
             }
             // A partition is gone: look which are there now.
-            _ if error.sqlstate() == Some("42P01") && *place.leaf != self.spec.table => {
+            _ if error.sqlstate() == Some(GONE) && *place.leaf != self.spec.table => {
                 self.regroup.store(true, Ordering::Relaxed);
                 Ok(None)
             }

@@ -12,7 +12,6 @@ use crate::pg::error::from_pg;
 use crate::plan::Draft;
 use crate::plan::trial::{Made, Trial, made, named, refuses, trials};
 use crate::sql::Span;
-use crate::sql::dml::Piece;
 use crate::sql::mapped::MappedSql;
 
 /// Tries all that can be, in a transaction that is rolled back.
@@ -37,17 +36,10 @@ async fn all(
     trials: &BTreeMap<QName, Trial>,
 ) -> Result<()> {
     for made in made {
-        let Err(error) = client.batch_execute(&made.sql).await else {
+        let Err(error) = client.batch_execute(made.sql.sql()).await else {
             continue;
         };
-        let mapped = MappedSql::default().author(
-            &Piece {
-                text: made.sql.clone(),
-                span: Span::new(0, made.sql.len()),
-            },
-            made.span.start,
-        );
-        return judge(draft, made.span, &mapped, error, made.judged);
+        return judge(draft, made.span, &made.sql, error, made.judged);
     }
     for trial in trials.values() {
         client
